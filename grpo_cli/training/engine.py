@@ -7,6 +7,12 @@ from pathlib import Path
 
 import deepspeed
 import torch
+from deepspeed.utils import (
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -23,7 +29,7 @@ from grpo_cli.config.schema import (
     Schedule,
     TrainConfig,
 )
-from grpo_cli.errors import TrainingError
+from grpo_cli.errors import CheckpointError, TrainingError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank, world_size
@@ -37,6 +43,7 @@ from grpo_cli.training.batch import (
 )
 from grpo_cli.training.logprobs import TokenLogprobs
 from grpo_cli.training.lora import add_adapters, merged_weights, named_layers, own_parameters, without_adapters
+from grpo_cli.training.shards import MOMENTS, Layout, SavedShards
 from grpo_cli.types import ScoredGroup
 
 DTYPES = {DType.fp32: torch.float32, DType.bf16: torch.bfloat16}
@@ -285,29 +292,93 @@ class Policy:
         was_offloaded = self._is_offloaded
         self._reload()
         self._engine.save_checkpoint(
-            str(folder.parent), tag=folder.name, save_latest=False, exclude_frozen_parameters=self._has_adapters
+            str(folder.parent),
+            tag=folder.name,
+            client_state={"skipped_in_a_row": self._skipped_in_a_row},
+            save_latest=False,
+            exclude_frozen_parameters=self._has_adapters,
         )
         if self._reference is not None and self._algorithm.reference.refresh_steps and rank() == 0:
             torch.save(self._reference.state_dict(), folder / "reference.pt")
         if was_offloaded:
             self.offload()
 
-    def load(self, folder: Path) -> None:
-        """Bring back what `save` wrote; called on all ranks."""
-        strict = not self._has_adapters  # the base model's weights are not in it
-        self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=strict)
+    def load(self, folder: Path) -> bool:
+        """Bring back what `save` wrote, and say whether it had to be shared out anew: it was written on another number
+        of ranks, at another ZeRO stage or in another dtype. Called on all ranks.
+
+        Raises CheckpointError where it is the state of another model.
+        """
+        saved = SavedShards(folder)
+        self._check_same_model(saved)
+        layout = Layout(world_size(), self._cluster.zero_stage, self._cluster.dtype == DType.bf16)
+        if saved.layout == layout:
+            strict = not self._has_adapters  # the base model's weights are not in it
+            self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=strict)
+        else:
+            self._share_out(saved)
+        self._skipped_in_a_row = saved.model_states["skipped_in_a_row"]
         if (folder / "reference.pt").is_file():
             self._reference.load_state_dict(torch.load(folder / "reference.pt", map_location=self._engine.device))
+        return saved.layout != layout
 
-    def export(self, folder: Path) -> None:
-        """Write the weights as a Hugging Face folder (safetensors and config); called on all ranks."""
-        network = self._engine.module.model
-        tied = network.config.tie_word_embeddings
-        weights = {
-            name: weight.cpu() for name, weight in self.named_weights() if not (tied and name == "lm_head.weight")
-        }
-        if rank() == 0:
-            network.save_pretrained(folder, state_dict=weights)
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {name: p for name, p in self._engine.module.named_parameters() if p.requires_grad}
+
+    def _check_same_model(self, saved: SavedShards) -> None:
+        theirs = saved.shapes()
+        ours = {name: getattr(p, "ds_shape", p.shape) for name, p in self._trained().items()}  # ds_shape: of ZeRO-3
+        if _adapter_rank(theirs) != _adapter_rank(ours):
+            raise CheckpointError(
+                f"{saved.folder} was written with model.lora.rank={_adapter_rank(theirs)}, and this run has "
+                f"model.lora.rank={_adapter_rank(ours)}. Set the former to go on from it, or start a new run."
+            )
+        known = self._engine.module.state_dict().keys()  # with buffers and a tied weight's other name
+        differing = [n for n in ours if theirs.get(n) != ours[n]] + [n for n in theirs if n not in known]
+        if differing:
+            name = differing[0]
+            raise CheckpointError(
+                f"{saved.folder} is of another model: {name.removeprefix('model.')} is "
+                f"{_in_words(theirs.get(name))} there and {_in_words(ours.get(name))} in this run. Set model.path and "
+                "model.lora.target_modules as they were to go on from it, or start a new run."
+            )
+
+    @torch.no_grad()
+    def _share_out(self, saved: SavedShards) -> None:
+        """Take over a training state of another layout, one parameter at a time."""
+        trained = self._trained()
+        optimizer = saved.optimizer(list(trained))
+        self._optimizer.param_groups[0].update(optimizer.settings)
+        if self._cluster.zero_stage and optimizer.step is not None:
+            self._begin_moments(optimizer.step)
+        for name, parameter in trained.items():
+            weight, *moments = (tensor.to(self._engine.device) for tensor in optimizer.tensors(name))
+            with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._cluster.zero_stage == 3):
+                parameter.copy_(weight)
+            if self._cluster.zero_stage == 3:
+                safe_set_local_fp32_param(parameter, _own_part(weight))
+                for key, moment in zip(MOMENTS, moments, strict=False):
+                    safe_set_local_optimizer_state(parameter, _own_part(moment), key)
+            elif self._cluster.zero_stage:
+                safe_set_full_fp32_param(parameter, weight)
+                for key, moment in zip(MOMENTS, moments, strict=False):
+                    safe_set_full_optimizer_state(parameter, moment, key)
+            elif moments:
+                step = optimizer.step.to(parameter.device, copy=True)
+                self._optimizer.state[parameter] = {"step": step, **dict(zip(MOMENTS, moments, strict=True))}
+        self._engine.lr_scheduler.load_state_dict(saved.model_states["lr_scheduler"])
+        self._engine.global_steps = saved.model_states["global_steps"]
+        self._engine.skipped_steps = saved.model_states["skipped_steps"]
+
+    def _begin_moments(self, step: Tensor) -> None:
+        """Give ZeRO's flat tensors the state that torch's AdamW makes in its first step."""
+        zero = self._optimizer
+        is_stage_3 = self._cluster.zero_stage == 3
+        for flat in zero.fp32_partitioned_groups_flat if is_stage_3 else zero.single_partition_of_fp32_groups:
+            moments = {key: torch.zeros_like(flat) for key in MOMENTS}
+            zero.optimizer.state[flat] = {"step": step.to(flat.device, copy=True), **moments}
+        if not is_stage_3:
+            zero._lazy_init_hp_params_optimizer_state()
 
 
 def consolidated_weights(folder: Path) -> dict[str, Tensor]:
@@ -321,6 +392,21 @@ def consolidated_weights(folder: Path) -> dict[str, Tensor]:
         (states,) = folder.glob("mp_rank_*_model_states.pt")
         weights = torch.load(states, map_location="cpu", weights_only=False)["module"]
     return {name.removeprefix("model."): weight for name, weight in weights.items()}
+
+
+def _adapter_rank(shapes: Mapping[str, torch.Size]) -> int:
+    return next((shape[0] for name, shape in shapes.items() if ".lora_A." in name), 0)
+
+
+def _in_words(shape: torch.Size | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape))
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """What ZeRO-3 keeps of it on this rank: one of equal parts, the last filled up with zeros."""
+    size = math.ceil(tensor.numel() / world_size())
+    filled_up = torch.nn.functional.pad(tensor.flatten(), (0, size * world_size() - tensor.numel()))
+    return filled_up.narrow(0, rank() * size, size)
 
 
 def _place(microbatch: MicroBatch, values: TokenValues) -> Tensor:

@@ -218,17 +218,3 @@ def test_moving_states_to_the_cpu_changes_no_weight(offload, stage, model, confi
     moved.update([sequences(2)])
     moved.offload()
     assert_close(weights(moved), weights(stayed), 1e-6)
-
-
-def test_the_exported_folder_is_what_transformers_and_its_tokenizer_load(model, config, tmp_path):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    policy = Policy(model, config)
-    policy.update([sequences()])
-    policy.export(tmp_path)
-    model.tokenizer.save_pretrained(tmp_path)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
-    assert_close({name: loaded[name] for name, _ in policy.named_weights()}, weights(policy), 0)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    for token, index in model.tokenizer.get_vocab().items():
-        assert tokenizer(token).input_ids == [index]

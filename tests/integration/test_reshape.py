@@ -1,0 +1,230 @@
+"""A run goes on from its checkpoint on another number of ranks, at another ZeRO stage or in another dtype."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from grpo_cli.config.schema import LoraConfig
+from grpo_cli.errors import CheckpointError, TrainingError
+from grpo_cli.training.batch import TrainingSequence
+from grpo_cli.training.engine import Policy
+from grpo_cli.training.shards import SavedShards
+
+# No vector's size can be divided by three: what three ranks hold is filled up.
+ONE, THREE = 1, 3
+STAGES = (0, 1, 2, 3)
+# (what it is of, ZeRO stage, ranks) at the save and at the load
+CASES = [
+    *[(("fp32", a, THREE), ("fp32", b, ONE)) for a in STAGES for b in STAGES],
+    *[(("fp32", a, ONE), ("fp32", b, ONE)) for a in STAGES for b in STAGES if a != b],
+    *[(("fp32", (b + 1) % 4, ONE), ("fp32", b, THREE)) for b in STAGES],
+    (("fp32", 3, THREE), ("fp32", 1, THREE)),
+    (("lora", 2, THREE), ("lora", 3, ONE)),
+    (("lora", 0, ONE), ("lora", 1, ONE)),
+    (("lora", 0, ONE), ("lora", 3, THREE)),
+    (("bf16", 1, ONE), ("bf16", 3, THREE)),
+    (("bf16", 1, ONE), ("fp32", 2, ONE)),
+]
+SOURCES = sorted({source for source, _ in CASES})
+
+# Every state is saved after three updates and followed by a fourth, here and wherever it is loaded.
+RUN = """
+import json, random, sys
+from pathlib import Path
+from safetensors.torch import save_file
+from grpo_cli.config.schema import ClusterConfig, DType, LoraConfig, ModelConfig, Schedule, TrainConfig
+from grpo_cli.model import load_base_model
+from grpo_cli.ranks import rank, world_size
+from grpo_cli.training.batch import TrainingSequence
+from grpo_cli.training.engine import Policy, init_distributed
+
+folder, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
+init_distributed(ClusterConfig())
+model = load_base_model(ModelConfig(name="tiny", path="builtin:make_zero"), needed_len=64)
+
+def new_policy(kind, stage):
+    config = TrainConfig(steps=20, model=ModelConfig(name="tiny", path="builtin:make_zero"))
+    config.model.lora = LoraConfig(rank=4 if kind == "lora" else 0)
+    config.cluster = ClusterConfig(dtype=DType(kind if kind == "bf16" else "fp32"), zero_stage=stage)
+    config.optimizer.lr, config.optimizer.eps, config.optimizer.schedule = 1e-3, 1e-3, Schedule.cosine
+    config.algorithm.beta = 0.04
+    config.algorithm.reference.refresh_steps = 2
+    return Policy(model, config)
+
+def update(policy, seed):
+    draw = random.Random(seed)
+    sequences = []
+    for _ in range(6):
+        length = draw.randint(1, 20)
+        tokens = tuple(draw.randrange(2, 180) for _ in range(length))
+        advantage = draw.choice([-1.5, -0.5, 0.5, 2.0])
+        sequences.append(TrainingSequence((23, 15), tokens, (-1.0,) * length, advantage, weight=1 / (6 * length)))
+    mine = sequences if world_size() == 1 else (sequences[:4], sequences[4:], [])[rank()]
+    return policy.update([mine])
+
+def write_end(policy, name, was_shared_out):
+    policy.save(folder / name / "before")
+    update(policy, 4)
+    policy.save(folder / name / "after")
+    weights = {name: weight.clone().contiguous() for name, weight in policy.named_weights()}
+    if rank() == 0:
+        save_file(weights, folder / name / "end.safetensors")
+        (folder / name / "end.json").write_text(json.dumps({"lr": policy.lr, "was_shared_out": was_shared_out}))
+
+for name, kind, stage, source in jobs:
+    policy = new_policy(kind, stage)
+    if source:
+        write_end(policy, name, policy.load(folder / source / "before"))
+    else:
+        for seed in (1, 2, 3):
+            update(policy, seed)
+        write_end(policy, name, False)
+"""
+
+
+def run(folder: Path, jobs: list, num_ranks: int, port: int) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, str(folder), json.dumps(jobs)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=os.environ
+            | {"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(num_ranks), "LOCAL_WORLD_SIZE": str(num_ranks)}
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        )
+        for r in range(num_ranks)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, errors
+
+
+def named(state: tuple[str, int, int]) -> str:
+    return "{}-stage{}-ranks{}".format(*state)
+
+
+def case_name(case: tuple) -> str:
+    return " to ".join(map(named, case))
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory, unused_port) -> Path:
+    """A folder of what every source, and every case, held before the fourth update and after it."""
+    folder = tmp_path_factory.mktemp("states")
+    for ranks in (ONE, THREE):
+        jobs = [(named(state), *state[:2], None) for state in SOURCES if state[2] == ranks]
+        run(folder, jobs, ranks, unused_port())
+    for ranks in (ONE, THREE):
+        jobs = [(case_name(case), *case[1][:2], named(case[0])) for case in CASES if case[1][2] == ranks]
+        run(folder, jobs, ranks, unused_port())
+    return folder
+
+
+def optimizer_state(folder: Path) -> dict:
+    saved = SavedShards(folder)
+    names = [name for name in saved.shapes() if name != "model.lm_head.weight"]  # tied
+    optimizer = saved.optimizer(names)
+    return {
+        "step": optimizer.step,
+        "lr": torch.tensor(optimizer.settings["lr"]),
+        "schedule": torch.tensor(saved.model_states["lr_scheduler"]["last_epoch"]),
+        "global_steps": torch.tensor(saved.model_states["global_steps"]),
+        **{f"{name} {index}": tensor for name in names for index, tensor in enumerate(optimizer.tensors(name))},
+    }
+
+
+def largest_difference(one: dict, other: dict) -> float:
+    assert one.keys() == other.keys()
+    return max((one[name].double() - other[name].double()).abs().max().item() for name in one)
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_weights_moments_and_counts_come_back_and_the_next_step_is_that_of_the_undisturbed_run(case, states):
+    source, loaded = states / named(case[0]), states / case_name(case)
+    before = optimizer_state(source / "before")
+    assert before["step"] == before["global_steps"] == 3
+    assert largest_difference(before, optimizer_state(loaded / "before")) == 0
+    end = json.loads((loaded / "end.json").read_text())
+    assert end == {"lr": json.loads((source / "end.json").read_text())["lr"], "was_shared_out": True}
+    if "bf16" in case_name(case):
+        return  # its gradients are rounded as they are added up, in other orders on other ranks
+    assert largest_difference(load_file(source / "end.safetensors"), load_file(loaded / "end.safetensors")) < 1e-5
+    if "lora" not in case_name(case):  # the reference was refreshed in the second update, and again in the fourth
+        for time, tolerance in (("before", 0), ("after", 1e-5)):
+            ours, theirs = (torch.load(folder / time / "reference.pt") for folder in (source, loaded))
+            assert largest_difference(ours, theirs) <= tolerance
+
+
+@pytest.fixture
+def sequences() -> list[TrainingSequence]:
+    return [TrainingSequence((23, 15), (40, 41, 42), (-1.0,) * 3, advantage=1.0, weight=1 / 3)]
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_updates_skipped_in_a_row_are_counted_on(stage, ranks, model, config, sequences, tmp_path):
+    broken = [replace(s, advantage=math.nan) for s in sequences]
+    policy = Policy(model, config)
+    policy.update([sequences])
+    policy.update([broken])
+    policy.update([broken])
+    policy.save(tmp_path / "saved")
+    config.cluster.zero_stage = stage
+    resumed = Policy(model, config)
+    resumed.load(tmp_path / "saved")
+    with pytest.raises(TrainingError, match="not finite in 3 optimizer steps"):
+        resumed.update([broken])
+
+
+def test_a_state_without_a_single_step_comes_back(ranks, model, config, sequences, tmp_path):
+    config.cluster.zero_stage = 2
+    policy = Policy(model, config)
+    policy.save(tmp_path / "saved")
+    config.cluster.zero_stage = 0
+    resumed = Policy(model, config)
+    assert resumed.load(tmp_path / "saved")
+    policy.update([sequences])
+    resumed.update([sequences])
+    assert largest_difference(dict(policy.named_weights()), dict(resumed.named_weights())) < 1e-5
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_another_adapter_rank_is_refused_by_name(stage, ranks, model, config, tmp_path):
+    config.cluster.zero_stage = stage
+    config.model.lora = LoraConfig(rank=4)
+    Policy(model, config).save(tmp_path / "saved")
+    for other in (0, 8):
+        config.model.lora = LoraConfig(rank=other)
+        with pytest.raises(CheckpointError, match=f"model.lora.rank=4, and this run has model.lora.rank={other}"):
+            Policy(model, config).load(tmp_path / "saved")
+    config.model.lora = LoraConfig(rank=4, target_modules=["q_proj"])
+    with pytest.raises(CheckpointError, match=r"another model: .*k_proj.* and absent in this run.*target_modules"):
+        Policy(model, config).load(tmp_path / "saved")
+
+
+def test_a_model_of_another_shape_is_refused_by_name(ranks, model, config, tmp_path):
+    Policy(model, config).save(tmp_path / "saved")
+    saved = torch.load(tmp_path / "saved/mp_rank_00_model_states.pt", weights_only=False)
+    saved["module"]["model.model.norm.weight"] = torch.zeros(65)
+    torch.save(saved, tmp_path / "saved/mp_rank_00_model_states.pt")
+    with pytest.raises(CheckpointError, match=r"another model: model\.norm\.weight is 65 there and 64 in this run"):
+        Policy(model, config).load(tmp_path / "saved")
+
+
+def test_what_is_missing_is_named(ranks, model, config, tmp_path):
+    with pytest.raises(CheckpointError, match="holds no training state"):
+        Policy(model, config).load(tmp_path)
+    config.cluster.zero_stage = 2
+    Policy(model, config).save(tmp_path / "saved")
+    next((tmp_path / "saved").glob("*_optim_states.pt")).unlink()
+    config.cluster.zero_stage = 3
+    with pytest.raises(CheckpointError, match="written by 1 ranks and holds the optimizer states of 0"):
+        Policy(model, config).load(tmp_path / "saved")
