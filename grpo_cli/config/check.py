@@ -3,6 +3,7 @@
 What is checked here is trusted inside. Nothing heavy is imported.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from grpo_cli.config.schema import (
     AnalyzeTask,
     Baseline,
     BenchmarkConfig,
+    CheckpointConfig,
     ClusterConfig,
     DataConfig,
     Device,
     DType,
     EvalConfig,
     EvalTask,
+    ExportTask,
     Grader,
     ModelConfig,
     RewardConfig,
@@ -28,6 +31,8 @@ from grpo_cli.config.schema import (
 )
 from grpo_cli.data.templates import template_fault
 from grpo_cli.errors import ConfigError
+
+HUB = "hub:"  # before the name of a repository there
 
 
 def check_train(config: TrainConfig) -> None:
@@ -53,6 +58,7 @@ def train_faults(config: TrainConfig) -> list[str]:
         *_code_faults(config),
         *_eval_faults(config.eval),
         *_benchmark_faults(config.benchmark),
+        *_checkpoint_faults(config.checkpoint, config.benchmark),
     ]
 
 
@@ -87,6 +93,11 @@ def check_analyze(config: AnalyzeTask) -> None:
     )
 
 
+def check_export(config: ExportTask) -> None:
+    """Raise one ConfigError that lists every fault."""
+    refuse(list(_export_faults(config)))
+
+
 def refuse(faults: Sequence[str]) -> None:
     """Raise one ConfigError that lists the faults, if there are any."""
     if faults:
@@ -94,10 +105,15 @@ def refuse(faults: Sequence[str]) -> None:
         raise ConfigError(f"{count} cannot work:\n" + "\n".join(f"- {fault}" for fault in faults))
 
 
-def warnings(config: TrainConfig, overridden: Collection[str]) -> list[str]:
+def warnings(config: TrainConfig, overridden: Collection[str], *, in_slurm_job: bool = False) -> list[str]:
     """What will run, but perhaps not as meant. `overridden` holds the keys given on the command line."""
     algorithm = config.algorithm
     found = []
+    if in_slurm_job and not {"run.dir", "resume.run"} & set(overridden):
+        found.append(
+            "This Slurm job would begin anew if it were requeued, since its run folder is named by the time of its "
+            "start. Set run.dir, and it goes on by itself."
+        )
     if any("epsilon" in key for key in overridden):
         if algorithm.surrogate == Surrogate.none:
             found.append("epsilon has no effect with algorithm.surrogate=none. Set algorithm.surrogate=clip.")
@@ -123,6 +139,7 @@ def _range_faults(config: TrainConfig) -> Iterator[str]:
         "cluster.ranks": config.cluster.ranks,
         "cluster.tokens_per_microbatch": config.cluster.tokens_per_microbatch,
         "data.num_heldout": config.data.num_heldout,
+        "checkpoint.keep_last": config.checkpoint.keep_last,
     }
     for key, value in at_least_one.items():
         if value < 1:
@@ -137,6 +154,7 @@ def _range_faults(config: TrainConfig) -> Iterator[str]:
         "optimizer.warmup_steps": config.optimizer.warmup_steps,
         "eval.every_steps": config.eval.every_steps,
         "checkpoint.every_steps": config.checkpoint.every_steps,
+        "checkpoint.keep_every": config.checkpoint.keep_every,
         "logger.samples_every": config.logger.samples_every,
     }
     for key, value in not_negative.items():
@@ -220,6 +238,11 @@ def _node_faults(cluster: ClusterConfig) -> Iterator[str]:
         yield (
             f"cluster.ranks={ranks} cannot be shared by cluster.nodes={nodes}. Use a multiple of {nodes}, for example "
             f"cluster.ranks={max(nodes, ranks - ranks % nodes)}."
+        )
+    if cluster.slurm is not None and not 0 <= cluster.slurm.save_before_s < 60 * cluster.slurm.time_min:
+        yield (
+            f"cluster.slurm.save_before_s={cluster.slurm.save_before_s}: must be less than the job's whole time, which "
+            f"is {60 * cluster.slurm.time_min} s (cluster.slurm.time_min={cluster.slurm.time_min})."
         )
     if nodes > 1 and cluster.slurm is None:
         yield (
@@ -347,6 +370,15 @@ def _benchmark_faults(benchmarks: Mapping[str, BenchmarkConfig]) -> Iterator[str
             yield f"benchmark.{name}.path={benchmark.path}: there is no such file or folder."
 
 
+def _checkpoint_faults(checkpoint: CheckpointConfig, benchmarks: Collection[str]) -> Iterator[str]:
+    best = checkpoint.keep_best
+    if best is not None and not (best.startswith("eval/") and best.split("/")[1] in ("heldout", *benchmarks)):
+        yield (
+            f"checkpoint.keep_best={best}: is no metric of this run's evaluations. Set checkpoint.keep_best="
+            "eval/heldout/avg, for example."
+        )
+
+
 def _analyze_faults(config: AnalyzeTask) -> Iterator[str]:
     if config.cluster.ranks < 1:
         yield f"cluster.ranks={config.cluster.ranks}: must be 1 or more."
@@ -364,3 +396,13 @@ def _eval_task_faults(config: EvalTask) -> Iterator[str]:
         yield f"cluster.ranks={config.cluster.ranks}: must be 1 or more."
     if config.rescore is not None and not Path(config.rescore).expanduser().is_file():
         yield f"rescore={config.rescore}: there is no such file."
+
+
+def _export_faults(config: ExportTask) -> Iterator[str]:
+    if not config.checkpoint:
+        yield "checkpoint is not set. Give a run's folder or one of its checkpoints, as in checkpoint=runs/quickstart."
+    if not config.to:
+        yield f"to is not set. Give a new folder, as in to=my_model, or to={HUB}<org>/<name>."
+    name = config.to.removeprefix(HUB)
+    if config.to.startswith(HUB) and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        yield f"to={config.to}: the hub wants an owner and a name, as in to={HUB}my_org/{name or 'my_model'}."

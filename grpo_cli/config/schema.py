@@ -121,11 +121,6 @@ class Schedule(StrEnum):
     cosine = auto()
 
 
-class Resume(StrEnum):
-    never = auto()
-    auto = "auto"
-
-
 class WandbMode(StrEnum):
     auto = "auto"  # online where an API key is found, else offline
     online = "online"
@@ -305,6 +300,7 @@ class SlurmConfig:
     account: str | None = None
     qos: str | None = None
     time_min: int = 1440  # minutes until Slurm ends the job
+    save_before_s: int = 600  # seconds before that end at which the run saves and leaves; more than a step takes
     mem_gib: int | None = None  # a node; Slurm's default unless set
     cpus_per_rank: int = 1
     setup: list[str] = field(default_factory=list)  # shell lines before the ranks start, such as `module load cuda`
@@ -399,8 +395,19 @@ class TrainEvalConfig(EvalConfig):
 
 
 @dataclass
+class ResumeConfig:
+    """`resume=...` on the command line is short for `resume.run=...`."""
+
+    run: str = "never"  # auto: go on from the last checkpoint of run.dir, if there is one; else the folder of a run
+    allow: list[str] = field(default_factory=list)  # settings that may differ from the run's, though they change it
+
+
+@dataclass
 class CheckpointConfig:
-    every_steps: int = 100  # and at the end; 0: only there
+    every_steps: int = 100  # and at the end, and when the run is asked to stop; 0: only there
+    keep_last: int = 2  # the newest, and the one before it in case that is damaged
+    keep_every: int = 0  # keep also those of every so many steps; 0: none
+    keep_best: str | None = None  # keep, and save, also that of the highest value of a metric: eval/heldout/avg
 
 
 @dataclass
@@ -422,7 +429,7 @@ class TrainConfig:
 
     seed: int = 0
     steps: int = 200  # iterations of rollout and update
-    resume: Resume = Resume.never  # auto: go on from the last checkpoint of run.dir, if there is one
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
@@ -482,5 +489,15 @@ class AnalyzeTask:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 
-# A command that composes a run, and the type of its configuration.
-SCHEMAS = {"train": TrainConfig, "eval": EvalTask, "analyze": AnalyzeTask}
+@dataclass
+class ExportTask:
+    """Everything that `r1zero export` can be told."""
+
+    checkpoint: str = ""  # a run (its last checkpoint), one of its checkpoints, or a model/ to push as it is
+    to: str = ""  # a new folder, or hub:<org>/<name>
+    dtype: DType | None = None  # of the weights; what the run trained in unless set
+    private: bool = True  # a repository that is new on the hub
+
+
+# A command that Hydra composes, and the type of its configuration.
+SCHEMAS = {"train": TrainConfig, "eval": EvalTask, "analyze": AnalyzeTask, "export": ExportTask}

@@ -17,15 +17,19 @@ def sync_weights(policy: Policy, engine: RolloutEngine) -> None:
     engine.open_cache()
 
 
+def mismatch_limit(config: TrainConfig) -> float:
+    """How far the sampler's and the trainer's log-probabilities may differ on average."""
+    limit = config.rollout.mismatch_limit
+    return MISMATCH_LIMITS[config.cluster.dtype] if limit is None else limit
+
+
 def check_mismatch(metrics: Mapping[str, float], config: TrainConfig) -> None:
     """Stop the run when the sampler's log-probabilities are not the trainer's, on average.
 
     The two compute the same distribution, so that what is left is rounding. More means that the policy learns from
     responses of another policy.
     """
-    limit = config.rollout.mismatch_limit
-    if limit is None:
-        limit = MISMATCH_LIMITS[config.cluster.dtype]
+    limit = mismatch_limit(config)
     seen = metrics["sampler/logprob_diff_mean"]
     if not seen <= limit:
         raise TrainingError(

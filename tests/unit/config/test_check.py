@@ -8,6 +8,10 @@ from grpo_cli.errors import ConfigError
 FAULTS = [
     (["steps=0"], "steps=0: must be 1 or more"),
     (["optimizer.lr=-1"], "optimizer.lr=-1.0: must be 0 or more"),
+    (["checkpoint.keep_last=0"], "checkpoint.keep_last=0: must be 1 or more"),
+    (["checkpoint.keep_best=reward/mean"], "Set checkpoint.keep_best=eval/heldout/avg"),
+    (["checkpoint.keep_best=eval/aime24/avg"], "Set checkpoint.keep_best=eval/heldout/avg"),
+    (["cluster=slurm_1x8", "cluster.slurm.time_min=10"], "less than the job's whole time, which is 600 s"),
     (["cluster.zero_stage=4"], "must be 0, 1, 2 or 3"),
     (["cluster.dtype=bf16"], "Set cluster.zero_stage=1"),
     (["rollout.prompts_per_step=100", "cluster.ranks=8"], "for example rollout.prompts_per_step=96"),
@@ -86,6 +90,13 @@ def test_all_faults_are_told_at_once(compose_train):
     with pytest.raises(ConfigError) as raised:
         check_train(compose_train("steps=0", "rollout.temperature=0", "data.path=nowhere.jsonl"))
     assert str(raised.value).count("\n- ") == 3
+
+
+def test_a_job_that_would_not_find_its_run_again_is_warned_of(compose_train):
+    (warning,) = warnings(compose_train(), [], in_slurm_job=True)
+    assert "Set run.dir" in warning
+    for given in ("run.dir", "resume.run"):
+        assert warnings(compose_train(), [given], in_slurm_job=True) == []
 
 
 def test_an_epsilon_without_effect_is_warned_of(compose_train):
