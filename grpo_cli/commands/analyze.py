@@ -6,7 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grpo_cli.commands.hydra_job import place_in_sweep
-from grpo_cli.commands.sampling_run import freeze, take_checkpoint
+from grpo_cli.commands.run_folder import held
+from grpo_cli.commands.sampling_run import check_same, take_checkpoint
 from grpo_cli.config.check import check_analyze
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.schema import AnalyzeTask
@@ -22,7 +23,8 @@ def run(composed: DictConfig) -> float:
     check_analyze(config)
     load_problems(config.data, config.data.name, "data")  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)
-    config_file = freeze(config, run_dir / "analyze")
-    start("analyze", config_file, config.cluster)
+    folder = run_dir / "analyze"
+    with held(folder, config, lambda: check_same(config, folder)) as config_file:
+        start("analyze", config_file, config.cluster)
     templates = json.loads((run_dir / "analyze.json").read_text())["templates"]
     return max(metrics["avg"] for metrics in templates.values())

@@ -6,7 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grpo_cli.commands.hydra_job import place_in_sweep
-from grpo_cli.commands.sampling_run import freeze, take_checkpoint
+from grpo_cli.commands.run_folder import held
+from grpo_cli.commands.sampling_run import check_same, take_checkpoint
 from grpo_cli.config.check import check_eval
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.schema import EvalTask
@@ -23,6 +24,7 @@ def run(composed: DictConfig) -> float:
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)
-    config_file = freeze(config, run_dir / "eval")
-    start("eval", config_file, config.cluster)
+    folder = run_dir / "eval"
+    with held(folder, config, lambda: check_same(config, folder)) as config_file:
+        start("eval", config_file, config.cluster)
     return json.loads((run_dir / "eval.json").read_text())["macro_average"]["avg"]

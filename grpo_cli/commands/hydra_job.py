@@ -16,16 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from grpo_cli.analysis.sweep import last_error
-from grpo_cli.config.compose import flat_settings
 from grpo_cli.config.schema import TrainConfig
-from grpo_cli.errors import ConfigError, R1ZeroError, TrainingError
+from grpo_cli.errors import R1ZeroError, Stopped, TrainingError
 
 MAX_NAME = 100  # characters in the name of a job's folder
-# What may differ between two starts of one job: none of it changes what is learned.
-FREE = ("run.", "resume.", "logger.", "checkpoint.", "cluster.threads.", "cluster.slurm.")
 
 
 class Sweep(Callback):
@@ -71,6 +68,9 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
         (folder / "job.json").write_text(json.dumps(record))
     try:
         objective = run(composed)
+    except Stopped as stop:  # which is meant for the whole sweep
+        print(stop, file=sys.stderr)
+        raise SystemExit(stop.exit_status) from None
     except Exception as error:
         text = str(error) if isinstance(error, R1ZeroError) else traceback.format_exc()
         if "objective" not in json.loads((folder / "job.json").read_text()):
@@ -84,29 +84,11 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
 
 
 def earlier_objective(config: TrainConfig) -> float | None:
-    """The held-out accuracy that this job of a sweep reached in an earlier start; None where it did not finish.
-
-    Raises ConfigError where its folder holds a job of other settings.
-    """
-    run_dir = Path(config.run.dir)
-    if not (run_dir / "config.yaml").is_file():
+    """The held-out accuracy that this job of a sweep reached in an earlier start; None where it did not finish."""
+    file = Path(config.run.dir) / "result.json"
+    if not file.is_file():
         return None
-    frozen = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(run_dir / "config.yaml"))
-    there, now = flat_settings(frozen), flat_settings(OmegaConf.structured(config))
-    changed = [
-        f"{key}: {there.get(key, 'nothing')} there, {now.get(key, 'nothing')} now"
-        for key in sorted(there.keys() | now.keys())
-        if there.get(key) != now.get(key) and not f"{key}.".startswith(FREE)
-    ]
-    if changed:
-        raise ConfigError(
-            f"{run_dir} holds a job of other settings:\n"
-            + "\n".join(changed)
-            + "\nGive another hydra.sweep.dir, or the settings of that sweep."
-        )
-    if not (run_dir / "result.json").is_file():
-        return None
-    result = json.loads((run_dir / "result.json").read_text())
+    result = json.loads(file.read_text())
     return result["eval/heldout/avg"] if result["step"] == config.steps else None
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.config.compose import flat_settings
 from grpo_cli.config.schema import ModelConfig
-from grpo_cli.errors import CheckpointError, ConfigError, SetupError
+from grpo_cli.errors import CheckpointError, ConfigError
 
 # What may differ between two starts in one run folder: none of it changes a sample.
 FREE = ("run.", "logger.", "eval.n.", "analyze.", "cluster.")
@@ -61,7 +61,7 @@ def _finished_model(path: Path) -> Path | None:
 
 
 def _exported_model(path: Path) -> Path:
-    from grpo_cli.training.checkpoint import model_folder  # DeepSpeed is imported only where it is needed
+    from grpo_cli.training.export import model_folder  # DeepSpeed is imported only where it is needed
 
     return model_folder(path)
 
@@ -72,25 +72,12 @@ def _name(path: Path, run_dir: Path) -> str:
     return path.name if path == run_dir else f"{run_dir.name}/{path.name}"
 
 
-def freeze(config: Any, folder: Path) -> Path:
-    """The settings in `<folder>/config.yaml`, which is made. Samples that other settings made are left alone.
-
-    Raises ConfigError where there are such, and SetupError where the folder cannot be written.
-    """
+def check_same(config: Any, folder: Path) -> None:
+    """Raise ConfigError where `folder` holds samples that other settings made: they are left alone."""
     config_file = folder / "config.yaml"
-    settings = OmegaConf.structured(config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if config_file.exists():
-            _check_same(config_file, settings)
-        config_file.write_text(OmegaConf.to_yaml(settings))
-    except OSError as error:
-        raise SetupError(f"{folder} cannot be written: {error.strerror}. Set another run.dir.") from error
-    return config_file
-
-
-def _check_same(config_file: Path, settings: DictConfig) -> None:
-    frozen, now = flat_settings(OmegaConf.load(config_file)), flat_settings(settings)
+    if not config_file.exists():
+        return
+    frozen, now = flat_settings(OmegaConf.load(config_file)), flat_settings(OmegaConf.structured(config))
     changed = [
         f"{key}: {frozen[key]} there, {now[key]} now"
         for key in sorted(frozen.keys() & now.keys())
@@ -98,7 +85,7 @@ def _check_same(config_file: Path, settings: DictConfig) -> None:
     ]
     if changed:
         raise ConfigError(
-            f"{config_file.parent} holds samples that other settings made:\n"
+            f"{folder} holds samples that other settings made:\n"
             + "\n".join(changed)
             + "\nGive another run.dir, or the settings of that one."
         )

@@ -57,11 +57,15 @@ def flat_settings(settings: Any) -> dict[str, Any]:
 
 
 def in_hydras_words(command: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments, with what Hydra has no words for spelt out: `--rescore FILE`, and several templates at once."""
+    """The arguments, with what Hydra has no words for spelt out: `resume=` for the key of a group of settings,
+    `--rescore FILE`, and several templates at once.
+    """
     rewritten = []
     rest = iter(arguments)
     for argument in rest:
-        if command == "eval" and argument == "--rescore":
+        if command == "train" and argument.startswith("resume="):
+            rewritten.append(f"resume.run={argument.removeprefix('resume=')}")
+        elif command == "eval" and argument == "--rescore":
             file = next(rest, None)
             if file is None:
                 raise ConfigError("--rescore needs a file of responses, as in --rescore responses.jsonl.")

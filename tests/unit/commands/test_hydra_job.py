@@ -28,7 +28,7 @@ def sweep(tmp_path, monkeypatch):
     def launch(command, config_file, ranks):
         config = OmegaConf.load(config_file)
         trained.append(config_file.parent.name)
-        assert (command, config.resume) == ("train", "auto")
+        assert (command, config.resume.run) == ("train", "auto")
         if config.algorithm.beta == 0.5:
             raise ValueError("beta is half")
         result = {"step": config.steps, "eval/heldout/avg": config.algorithm.epsilon}

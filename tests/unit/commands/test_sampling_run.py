@@ -5,7 +5,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from grpo_cli.commands import sampling_run
-from grpo_cli.commands.sampling_run import freeze, take_checkpoint
+from grpo_cli.commands.run_folder import held
+from grpo_cli.commands.sampling_run import check_same, take_checkpoint
 from grpo_cli.config.schema import EvalConfig, EvalTask, LoggerConfig, TemplateConfig, TrainConfig
 from grpo_cli.errors import CheckpointError, ConfigError
 
@@ -73,8 +74,9 @@ def test_a_folder_without_a_model_is_refused(tmp_path, taken):
 def test_settings_that_change_no_sample_may_differ_at_a_second_start(tmp_path):
     config = EvalTask(eval=EvalConfig(n=8, temperature=1.0))
     config.model.name = config.model.path = config.run.dir = "x"
-    freeze(config, tmp_path / "eval")
-    freeze(replace(config, eval=EvalConfig(n=16, temperature=1.0), logger=LoggerConfig(wandb=False)), tmp_path / "eval")
+    with held(tmp_path, config, lambda: check_same(config, tmp_path)):
+        pass
+    check_same(replace(config, eval=EvalConfig(n=16, temperature=1.0), logger=LoggerConfig(wandb=False)), tmp_path)
     with pytest.raises(ConfigError, match=r"eval\.temperature: 1\.0 there, 0\.5 now") as raised:
-        freeze(replace(config, seed=1, eval=EvalConfig(n=8, temperature=0.5)), tmp_path / "eval")
+        check_same(replace(config, seed=1, eval=EvalConfig(n=8, temperature=0.5)), tmp_path)
     assert "seed: 0 there, 1 now" in str(raised.value)
