@@ -4,6 +4,8 @@
 class R1ZeroError(Exception):
     """Base of every fault that is answered in plain words."""
 
+    exit_status = 1
+
 
 class ConfigError(R1ZeroError):
     """A setting, or a combination of settings, that cannot work."""
@@ -23,3 +25,9 @@ class CheckpointError(R1ZeroError):
 
 class TrainingError(R1ZeroError):
     """A run that stopped itself, because going on would have wasted it."""
+
+
+class Stopped(R1ZeroError):
+    """A run that was asked to stop, and has saved what it needs to go on."""
+
+    exit_status = 143  # as of a process that SIGTERM ended

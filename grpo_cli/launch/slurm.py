@@ -82,7 +82,7 @@ def run_rank(command: str, config_file: str) -> None:
         "MASTER_PORT": str(PORTS[int(task.raw_job_id) % len(PORTS)]),  # jobs that share a machine have other numbers
     }
     print(f"rank {task.global_rank} of {task.num_tasks} is on {os.environ['SLURMD_NODENAME']}", flush=True)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # submitit lets Slurm send it before the time is up
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's word that the time is nearly up, which some commands heed
     os.execv(sys.executable, [sys.executable, "-m", "grpo_cli.launch.worker", command, config_file])
 
 
@@ -105,7 +105,9 @@ def _submit(command: str, config_file: Path, cluster: ClusterConfig) -> submitit
         stderr_to_stdout=True,
         # srun does not take over the job's CPUs a task. One rank that fails ends all.
         srun_args=[f"--cpus-per-task={slurm.cpus_per_rank}", "--kill-on-bad-exit=1"],
-        additional_parameters={"no-requeue": True},  # it would begin anew, in a folder that holds half a run
+        signal_delay_s=slurm.save_before_s,
+        # What Slurm preempts starts again, and goes on from its last checkpoint; its log too.
+        additional_parameters={"requeue": True, "open-mode": "append"},
     )
     try:
         return executor.submit(run_rank, command, str(config_file.absolute()))

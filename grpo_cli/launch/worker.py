@@ -10,11 +10,14 @@ import pkgutil
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from grpo_cli import stop
 from grpo_cli.config.schema import SCHEMAS, ClusterConfig, Device
+from grpo_cli.launch.lock import WRITER_LOCK, locked
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -24,21 +27,33 @@ LOOPS = {
     "eval": "grpo_cli.evaluation.evaluate:evaluate",
     "analyze": "grpo_cli.evaluation.analyze:analyze",
 }
+SAVING = {"train"}  # those that save what they have when they are asked to stop
 
 
 def main(command: str, config_file: Path) -> None:
     _die_with_parent()
     rank = int(os.environ["RANK"])
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), OmegaConf.load(config_file)))
+    if command in SAVING:
+        # From the launcher; under Slurm from Slurm itself: when it preempts or requeues, and before the time is up.
+        of_slurm = (signal.SIGTERM, signal.SIGUSR2) if config.cluster.slurm is not None else ()
+        stop.listen(signal.SIGUSR1, *of_slurm)
     logs = config_file.parent / "logs"
     logs.mkdir(exist_ok=True)
     _set_environment(config.cluster, verbose=config.logger.verbose)
     terminal = sys.stdout if config.logger.verbose else _redirect_output(logs / f"rank_{rank}.log")
+    fault = logs / f"rank_{rank}.error.json"
+    fault.unlink(missing_ok=True)  # of this rank before Slurm requeued its job
     try:
-        pkgutil.resolve_name(LOOPS[command])(config, terminal)
+        with locked(config_file.parent / WRITER_LOCK) if rank == 0 else nullcontext():
+            pkgutil.resolve_name(LOOPS[command])(config, terminal)
     except BaseException as error:  # reported by the launcher, whatever it is
         report = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-        (logs / f"rank_{rank}.error.json").write_text(json.dumps(report))
+        try:
+            fault.write_text(json.dumps(report))
+        except OSError:  # the disk may be full, which may be the very fault
+            fault.unlink(missing_ok=True)
+            print(f"Rank {rank}: {error}", file=terminal)
         raise
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import TextIO
 
@@ -11,13 +11,14 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor
 
+from grpo_cli import stop
 from grpo_cli.analysis.report import plot_learning_curve, read_metrics
-from grpo_cli.config.schema import KLPlacement, OnBadGold, Resume, TrainConfig
+from grpo_cli.config.schema import KLPlacement, OnBadGold, TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sampler import PromptSampler
 from grpo_cli.data.templates import render, render_prompts
-from grpo_cli.errors import DataError
+from grpo_cli.errors import DataError, Stopped
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.loggers import RunLogger
@@ -29,9 +30,10 @@ from grpo_cli.rollout.collect import Rollout, collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.advantages import advantages, objective_rewards, selected_responses
 from grpo_cli.training.batch import make_minibatches
-from grpo_cli.training.checkpoint import Checkpoints
+from grpo_cli.training.checkpoint import Checkpoints, whole_checkpoints
 from grpo_cli.training.engine import Policy, init_distributed
-from grpo_cli.training.weight_sync import check_mismatch, sync_weights
+from grpo_cli.training.export import export
+from grpo_cli.training.weight_sync import check_mismatch, mismatch_limit, sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
 
@@ -51,18 +53,19 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         for name, benchmark in config.benchmark.items()
     }
     sampler = PromptSampler(train_prompts, config.seed)
-    checkpoints = Checkpoints(run_dir, config.checkpoint.every_steps)
+    checkpoints = Checkpoints(config)
 
     with ExitStack() as stack:
         reward = stack.enter_context(Reward(config.reward, config.template, config.rollout.max_new_tokens))
         engine = RolloutEngine(model, config.cluster)
         with engine.asleep():
             policy = Policy(model, config)
-            start_step = checkpoints.load_latest(policy, sampler) if config.resume == Resume.auto else 0
+            start_step = checkpoints.load_latest(policy, sampler, partial(_say, console))
         sync_weights(policy, engine)
         log = _open_log(stack, config, console, start_step)
         evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len)
 
+        is_stopped = False
         if start_step == 0:
             log(0, evaluate(_sampling(config, step=1)))
         for step in range(start_step + 1, config.steps + 1):
@@ -98,13 +101,23 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             metrics["perf/tokens_per_s"] = metrics["rollout/tokens"] / training_s
             log(step, metrics, _samples(step, rollout, advantages_PG, config))
             check_mismatch(metrics, config)
-            checkpoints.maybe_save(step, policy, sampler, is_last=is_last)
+            is_stopped = any(gather(stop.is_requested())) and not is_last
+            checkpoints.maybe_save(step, policy, sampler, metrics, must=is_last or is_stopped)
+            if is_stopped:
+                break
 
-        policy.export(run_dir / "model")
-        if rank() == 0:
-            model.tokenizer.save_pretrained(run_dir / "model")
+    gather(None)  # else the end of one rank would cut off what another still writes
+    if is_stopped:
+        raise Stopped(
+            f"Stopped as asked after step {step}, which is saved. The same command with resume=auto goes on: {run_dir}"
+        )
     if rank() == 0:
+        export(whole_checkpoints(run_dir)[0], run_dir / "model")
         _conclude(run_dir, console)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console) -> list[Prompt]:
@@ -139,6 +152,7 @@ def _open_log(stack: ExitStack, config: TrainConfig, console: Console, start_ste
         steps=config.steps,
         settings=settings,
         start_step=start_step,
+        mismatch_limit=mismatch_limit(config),
         console=console,
     )
     return stack.enter_context(logger).log
@@ -184,5 +198,5 @@ def _conclude(run_dir: Path, console: Console) -> None:
         key = f"eval/heldout/{name}"
         lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
     lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, learning_curve.png")
-    lines.append(f"To train on: r1zero train resume=auto run.dir={run_dir} steps={2 * int(after['step'])}")
+    lines.append(f"To train on: r1zero train resume={run_dir} steps={2 * int(after['step'])}")
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

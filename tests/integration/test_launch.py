@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+
+from grpo_cli.training.checkpoint import whole_checkpoints
 
 TWO_RANKS = ("train", "cluster=cpu_2rank", "logger=none", "run.dir=run", "data.num_heldout=16")
 
@@ -71,6 +74,40 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(running):
     printed = (folder / "printed.txt").read_text()
     assert "Traceback" not in printed
     assert "resume=auto" in printed
+    assert left_behind(family, timeout_s=10) == []
+
+
+def test_a_run_has_one_writer_which_saves_its_step_when_it_is_asked_to_stop(running, r1zero):
+    process, family, folder = running
+    before = (folder / "run/config.yaml").read_text()
+    second = r1zero(*TWO_RANKS, "steps=600", "resume=auto", cwd=folder)
+    assert second.returncode == 1
+    assert "run is in use by another start of it (process" in second.stderr
+    assert (folder / "run/config.yaml").read_text() == before
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    checkpoint, *_ = whole_checkpoints(folder / "run")
+    last = json.loads((folder / "run/metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert checkpoint.name == f"step_{last:06d}"
+    printed = (folder / "printed.txt").read_text()
+    assert f"Stopped as asked after step {last}, which is saved" in printed
+    assert "Traceback" not in printed
+    assert left_behind(family, timeout_s=10) == []
+
+
+def test_a_second_request_does_not_wait_for_the_step(running):
+    process, family, _ = running
+    ranks = ranks_of(family)
+    for rank in ranks:
+        rank.suspend()  # a step without end
+    process.terminate()
+    time.sleep(1)
+    process.terminate()
+    time.sleep(1)
+    for rank in ranks:
+        with suppress(psutil.NoSuchProcess):  # it was ended already
+            rank.resume()
+    assert process.wait(timeout=45) == 128 + signal.SIGTERM
     assert left_behind(family, timeout_s=10) == []
 
 

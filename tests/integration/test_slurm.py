@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -67,23 +67,59 @@ def test_a_ranks_fault_is_told_as_on_one_machine(tmp_path, r1zero):
     assert queue() == ""
 
 
-def test_a_stopped_launcher_cancels_its_job(tmp_path):
-    arguments = ("train", "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run")
-    with (tmp_path / "printed.txt").open("w") as printed:
-        launcher = subprocess.Popen(
-            [Path(sys.executable).parent / "r1zero", *arguments], stdout=printed, stderr=printed, cwd=tmp_path
-        )
-    deadline = time.monotonic() + 60
-    while len(ranks := ranks_of(tmp_path / "run")) < 2:
-        assert launcher.poll() is None, (tmp_path / "printed.txt").read_text()
+@pytest.fixture
+def started(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a run of two nodes in `<tmp_path>/run`; what the test leaves of it is cancelled."""
+    launchers = []
+
+    def start(*overrides: str) -> subprocess.Popen:
+        arguments = ("train", "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run", *overrides)
+        with (tmp_path / "printed.txt").open("w") as printed:
+            launchers.append(
+                subprocess.Popen(
+                    [Path(sys.executable).parent / "r1zero", *arguments], stdout=printed, stderr=printed, cwd=tmp_path
+                )
+            )
+        return launchers[-1]
+
+    yield start
+    for launcher in launchers:
+        launcher.terminate()
+        launcher.wait()
+
+
+def wait_until(is_so: Callable[[], bool], launcher: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not is_so():
+        assert launcher.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_stopped_launcher_cancels_its_job(tmp_path, started):
+    launcher = started()
+    wait_until(lambda: len(ranks_of(tmp_path / "run")) == 2, launcher)
+    ranks = ranks_of(tmp_path / "run")
     launcher.send_signal(signal.SIGTERM)
     assert launcher.wait(timeout=10) == 128 + signal.SIGTERM
     assert "is cancelled" in (tmp_path / "printed.txt").read_text()
     _, alive = psutil.wait_procs(ranks, timeout=20)
     assert alive == []
     assert queue() == ""
+
+
+def test_a_requeued_job_saves_and_goes_on_by_itself(tmp_path, started):
+    launcher = started("steps=12", "checkpoint.every_steps=0", "experiment=smoke")
+    wait_until(lambda: (tmp_path / "run/metrics.jsonl").exists() and len(steps(tmp_path / "run")) >= 4, launcher)
+    (job,) = queue().split()[:1]
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    wait_until(lambda: " PD " in queue(), launcher)
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)  # else in two minutes
+    printed = tmp_path / "printed.txt"
+    assert launcher.wait(timeout=200) == 0, printed.read_text()
+    assert steps(tmp_path / "run") == list(range(13))
+    assert printed.read_text().count("rank 0 of 2 is on") == 2
+    assert (tmp_path / "run/logs/rank_0.log").read_text().count("Stopped as asked after step") == 1
 
 
 def test_a_sweep_is_a_job_of_slurm_for_each_of_its_jobs(tmp_path, r1zero):

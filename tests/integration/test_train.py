@@ -62,7 +62,7 @@ def test_every_step_has_its_row_and_its_metrics(run):
 
 def test_it_says_what_was_reached_and_what_to_type_next(run):
     assert "held-out accuracy greedy:" in run[1]
-    assert "resume=auto" in run[1]
+    assert "r1zero train resume=run steps=4" in run[1]
     assert (run[0] / "learning_curve.png").stat().st_size > 1000
 
 
@@ -98,19 +98,23 @@ def test_the_final_model_answers_in_vllm_and_in_transformers(run, new_engine, mo
     assert list(completion.token_ids) == greedy
 
 
-def test_resume_goes_on_from_the_last_checkpoint_as_if_never_stopped(tmp_path, r1zero):
+def test_resume_goes_on_from_the_last_checkpoint_as_if_never_stopped(tmp_path, r1zero, monkeypatch):
     whole = r1zero("train", "experiment=smoke", "steps=4", "run.dir=whole", "logger=none", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    for steps in (2, 4):  # the first starts fresh, since there is nothing to resume
-        part = r1zero(
-            *("train", "experiment=smoke", f"steps={steps}", "run.dir=part", "logger=none", "resume=auto"),
-            cwd=tmp_path,
-        )
+    starts = [
+        ("experiment=smoke", "steps=2", "run.dir=part", "logger=none", "resume=auto"),  # there is nothing to resume
+        ("resume=part", "steps=3"),
+        ("experiment=smoke", "steps=4", "run.dir=part", "logger=none"),  # as a job that Slurm has requeued
+    ]
+    for start in starts:
+        part = r1zero("train", *start, cwd=tmp_path)
         assert part.returncode == 0, part.stderr
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     whole_rows, part_rows = rows(tmp_path / "whole"), rows(tmp_path / "part")
     assert [row["step"] for row in part_rows] == [0, 1, 2, 3, 4]
-    evaluations = {key for key in part_rows[2] if key.startswith("eval/")}  # step 2 was a last step there
-    part_rows[2] = {key: value for key, value in part_rows[2].items() if key not in evaluations}
+    assert "resume=part steps=8" in part.stdout
+    for step in (2, 3):  # they were last steps there
+        part_rows[step] = {key: value for key, value in part_rows[step].items() if not key.startswith("eval/")}
     assert [without_times(row) for row in part_rows] == [without_times(row) for row in whole_rows]
 
 

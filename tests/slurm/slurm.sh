@@ -60,7 +60,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1
 ReturnToService=2
-KillWait=2
+KillWait=20
 CONF
   for node in $(seq 0 $((nodes - 1))); do
     echo "NodeName=n$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1 + node)) CPUs=$cores CoresPerSocket=$cores RealMemory=$memory"

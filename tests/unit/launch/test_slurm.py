@@ -49,7 +49,7 @@ def test_slurm_is_asked_for_the_nodes_and_ranks_of_the_cluster(fake, launch, tmp
     expected = {
         *("#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=8", "#SBATCH --gpus-per-node=8"),
         *("#SBATCH --cpus-per-task=8", "#SBATCH --mem=500G", "#SBATCH --time=1440", "#SBATCH --partition=a100"),
-        *("#SBATCH --no-requeue", "module load cuda"),
+        *("#SBATCH --requeue", "#SBATCH --open-mode=append", "#SBATCH --signal=USR2@600", "module load cuda"),
     }
     assert expected - set(asked) == set()
     assert "--cpus-per-task=8 --kill-on-bad-exit=1" in asked[-1]
