@@ -6,16 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.schema import SCHEMAS, TrainConfig
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos-runs", type=int, default=3, help="runs of test_chaos.py that are killed and resumed")
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +34,13 @@ def shared() -> Path:
 def compose_as() -> Iterator[Callable[..., Any]]:
     """What `r1zero <command> <overrides>` composes, called with the command and its overrides."""
     register_schemas()
+
+    def composed(command: str, *overrides: str) -> Any:
+        run_dir = ["run.dir=unused"] * ("run" in get_type_hints(SCHEMAS[command]))
+        return to_typed(compose(command, [*run_dir, *overrides]), command)
+
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield lambda command, *overrides: to_typed(compose(command, ["run.dir=unused", *overrides]), command)
+        yield composed
     GlobalHydra.instance().clear()
 
 

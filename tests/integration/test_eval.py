@@ -155,7 +155,7 @@ def test_a_run_evaluates_itself_as_eval_evaluates_it(trained, r1zero):
 
 
 def test_a_sharded_checkpoint_gives_the_model_that_was_trained(trained):
-    from grpo_cli.training.checkpoint import model_folder
+    from grpo_cli.training.export import model_folder
 
     ours = load_file(model_folder(trained / "checkpoints/step_000001") / "model.safetensors")
     theirs = load_file(trained / "model/model.safetensors")

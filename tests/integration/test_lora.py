@@ -4,16 +4,15 @@ import random
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from grpo_cli.config.schema import DType, LoraConfig
 from grpo_cli.data.sampler import PromptSampler
 from grpo_cli.errors import CheckpointError
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.checkpoint import Checkpoints, model_folder
+from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.engine import Policy
+from grpo_cli.training.export import model_folder
 from grpo_cli.training.weight_sync import sync_weights
 from grpo_cli.types import Problem, Prompt, Request, Sampling
 
@@ -149,28 +148,19 @@ def test_a_checkpoint_holds_the_adapters_and_goes_on_as_if_never_stopped(stage, 
 def test_a_checkpoint_of_a_run_without_adapters_is_refused(model, config, tmp_path):
     adapters, config.model.lora = config.model.lora, LoraConfig()
     config.cluster.zero_stage = 2
-    checkpoints, sampler = (
-        Checkpoints(tmp_path, every_steps=1),
-        PromptSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0),
-    )
-    checkpoints.maybe_save(1, Policy(model, config), sampler, is_last=True)
+    Policy(model, config).save(tmp_path / "checkpoint")
     config.model.lora = adapters
-    with pytest.raises(CheckpointError, match="step_000001 cannot be read"):
-        checkpoints.load_latest(Policy(model, config), sampler)
+    with pytest.raises(CheckpointError, match=r"model\.lora\.rank=0, and this run has model\.lora\.rank=4"):
+        Policy(model, config).load(tmp_path / "checkpoint")
 
 
 @pytest.mark.parametrize(("stage", "dtype"), [(0, DType.fp32), (2, DType.bf16), (3, DType.fp32)])
-def test_export_and_checkpoint_give_the_merged_model(stage, dtype, model, config, tmp_path):
+def test_a_checkpoint_gives_the_merged_model(stage, dtype, model, config, tmp_path):
     config.cluster.zero_stage, config.cluster.dtype = stage, dtype
+    config.run.dir, config.data.name = str(tmp_path), "unused"
     policy = Policy(model, config)
     policy.update([sequences()])
-    policy.export(tmp_path / "exported")
-    policy.save(tmp_path / "checkpoints/step_000001/deepspeed")
-    (tmp_path / "checkpoints/step_000001/state.json").write_text("{}")
-    config.run.dir, config.data.name = str(tmp_path), "unused"
-    OmegaConf.save(OmegaConf.structured(config), tmp_path / "config.yaml")
-    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").state_dict()
+    sampler = PromptSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0)
+    Checkpoints(config).maybe_save(1, policy, sampler, {}, must=True)
+    exported = AutoModelForCausalLM.from_pretrained(model_folder(tmp_path)).state_dict()
     assert_close(exported, weights(policy), 0)
-    assert_close(
-        load_file(model_folder(tmp_path) / "model.safetensors"), load_file(tmp_path / "exported/model.safetensors"), 0
-    )

@@ -1,0 +1,69 @@
+"""r1zero export: the model of a run or of a checkpoint, in a folder or on the Hugging Face hub."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from omegaconf import DictConfig
+
+from grpo_cli.config.check import HUB, check_export
+from grpo_cli.config.compose import to_typed
+from grpo_cli.config.schema import DType, ExportTask
+from grpo_cli.errors import CheckpointError, ConfigError, SetupError
+
+
+def run(composed: DictConfig) -> None:
+    """Write or push the model; what is there already is left alone."""
+    config: ExportTask = to_typed(composed, "export")
+    check_export(config)
+    source = Path(config.checkpoint).expanduser()
+    if not source.is_dir():
+        raise CheckpointError(
+            f"checkpoint={source}: there is no such folder. Give a run's folder, one of its checkpoints or its model/."
+        )
+    is_model = (source / "config.json").is_file()
+    if is_model and (config.dtype is not None or not config.to.startswith(HUB)):
+        raise ConfigError(
+            f"checkpoint={source}: is a finished model, which is only pushed as it is, with to={HUB}<org>/<name>. Give "
+            "the run or the checkpoint that it is from."
+        )
+    if config.to.startswith(HUB):
+        address = _push(source, config.to.removeprefix(HUB), config.dtype, is_model=is_model, private=config.private)
+        print(f"The model is at {address}")
+        return
+    folder = Path(config.to).expanduser().absolute()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"to={config.to}: is there and not an empty folder. It is left alone; give another one.")
+    checkpoint = _export(source, folder, config.dtype)
+    print(f"The model of {checkpoint} is in {config.to}.\nTo measure it: r1zero eval checkpoint={config.to}")
+
+
+def _export(source: Path, folder: Path, dtype: DType | None) -> Path:
+    """The checkpoint whose model was written."""
+    from grpo_cli.training.export import export, find_checkpoint  # DeepSpeed is imported only where it is needed
+
+    checkpoint = find_checkpoint(source)
+    export(checkpoint, folder, dtype)
+    return checkpoint
+
+
+def _push(source: Path, name: str, dtype: DType | None, *, is_model: bool, private: bool) -> str:
+    """The address of the model on the hub. The repository is made first, so that a missing right shows at once."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # of the client that it uses
+
+    api = HfApi(library_name="r1zero")
+    with TemporaryDirectory() as scratch:
+        try:
+            address = api.create_repo(name, private=private, exist_ok=True)
+            folder = source
+            if not is_model:
+                folder = Path(scratch) / "model"
+                _export(source, folder, dtype)
+            api.upload_folder(repo_id=name, folder_path=folder, commit_message="The model, by r1zero export")
+        except (HTTPError, OSError, ValueError) as error:
+            raise SetupError(
+                f"to={HUB}{name}: {type(error).__name__}: {str(error).strip()}\nLog in with `hf auth login` as one who "
+                f"may write to {name.partition('/')[0]}. Where the hub cannot be reached, export to a folder, and push "
+                f"that from elsewhere with `hf upload {name} FOLDER`."
+            ) from error
+    return str(address)

@@ -1,0 +1,126 @@
+"""A checkpoint as a model that transformers and vLLM load: weights, tokenizer, how it was sampled, and a card."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from grpo_cli.analysis.report import read_metrics
+from grpo_cli.config.schema import DType, RolloutConfig, TrainConfig
+from grpo_cli.errors import CheckpointError, SetupError
+from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.training.checkpoint import check_whole, whole_checkpoints
+from grpo_cli.training.engine import DTYPES, consolidated_weights
+from grpo_cli.training.lora import load_merged
+from grpo_cli.training.model_card import SETTINGS, model_card
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The last whole checkpoint of a run, or `path` where that is a checkpoint. Raises CheckpointError."""
+    if (path / "state.json").is_file():
+        return path
+    if checkpoints := whole_checkpoints(path):
+        return checkpoints[0]
+    raise CheckpointError(f"{path} holds no whole checkpoint. Give a run that has saved one, or a model folder.")
+
+
+def model_folder(path: Path) -> Path:
+    """The model of a run (of its last checkpoint) or of one of its checkpoints, as transformers and vLLM load it.
+
+    It is made in the checkpoint, as `model/`, where it is not there yet. Raises CheckpointError where there is none.
+    """
+    checkpoint = find_checkpoint(path)
+    folder = checkpoint / "model"
+    if not folder.is_dir():
+        export(checkpoint, folder)
+    return folder
+
+
+def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
+    """Write the model of a checkpoint of any ZeRO stage, adapters merged, in place of `folder`.
+
+    It needs no process group and no GPU. In the dtype that the run trained in, unless another is given. The same
+    checkpoint gives the same bytes. Raises CheckpointError where the checkpoint is damaged.
+    """
+    check_whole(checkpoint)
+    trained = _settings(checkpoint)
+    state = json.loads((checkpoint / "state.json").read_text())
+    base = load_base_model(trained.model)
+    card = model_card(trained, state["step"], _evaluations(checkpoint, state), dtype or trained.cluster.dtype)
+    weights = _weights(checkpoint, trained, base, DTYPES[dtype or trained.cluster.dtype])
+    config = AutoConfig.from_pretrained(base.folder)
+    if config.tie_word_embeddings:
+        weights.pop("lm_head.weight", None)
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype or trained.cluster.dtype])
+    network.generation_config = _generation_config(base, trained.rollout)
+    partial = folder.with_name(f"{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        network.save_pretrained(partial, state_dict=weights)
+        base.tokenizer.save_pretrained(partial)
+        shutil.copyfile(checkpoint / "config.yaml", partial / SETTINGS)
+        (partial / "README.md").write_text(card)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)  # it may hold the room that is missing
+        raise SetupError(
+            f"The model of {checkpoint} cannot be written to {folder}: {error}. Make room, or export it elsewhere with "
+            "`r1zero export`."
+        ) from error
+
+
+def _settings(checkpoint: Path) -> TrainConfig:
+    try:
+        settings = OmegaConf.load(checkpoint / "config.yaml")
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), settings))
+    except OmegaConfBaseException as error:
+        raise CheckpointError(
+            f"{checkpoint / 'config.yaml'} holds settings that this version of r1zero does not know: {error}\nExport "
+            "the checkpoint with the version that wrote it."
+        ) from error
+
+
+def _weights(checkpoint: Path, trained: TrainConfig, base: BaseModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    weights = {name: weight.to(dtype) for name, weight in consolidated_weights(checkpoint / "deepspeed").items()}
+    return load_merged(base.folder, weights, trained.model.lora, dtype) if trained.model.lora.rank else weights
+
+
+def _generation_config(base: BaseModel, rollout: RolloutConfig) -> GenerationConfig:
+    """As the responses were sampled: they end where vLLM ended them, at the tokenizer's id and the base model's own."""
+    ends = {base.tokenizer.eos_token_id}
+    if (base.folder / "generation_config.json").is_file():
+        of_base = GenerationConfig.from_pretrained(base.folder).eos_token_id
+        ends.update(of_base if isinstance(of_base, list) else [of_base])
+    ids = sorted(ends - {None})
+    return GenerationConfig(
+        do_sample=True,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        top_k=0,  # all tokens; unset, transformers would draw from the 50 likeliest
+        max_new_tokens=rollout.longest_sequence - rollout.max_prompt_tokens,
+        eos_token_id=ids[0] if len(ids) == 1 else ids or None,
+        pad_token_id=base.tokenizer.pad_token_id,
+    )
+
+
+def _evaluations(checkpoint: Path, state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the first and the last evaluation up to the checkpoint: one row where there was one, or none."""
+    log = checkpoint.parent.parent / "metrics.jsonl"
+    try:
+        rows = read_metrics(log) if log.is_file() else []  # a checkpoint may have been moved away from its run
+    except ValueError as error:
+        raise CheckpointError(
+            f"{log} is damaged: {error}. Move it away: the model's card then does without."
+        ) from error
+    rows = [row for row in rows if row["step"] < state["step"]] + [{"step": state["step"]} | state["metrics"]]
+    evaluated = [row for row in rows if any(name.startswith("eval/") for name in row)]
+    return [evaluated[0], evaluated[-1]] if len(evaluated) > 1 else evaluated
