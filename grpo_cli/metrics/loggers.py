@@ -3,18 +3,22 @@
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from rich.console import Console
 
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.config.schema import LoggerConfig, WandbMode
+from grpo_cli.errors import SetupError
 from grpo_cli.metrics.console import Display
+from grpo_cli.metrics.health import Finding, Health
 from grpo_cli.metrics.metrics import SampleRow
 
 if TYPE_CHECKING:
@@ -23,14 +27,17 @@ if TYPE_CHECKING:
 SAMPLE_COLUMNS = [field.name for field in fields(SampleRow)]
 INIT_TIMEOUT_S = 15  # to reach the W&B server before going on off line
 FINISH_TIMEOUT_S = 60  # to upload what is left at the end
+READ_TIMEOUT_S = 300  # to read one earlier file
+FLUSH_S = 1.0  # W&B's own file is so far behind at most, where the process is killed
 
 
 class RunLogger:
     """One call a step for every sink; a context manager.
 
     `<run_dir>/metrics.jsonl` holds a line a step: flat keys, `step` first. A run that resumes after
-    `start_step` loses the rows of later steps first: it is about to do them again. W&B never stops a run;
-    whatever it raises becomes one warning.
+    `start_step` loses the rows of later steps first: it is about to do them again. What its metrics tell of the
+    run's health is a message and a W&B alert. W&B never stops a run; whatever it raises becomes one warning.
+    A disk that is full does: `SetupError`.
     """
 
     def __init__(
@@ -43,19 +50,25 @@ class RunLogger:
         settings: Mapping[str, Any],
         console: Console,
         start_step: int = 0,
+        mismatch_limit: float | None = None,
     ) -> None:
         self._config = config
-        self._run_dir = run_dir
+        self._samples_dir = run_dir / "samples"
         self._console = console
         self._last_step = start_step or -1  # the evaluation before training is step 0
         path = run_dir / "metrics.jsonl"
-        cut_back(path, start_step)
-        self._rows = path.open("a")
+        with _disk_faults(path):
+            kept_rows = cut_back(path, start_step)
+            self._rows = path.open("a")
+        self._health = Health(mismatch_limit)
+        kept = [(row, self._health.update(row)) for row in kept_rows]
         self._wandb = (
             WandbRun(config, run_dir, run_name=run_name, settings=settings, message=self.message)
             if config.wandb
             else None
         )
+        if self._wandb:
+            self._wandb.resume(kept, self._read_samples)
         self._display = Display(console, title=run_name, steps=steps, start_step=start_step) if config.console else None
 
     def __enter__(self) -> Self:
@@ -69,18 +82,22 @@ class RunLogger:
         assert step > self._last_step, f"step {step} is logged after step {self._last_step}"
         self._last_step = step
         row = {"step": step} | {name: float(value) for name, value in metrics.items()}
-        self._rows.write(json.dumps(row) + "\n")
-        self._rows.flush()
+        with _disk_faults(Path(self._rows.name)):
+            _write(self._rows, json.dumps(row) + "\n")
         kept = samples if self._config.samples_every and step % self._config.samples_every == 0 else ()
         if kept:
-            folder = self._run_dir / "samples"
-            folder.mkdir(exist_ok=True)
-            lines = [json.dumps(asdict(sample)) + "\n" for sample in kept]
-            (folder / f"step_{step:06}.jsonl").write_text("".join(lines))
+            path = self._samples_path(step)
+            with _disk_faults(path):
+                path.parent.mkdir(exist_ok=True)
+                with path.open("w") as file:
+                    _write(file, "".join(json.dumps(asdict(sample)) + "\n" for sample in kept))
+        findings = self._health.update(row)
         if self._wandb:
-            self._wandb.log(step, row, kept)
+            self._wandb.log(step, row, kept, findings)
         if self._display:
             self._display.update(step, row, samples[-1] if samples else None)
+        for finding in findings:
+            self.message(f"health: step {step}: {finding.text}")
 
     def message(self, text: str) -> None:
         """A line on the console, above the live display."""
@@ -89,19 +106,51 @@ class RunLogger:
     def close(self, failed: bool = False) -> None:
         if self._display:
             self._display.close()
-        self._rows.close()
+        with suppress(OSError):  # a full disk was told by the row that did not fit, and it is tried again here
+            self._rows.close()
         if self._wandb:
             self._wandb.close(failed)
 
+    def _samples_path(self, step: int) -> Path:
+        return self._samples_dir / f"step_{step:06}.jsonl"
 
-def cut_back(path: Path, step: int) -> None:
-    """Drops the rows after `step` and a half-written last line; at step 0 nothing was done that is kept."""
+    def _read_samples(self, step: int) -> list[SampleRow]:
+        path = self._samples_path(step)
+        return [SampleRow(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def cut_back(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drops the rows after `step` and a half-written last line; at step 0 nothing was done that is kept.
+
+    Returns the rows that are left.
+    """
     if not path.exists():
-        return
+        return []
     rows = [row for row in read_metrics(path) if step > 0 and row["step"] <= step]
     kept = path.with_suffix(".tmp")
-    kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with kept.open("w") as file:
+        _write(file, "".join(json.dumps(row) + "\n" for row in rows))
     kept.replace(path)
+    return rows
+
+
+def _write(file: TextIO, text: str) -> None:
+    """Writes what is still there after a power cut."""
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _disk_faults(path: Path) -> Iterator[None]:
+    """Tells in plain words that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(
+            f"{path} cannot be written: {error.strerror}. Make room there; the same command with resume=auto then "
+            "goes on from the last checkpoint."
+        ) from error
 
 
 class WandbRun:
@@ -125,14 +174,18 @@ class WandbRun:
         self._folder.mkdir(exist_ok=True)
         self._message = message
         self._ended = False
+        self._held: Container[float] = ()  # the steps that W&B has from an earlier start
+        self._held_alerts: Container[str] = ()
         self._worker = ThreadPoolExecutor(max_workers=1)
         # Else tables are staged in the home directory, and the run folder alone cannot be synced.
         os.environ.setdefault("WANDB_DATA_DIR", str(self._folder.absolute()))
         # Else a process ends 20 s late on machines that drop what is sent to W&B.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        run_id = _run_id(self._folder)
+        self._earlier_files = sorted(self._folder.glob(f"*run-*-{run_id}/run-{run_id}.wandb"))
         options = {
             "dir": run_dir,
-            "id": _run_id(self._folder),
+            "id": run_id,
             "name": run_name,
             "project": config.project,
             "entity": config.entity,
@@ -151,8 +204,18 @@ class WandbRun:
         elif self._run.url:
             message(f"W&B: {self._run.url}")
 
-    def log(self, step: int, row: Mapping[str, float], samples: Sequence[SampleRow]) -> None:
-        self._worker.submit(self._log, step, row, samples)
+    def resume(
+        self,
+        kept: Sequence[tuple[Mapping[str, float], Sequence[Finding]]],
+        read_samples: Callable[[int], Sequence[SampleRow]],
+    ) -> None:
+        """Logs no step that W&B already has, from here on, and those of the rows kept that it lost."""
+        self._worker.submit(self._resume, kept, read_samples)
+
+    def log(
+        self, step: int, row: Mapping[str, float], samples: Sequence[SampleRow], findings: Sequence[Finding] = ()
+    ) -> None:
+        self._worker.submit(self._log, step, row, samples, findings)
 
     def close(self, failed: bool) -> None:
         finished = self._worker.submit(self._finish, failed)
@@ -165,7 +228,12 @@ class WandbRun:
     def _start(self, config: LoggerConfig, options: dict[str, Any]) -> "wandb.Run":
         import wandb
 
-        quiet = wandb.Settings(silent=not config.verbose, console="off", init_timeout=INIT_TIMEOUT_S)
+        quiet = wandb.Settings(
+            silent=not config.verbose,
+            console="off",
+            init_timeout=INIT_TIMEOUT_S,
+            x_transaction_log_flush_interval=FLUSH_S,
+        )
         wandb.setup(settings=quiet)
         mode = str(config.mode) if config.mode != WandbMode.auto else os.environ.get("WANDB_MODE", "auto")
         if mode not in ("auto", "online"):
@@ -181,17 +249,47 @@ class WandbRun:
             wandb.setup(settings=quiet)
         return wandb.init(mode="offline", **options)
 
-    def _log(self, step: int, row: Mapping[str, float], samples: Sequence[SampleRow]) -> None:
+    def _resume(
+        self,
+        kept: Sequence[tuple[Mapping[str, float], Sequence[Finding]]],
+        read_samples: Callable[[int], Sequence[SampleRow]],
+    ) -> None:
+        if self._ended:
+            return
+        try:
+            if self._run.offline:
+                self._held, self._held_alerts = read_wandb(self._earlier_files)
+            else:
+                self._held = range(self._run.starting_step)  # the server goes on after its last step
+        except Exception as error:
+            self._message(
+                f"W&B's earlier files cannot be read, and may hold steps that are logged again: {_first_line(error)}"
+            )
+            return
+        for row, findings in kept:
+            step = int(row["step"])
+            if step not in self._held:
+                samples: Sequence[SampleRow] = ()
+                with suppress(Exception):  # a power cut may have taken them
+                    samples = read_samples(step)
+                self._log(step, row, samples, findings)
+
+    def _log(
+        self, step: int, row: Mapping[str, float], samples: Sequence[SampleRow], findings: Sequence[Finding]
+    ) -> None:
         import wandb
 
-        if self._ended:
+        if self._ended or step in self._held:
             return
         if samples:
             data = [list(astuple(sample)) for sample in samples]
             with suppress(Exception):  # a table fails while the server is away; numbers are kept for its return
                 self._run.log({"samples": wandb.Table(SAMPLE_COLUMNS, data)}, step=step, commit=False)
         try:
-            # On line, W&B drops a step that the run already has, as when it resumes.
+            for finding in findings:  # before its row, so that a step that W&B has lacks no alert
+                text = f"step {step}: {finding.text}"
+                if text not in self._held_alerts:
+                    self._run.alert(finding.title, text, wandb.AlertLevel.WARN)
             self._run.log(dict(row), step=step, commit=True)
         except Exception as error:
             self._give_up(error)
@@ -211,16 +309,32 @@ class WandbRun:
         _end_service()
 
 
+def read_wandb(files: Sequence[Path]) -> tuple[set[float], set[str]]:
+    """The steps and the texts of the alerts that W&B's own files hold, as far as each can be read."""
+    steps, alerts = set(), set()
+    for path in files:
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", path]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=READ_TIMEOUT_S)
+        if done.returncode:
+            raise OSError(f"{path}: {done.stderr.strip()}")
+        for record in map(json.loads, done.stdout.splitlines()):
+            if record["type"] == "history":
+                steps.add(record["history"]["item"]["step"])
+            elif record["type"] == "alert":
+                alerts.add(record["alert"]["text"])
+    return steps, alerts
+
+
 def _run_id(folder: Path) -> str:
     """The W&B id of this run folder: made once, so that a resumed run is the same run."""
     path = folder / "run_id"
-    if not path.exists():
+    if not (path.exists() and path.read_text()):  # empty where a start died between making and filling it
         path.write_text(secrets.token_hex(4))
     return path.read_text()
 
 
 def _end_service() -> None:
-    """Kills W&B's own process, which may wait for a server without end; its files are at most 5 s behind."""
+    """Kills W&B's own process, which may wait for a server without end; its files are at most `FLUSH_S` behind."""
     import psutil
     import wandb
 

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 
+import psutil
 import pytest
 import wandb
 from rich.console import Console
@@ -152,14 +153,18 @@ def log_steps(logger: RunLogger, *steps: int) -> None:
 
 
 def offline_records(run_dir: Path) -> dict[str, list[dict]]:
-    """The records of the one off-line run in `run_dir`, by type, as W&B's own reader gives them."""
-    (folder,) = (run_dir / "wandb").glob("offline-run-*")
-    command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", folder]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    """The records of all off-line starts in `run_dir`, by type, as W&B's own reader gives them."""
     records: dict[str, list[dict]] = {}
-    for record in map(json.loads, lines):
-        records.setdefault(record["type"], []).append(record[record["type"]])
+    for folder in sorted((run_dir / "wandb").glob("offline-run-*")):
+        command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", folder]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        for record in map(json.loads, lines):
+            records.setdefault(record["type"], []).append(record[record["type"]])
     return records
+
+
+def offline_steps(run_dir: Path) -> list[int]:
+    return [record["item"]["step"] for record in offline_records(run_dir)["history"]]
 
 
 def test_an_offline_run_reads_back_with_every_step_once_in_order_and_its_table(tmp_path):
@@ -331,3 +336,154 @@ with RunLogger(LoggerConfig(), run_dir, run_name="tiny", steps=9, settings={{}},
     assert "wandb:" not in done.stderr
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 10))
+
+
+def start_and_kill(run_dir: Path, *, start_step: int, kill_after: int, unflushed: bool) -> None:
+    """Logs from `start_step` on in a process that is killed after a step, before or after W&B's file has it."""
+    script = f"""
+import os, time
+from pathlib import Path
+from rich.console import Console
+from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.metrics import loggers
+from grpo_cli.metrics.metrics import SampleRow
+
+config = LoggerConfig(console=False, samples_every=2)
+options = {{"run_name": "tiny", "steps": 99, "settings": {{}}, "console": Console()}}
+logger = loggers.RunLogger(config, Path({str(run_dir)!r}), start_step={start_step}, **options)
+for step in range({start_step} + 1, {kill_after} + 1):
+    if step == {kill_after} and not {unflushed}:
+        time.sleep(2 * loggers.FLUSH_S)
+    sample = SampleRow(step, "3 1 1 1 :", "no", "0", None, "wrong", 0.0, 0.0)
+    logger.log(step, {{"reward/mean": step / 2, "length/truncated": 1.0}}, [sample])
+if not {unflushed}:
+    time.sleep(2 * loggers.FLUSH_S)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -9, done.stderr
+    deadline = time.monotonic() + 20
+    while any(
+        process.info["name"] == "wandb-core" and process.info["status"] != psutil.STATUS_ZOMBIE
+        and str(run_dir) in str([file.path for file in process.open_files()])
+        for process in psutil.process_iter(["name", "status"])
+    ):  # fmt: skip
+        assert time.monotonic() < deadline, "W&B's own process outlived its parent"
+        time.sleep(0.1)
+
+
+def test_a_run_that_is_killed_again_and_again_has_every_step_once_over_all_files(tmp_path):
+    start_and_kill(tmp_path, start_step=0, kill_after=6, unflushed=False)
+    start_and_kill(tmp_path, start_step=0, kill_after=9, unflushed=True)  # no checkpoint: it began anew
+    start_and_kill(tmp_path, start_step=8, kill_after=12, unflushed=False)
+    logger, shown = run_logger(tmp_path, start_step=10, steps=14)
+    with logger:
+        for step in range(11, 15):
+            logger.log(step, {"reward/mean": step / 2, "length/truncated": 1.0}, SAMPLES)
+
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 4
+    records = offline_records(tmp_path)
+    rows = [record["item"] for record in records["history"]]
+    assert [(row["step"], row["_step"], row["reward/mean"]) for row in rows] == [
+        (step, step, step / 2) for step in range(1, 15)
+    ]
+    assert [row["step"] for row in rows if "samples.path" in row] == [2, 4, 6, 8, 10, 12, 14]
+    assert [alert["text"].partition(":")[0] for alert in records["alert"]] == ["step 5"]
+    assert {run["run_id"] for run in records["run"]} == {(tmp_path / "wandb/run_id").read_text()}
+    jsonl = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert jsonl == list(range(1, 15))
+    assert "cannot be read" not in shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda file, _: file[:0], id="empty"),
+        pytest.param(lambda file, size: file[: 7 * size // 10], id="cut"),
+        pytest.param(lambda file, size: file[: size // 2] + bytes(1000) + file[size // 2 + 1000 :], id="holed"),
+    ],
+)
+def test_what_a_damaged_offline_file_has_lost_is_logged_again(tmp_path, damage):
+    logger, _ = run_logger(tmp_path, LoggerConfig(console=False, samples_every=0))
+    with logger:
+        for step in range(1, 201):
+            logger.log(step, {f"reward/{name}": step / 2 for name in range(20)})
+    wandb.teardown()  # until then W&B may still write
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    written = file.read_bytes()
+    file.write_bytes(damage(written, len(written)))
+    held = [record["item"]["step"] for record in offline_records(tmp_path).get("history", [])]
+    assert len(held) < 200
+    logger, shown = run_logger(tmp_path, start_step=190)
+    with logger:
+        for step in range(191, 204):
+            logger.log(step, {f"reward/{name}": step / 2 for name in range(20)})
+    assert sorted(offline_steps(tmp_path)) == list(range(1, 204))
+    assert "cannot be read" not in shown.getvalue()
+
+
+def test_an_alert_whose_step_was_lost_is_not_sent_again(tmp_path):
+    logger, _ = run_logger(tmp_path)
+    metrics = {"length/truncated": 1.0, **{f"reward/{name}": 0.5 for name in range(20)}}
+    with logger:
+        for step in range(1, 6):
+            logger.log(step, metrics)
+    wandb.teardown()
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    written = file.read_bytes()
+    (alert,) = offline_records(tmp_path)["alert"]
+    file.write_bytes(written[: written.index(alert["text"].encode()) + len(alert["text"]) + 200])  # within step 5
+    assert offline_steps(tmp_path) == [1, 2, 3, 4]
+    assert offline_records(tmp_path)["alert"] == [alert]
+    logger, _ = run_logger(tmp_path, start_step=4)
+    with logger:
+        logger.log(5, metrics)
+    assert offline_steps(tmp_path) == [1, 2, 3, 4, 5]
+    assert offline_records(tmp_path)["alert"] == [alert]
+
+
+def test_earlier_files_that_cannot_be_read_are_told_and_logging_goes_on(tmp_path, monkeypatch):
+    logger, _ = run_logger(tmp_path)
+    with logger:
+        log_steps(logger, 1, 2, 3)
+    monkeypatch.setattr(loggers, "READ_TIMEOUT_S", 0)
+    logger, shown = run_logger(tmp_path, start_step=2)
+    with logger:
+        log_steps(logger, 3, 4)
+    assert shown.getvalue().count("W&B's earlier files cannot be read") == 1
+    assert offline_steps(tmp_path) == [1, 2, 3, 3, 4]
+
+
+def test_a_server_that_lost_the_last_steps_is_sent_them_on_resume(tmp_path, server):
+    logger, _ = run_logger(tmp_path)
+    with logger:
+        log_steps(logger, 1, 2, 3, 4)
+    del server.history[2:]
+    logger, _ = run_logger(tmp_path, start_step=4, steps=5)
+    with logger:
+        log_steps(logger, 5)
+    assert [row["step"] for row in server.history] == [1, 2, 3, 4, 5]
+    assert "samples" in server.history[3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "findings"),
+    [
+        (["rollout.max_new_tokens=4"], ["responses are cut", "groups agree"]),
+        (["algorithm.beta=0.04", "optimizer.lr=3e-2"], ["KL exploded"]),
+    ],
+)
+def test_what_ails_a_run_is_told_and_is_a_wandb_alert(tmp_path, r1zero, settings, findings):
+    result = r1zero("train", "experiment=smoke", "steps=6", "run.dir=run", *settings, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    alerts = {alert["title"]: alert["text"] for alert in offline_records(tmp_path / "run").get("alert", [])}
+    assert alerts.keys() >= set(findings), result.stdout
+    for title in findings:
+        assert f"health: {alerts[title]}" in result.stdout
+
+
+def test_a_sound_run_gives_no_alert(tmp_path, r1zero):
+    result = r1zero("train", "experiment=smoke", "steps=6", "rollout.max_new_tokens=128", "run.dir=run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "health:" not in result.stdout
+    assert "alert" not in offline_records(tmp_path / "run")

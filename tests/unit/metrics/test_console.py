@@ -59,13 +59,16 @@ def test_a_plain_line_has_the_figures_and_the_time_left(clock):
     )
 
 
-def test_a_terminal_shows_the_newest_figures_the_last_evaluation_and_a_sample():
+def test_a_terminal_shows_the_newest_figures_the_last_evaluation_the_time_left_and_a_sample(clock):
     watched, shown = display(terminal=True)
     watched.update(2, {"eval/heldout/avg": 0.25})
-    watched.update(3, {"reward/accuracy": 0.75}, SAMPLE)
+    clock[0] = 40.0  # a step; 97 to go
+    metrics = {"reward/accuracy": 0.75, "reward/mean": 0.8, "length/mean": 21.5, "policy/kl_ref": 0.02}
+    watched.update(3, metrics | {"perf/tokens_per_s": 1234.5}, SAMPLE)
     watched.close()
     last_frame = shown.getvalue().rpartition("╭")[2]
-    for text in ("tiny", "step 3/100", "accuracy 0.750", "held-out 0.250", "3 1 1 1 : [b]no[/b] wait yes"):
+    figures = ("accuracy 0.750", "reward 0.800", "length 21.5", "kl 0.0200", "tokens/s 1,234", "held-out 0.250")
+    for text in ("tiny", "step 3/100", *figures, "1:04:40 left", "3 1 1 1 : [b]no[/b] wait yes"):
         assert text in last_frame
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from io import StringIO
@@ -38,6 +39,59 @@ def test_a_row_is_on_disk_before_the_next_step(tmp_path):
     logger.log(1, {})
     assert steps(tmp_path) == [1]
     logger.close()
+
+
+def test_a_row_and_its_samples_survive_a_power_cut(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").read_text()), fsync(fd)))
+    with run_logger(tmp_path) as logger:
+        logger.log(1, {"reward/mean": 1})
+        logger.log(2, {}, [SAMPLE])
+    row = '{"step": 1, "reward/mean": 1.0}\n'
+    assert synced == [row, row + '{"step": 2}\n', (tmp_path / "samples/step_000002.jsonl").read_text()]
+
+
+@pytest.mark.parametrize(("num_bytes", "path"), [(15, "metrics.jsonl"), (200, "samples/step_000002.jsonl")])
+def test_a_full_disk_is_told_with_its_mend(tmp_path, num_bytes, path):
+    """The limit on a file's size stands for the end of the disk; it holds for a process, so this is one of its own."""
+    script = f"""
+import resource
+from pathlib import Path
+from rich.console import Console
+from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.errors import SetupError
+from grpo_cli.metrics.loggers import RunLogger
+from grpo_cli.metrics.metrics import SampleRow
+
+config = LoggerConfig(wandb=False, console=False, samples_every=2)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({num_bytes}, resource.RLIM_INFINITY))
+try:
+    with RunLogger(config, Path("."), run_name="", steps=9, settings={{}}, console=Console()) as logger:
+        for step in range(1, 9):
+            logger.log(step, {{}}, [SampleRow(step, "prompt", "response " * 20, "", "", "", 0.0, 0.0)])
+except SetupError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == (
+        f"{path} cannot be written: File too large. Make room there; the same command with resume=auto then goes on "
+        "from the last checkpoint.\n"
+    ), done.stderr
+    with run_logger(tmp_path, start_step=1) as logger:  # with room again, the half-written row is gone
+        logger.log(2, {})
+    assert steps(tmp_path) == [1, 2]
+
+
+def test_a_finding_is_a_line_of_its_own_and_told_once_across_a_resume(tmp_path):
+    shown = StringIO()
+    for start, end in ((0, 6), (5, 14)):  # step 6 was done after the last checkpoint
+        options = {"run_name": "tiny", "steps": 9, "settings": {}, "console": Console(file=shown)}
+        with RunLogger(QUIET, tmp_path, start_step=start, **options) as logger:
+            for step in range(start + 1, end + 1):
+                logger.log(step, {"length/truncated": 1.0})
+    (line,) = shown.getvalue().splitlines()
+    assert line.startswith("health: step 5: 100 % of the responses were cut")
 
 
 def test_a_step_is_logged_once(tmp_path):
