@@ -27,8 +27,10 @@ COMMANDS = {
     "plan": Command("what a training run would need: batches, steps, memory", composes="train"),
     "eval": Command("measure a model or a checkpoint on benchmarks, with spread", composes="eval"),
     "analyze": Command("look at a base model before training it", composes="analyze"),
+    "export": Command("write or push the model of a run as transformers and vLLM load it", composes="export"),
     "sweep-report": Command("the leaderboard and the plots of a sweep"),
     "grade": Command("score completions from a file, to see why a reward was given"),
+    "doctor": Command("whether this machine can train, and what is wrong"),
     "build-base": Command("build the small base model of the built-in task anew"),
 }
 
@@ -91,7 +93,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
         try:
             return run(composed)
         except R1ZeroError as error:
-            _fail(str(error))
+            _fail(str(error), error.exit_status)
 
     config_name = COMMANDS[name].composes
     compose.register_schemas()

@@ -12,14 +12,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import itself, what stands on a floor below its own, and nothing else of the project.
 FLOORS = [
-    {"errors", "types", "ranks", "__init__"},
+    {"errors", "types", "ranks", "stop", "__init__"},
     {"config", "analysis"},
     {"data", "reward", "algorithm", "metrics"},
     {"model"},
     {"rollout"},
     {"evaluation"},
     {"training"},
-    {"launch"},
+    {"launch", "doctor"},
     {"commands"},
     {"cli"},
 ]

@@ -16,7 +16,7 @@ def r1zero(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
 def test_help_lists_the_commands():
     result = r1zero("--help")
     assert result.returncode == 0
-    for command in ("train", "grade", "build-base"):
+    for command in ("train", "export", "grade", "build-base"):
         assert command in result.stdout
 
 
@@ -26,7 +26,7 @@ def test_an_unknown_command_is_answered_with_the_nearest():
     assert "Did you mean `r1zero train`?" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "grade", "build-base"])
+@pytest.mark.parametrize("command", ["train", "export", "grade", "build-base"])
 def test_help_of_a_command_shows_examples(command):
     result = r1zero(command, "--help")
     assert result.returncode == 0

@@ -1,0 +1,1 @@
+"""Whether this machine can train, and what is wrong where it cannot."""

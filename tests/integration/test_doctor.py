@@ -1,0 +1,13 @@
+"""`r1zero doctor` on this machine, where runs do train."""
+
+import json
+
+
+def test_this_machine_can_train_and_both_engines_work(tmp_path, r1zero):
+    done = r1zero("doctor", "--json", cwd=tmp_path)
+    findings = {finding["about"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 0, done.stdout
+    assert findings["vLLM"]["seen"].startswith("the built-in model generates on the ")
+    assert findings["DeepSpeed"]["seen"].startswith("the built-in model takes a step on the ")
+    assert findings["vLLM"]["level"] == findings["DeepSpeed"]["level"] == "ok"
+    assert list(tmp_path.iterdir()) == []
