@@ -1,12 +1,15 @@
 """Where the base model's files are, its tokenizer, and the length it can read."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from grpo_cli.config.schema import ModelConfig
 from grpo_cli.data import make_zero, random_base
+from grpo_cli.data.sources import HUB_TIMEOUT_S
 from grpo_cli.errors import ConfigError, SetupError
 
 BUILTIN = {"builtin:make_zero": make_zero.base_model_dir, "builtin:random": random_base.base_model_dir}
@@ -32,11 +35,15 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
     Unless that is given, the model may read as much as it can.
     """
     folder = _folder(config)
+    _check_weights(folder, config.path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         limit = AutoConfig.from_pretrained(folder).max_position_embeddings
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model.path={config.path}: transformers cannot load it: {error}") from error
+        raise ConfigError(
+            f"model.path={config.path}: transformers cannot load it: {str(error).strip()}\nGive a folder with the "
+            "config.json and the tokenizer of the model, or copy or download it anew."
+        ) from error
     if config.max_model_len is not None and config.max_model_len > limit:
         raise ConfigError(f"model.max_model_len={config.max_model_len}: {config.path} reads at most {limit} tokens.")
     if needed_len is not None and needed_len > limit:
@@ -53,22 +60,56 @@ def _folder(config: ModelConfig) -> Path:
     folder = Path(config.path).expanduser()
     if folder.is_dir():
         return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    return _download(config)
 
+
+def _download(config: ModelConfig) -> Path:
+    from huggingface_hub import HfApi, constants, errors, snapshot_download
+
+    absent = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
+    from_cache = constants.HF_HUB_OFFLINE
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     try:
-        patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-        return Path(snapshot_download(config.path, revision=config.revision, allow_patterns=patterns))
-    except (RepositoryNotFoundError, HFValidationError) as error:
+        if not from_cache:
+            try:
+                # Asked first, since a download tries again and again, up to minutes, before it gives up.
+                HfApi().model_info(config.path, revision=config.revision, timeout=HUB_TIMEOUT_S)
+            except absent:
+                raise
+            except (OSError, errors.HTTPError):
+                from_cache = True
+        return Path(
+            snapshot_download(
+                config.path, revision=config.revision, allow_patterns=patterns, local_files_only=from_cache
+            )
+        )
+    except absent as error:
         raise ConfigError(f"model.path={config.path}: neither a folder here nor a model on the hub. {error}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (OSError, errors.HTTPError) as error:
         raise SetupError(
             f"model.path={config.path}: there is no such folder, the hub cannot be reached ({type(error).__name__}), "
             "and the model is not in the cache. Download it where there is a network (`hf download`), or give a folder "
             "as model.path."
         ) from error
+
+
+def _check_weights(folder: Path, path: str) -> None:
+    """Open every file of weights, which tells whether it is there and as long as its header says."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        if index.is_file():
+            names = set(json.loads(index.read_text())["weight_map"].values())
+        else:
+            names = {file.name for file in folder.glob("*.safetensors")}
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"model.path={path}: {index.name} is damaged ({error!r}). Copy the model anew.") from error
+    if not names and not any(folder.glob("*.bin")):
+        raise ConfigError(f"model.path={path}: {folder} holds no weights (*.safetensors). Copy the model anew.")
+    for name in sorted(names):
+        try:
+            with safe_open(folder / name, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(
+                f"model.path={path}: {name} is missing or cut short ({error}). Copy or download the model anew."
+            ) from error

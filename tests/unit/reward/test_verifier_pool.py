@@ -1,11 +1,17 @@
 import threading
 import time
 
+import psutil
 import pytest
 
 from grpo_cli.reward.verifier_pool import VerifierPool
 
 TIMEOUT_S = 1.0
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that verify: children of the fork server, which is a child of this process."""
+    return [worker for server in psutil.Process().children() for worker in server.children()]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +36,18 @@ def test_memory_is_limited_and_the_next_answer_is_judged():
         bomb = pool.judge("math", "x+1", "2^{10^{10}}").result()
         assert (bomb.verdict, bomb.reason) == ("timeout", "stopped for using too much memory")
         assert pool.judge("math", "x+1", "1+x").result().verdict == "correct"
+
+
+def test_a_worker_that_is_killed_from_outside_costs_one_timeout():
+    with VerifierPool(num_workers=1, timeout_s=60, memory_gib=1.0) as pool:
+        pool.judge("math", "x+y", "y+x").result()
+        hanging = pool.judge("math", "x+1", "9^{9^{9^{9}}}")
+        waiting = pool.judge("math", "2x+1", "1+2x")
+        while not (busy := [p for p in workers() if p.cpu_percent(0.1) > 20]):
+            assert not hanging.done()
+        busy[0].kill()
+        assert hanging.result(60).verdict == "timeout"
+        assert waiting.result(60).verdict == "correct"
 
 
 def test_what_needs_no_process_is_done_at_once(pool):
