@@ -13,7 +13,7 @@ WHEELS := $(firstword $(PIP_FIND_LINKS) $(shell $(PYTHON) -m pip config get glob
 TORCH_FROM = $(if $(wildcard $(WHEELS)/torch-*cpu*.whl),--find-links $(WHEELS),--extra-index-url $(TORCH_CPU_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test check format grade-cases check-data bench-reward bench-memory lock
+.PHONY: help setup train sweep test chaos check format grade-cases check-data bench-reward bench-memory lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ sweep: setup  ## sweep epsilon, beta and G on the built-in task: eight short job
 
 test: setup  ## run all tests
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -rs
+
+chaos: setup  ## kill twenty runs at random moments, resume them, and compare them with an undisturbed one
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -s tests/integration/test_chaos.py --chaos-runs=20
 
 check: setup  ## lint and check the formatting
 	$(BIN)/ruff check .
