@@ -9,7 +9,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from grpo_cli.cli import COMMANDS
-from grpo_cli.config.check import check_analyze, check_eval, check_train
+from grpo_cli.config.check import check_analyze, check_eval, check_export, check_train
 from grpo_cli.config.compose import allow_new_entries, check_overrides, in_hydras_words
 
 ROOT = Path(__file__).parents[3]
@@ -19,7 +19,7 @@ BLOCKS = [block for language, block in FENCED if not language]
 COMMAND = re.compile(r"(?:r1zero|make) .*")
 LINES = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if COMMAND.match(line)]
 COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and COMMANDS[words[1]].composes]
-CHECKS = {"train": check_train, "eval": check_eval, "analyze": check_analyze}
+CHECKS = {"train": check_train, "eval": check_eval, "analyze": check_analyze, "export": check_export}
 # What the user of a command is to have.
 THEIR_OWN = {
     "model.path=base/": "model.path=org/base",
