@@ -211,6 +211,16 @@ def test_what_never_ends_is_stopped(tests, code):
     assert time.monotonic() - start < 20
 
 
+@pytest.fixture
+def usual_recursion_limit():
+    """Python's own: libraries that other tests import raise it, and a deep answer is then compared to its end."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("usual_recursion_limit")
 @pytest.mark.parametrize(("tests", "code"), chapter("Bombs"))
 def test_a_bomb_harms_no_one(tests, code):
     start = time.monotonic()
