@@ -11,11 +11,11 @@ LONG_WINDOW = 100  # steps after which a reward that has not moved is taken to s
 TRUNCATED = 0.5  # share of responses cut; then most of what is learned comes from answers without an end
 AGREEING = 0.9  # share of groups; a tenth of the batch is left to learn from
 ENTROPY_LEFT = 0.1  # of what the run began with; little is left to explore by then, and it does not come back
-KL = 1.0  # nats a token; runs that learn stay below 0.3
+KL = 1.0  # nats a token; the reference then gives a sampled token a third of the policy's probability
 MISMATCH = 0.5  # of the limit at which the run is stopped
 FORMAT_SOLVED = 0.9  # mean format reward
 ACCURACY_LOW = 0.2  # mean accuracy; one that stands still above it may be all that the problems allow
-STILL = 0.02  # change between the halves of the long window; 128 responses a step give a noise of 0.006
+STILL = 0.02  # change between the halves of the long window; about three standard errors of 128 a step
 SKIPPED = 1  # optimizer steps in a window; there should be none
 TIMED_OUT = 0.05  # share of responses; a right answer among them is taught as a wrong one
 

@@ -66,9 +66,12 @@ class Checkpoints:
         name = self._config.checkpoint.keep_best
         if name not in metrics:
             return False
-        before = [value for folder in whole_checkpoints(self._run_dir) if (value := _metric(folder, name)) is not None]
-        is_best = not before or metrics[name] > max(before)
-        return gather(is_best)[0]  # rank 0 may be dropping folders that another rank is reading
+        is_best = False
+        if rank() == 0:  # which alone adds and drops folders
+            folders = whole_checkpoints(self._run_dir)
+            before = [value for folder in folders if (value := _metric(folder, name)) is not None]
+            is_best = not before or metrics[name] > max(before)
+        return gather(is_best)[0]
 
     def _write(
         self, whole: Path, step: int, policy: Policy, sampler: PromptSampler, metrics: Mapping[str, float]

@@ -29,7 +29,7 @@ from grpo_cli.config.schema import (
     Schedule,
     TrainConfig,
 )
-from grpo_cli.errors import CheckpointError, TrainingError
+from grpo_cli.errors import TrainingError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank, world_size
@@ -310,7 +310,8 @@ class Policy:
         Raises CheckpointError where it is the state of another model.
         """
         saved = SavedShards(folder)
-        self._check_same_model(saved)
+        shapes = {name: getattr(p, "ds_shape", p.shape) for name, p in self._trained().items()}  # ds_shape: of ZeRO-3
+        saved.check_same_model(shapes, known=self._engine.module.state_dict().keys())
         layout = Layout(world_size(), self._cluster.zero_stage, self._cluster.dtype == DType.bf16)
         if saved.layout == layout:
             strict = not self._has_adapters  # the base model's weights are not in it
@@ -324,24 +325,6 @@ class Policy:
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self._engine.module.named_parameters() if p.requires_grad}
-
-    def _check_same_model(self, saved: SavedShards) -> None:
-        theirs = saved.shapes()
-        ours = {name: getattr(p, "ds_shape", p.shape) for name, p in self._trained().items()}  # ds_shape: of ZeRO-3
-        if _adapter_rank(theirs) != _adapter_rank(ours):
-            raise CheckpointError(
-                f"{saved.folder} was written with model.lora.rank={_adapter_rank(theirs)}, and this run has "
-                f"model.lora.rank={_adapter_rank(ours)}. Set the former to go on from it, or start a new run."
-            )
-        known = self._engine.module.state_dict().keys()  # with buffers and a tied weight's other name
-        differing = [n for n in ours if theirs.get(n) != ours[n]] + [n for n in theirs if n not in known]
-        if differing:
-            name = differing[0]
-            raise CheckpointError(
-                f"{saved.folder} is of another model: {name.removeprefix('model.')} is "
-                f"{_in_words(theirs.get(name))} there and {_in_words(ours.get(name))} in this run. Set model.path and "
-                "model.lora.target_modules as they were to go on from it, or start a new run."
-            )
 
     @torch.no_grad()
     def _share_out(self, saved: SavedShards) -> None:
@@ -392,14 +375,6 @@ def consolidated_weights(folder: Path) -> dict[str, Tensor]:
         (states,) = folder.glob("mp_rank_*_model_states.pt")
         weights = torch.load(states, map_location="cpu", weights_only=False)["module"]
     return {name.removeprefix("model."): weight for name, weight in weights.items()}
-
-
-def _adapter_rank(shapes: Mapping[str, torch.Size]) -> int:
-    return next((shape[0] for name, shape in shapes.items() if ".lora_A." in name), 0)
-
-
-def _in_words(shape: torch.Size | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape))
 
 
 def _own_part(tensor: Tensor) -> Tensor:

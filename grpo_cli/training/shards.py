@@ -5,7 +5,7 @@ files are mapped, and a rank holds one whole tensor at a time.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,26 @@ class SavedShards:
             return {name: tensor.shape for name, tensor in self.model_states["module"].items()}
         return {name: shape for group in self.model_states["param_shapes"] for name, shape in group.items()}
 
+    def check_same_model(self, ours: Mapping[str, Size], known: Collection[str]) -> None:
+        """Raise CheckpointError where `ours`, the shapes of what this run trains, are not those that were saved.
+
+        `known` are all names that its model has, also those of buffers and of a tied weight's other name.
+        """
+        theirs = self.shapes()
+        if _adapter_rank(theirs) != _adapter_rank(ours):
+            raise CheckpointError(
+                f"{self.folder} was written with model.lora.rank={_adapter_rank(theirs)}, and this run has "
+                f"model.lora.rank={_adapter_rank(ours)}. Set the former to go on from it, or start a new run."
+            )
+        differing = [n for n in ours if theirs.get(n) != ours[n]] + [n for n in theirs if n not in known]
+        if differing:
+            name = differing[0]
+            raise CheckpointError(
+                f"{self.folder} is of another model: {name.removeprefix('model.')} is "
+                f"{_in_words(theirs.get(name))} there and {_in_words(ours.get(name))} in this run. Set model.path and "
+                "model.lora.target_modules as they were to go on from it, or start a new run."
+            )
+
     def optimizer(self, trained: Sequence[str]) -> "SavedOptimizer":
         """The optimizer's part; `trained` are the names of the trained parameters in the order of the model."""
         if self.layout.zero_stage == 0:
@@ -88,6 +108,14 @@ class SavedOptimizer:
         """The whole fp32 weight of a parameter, then its moments where it has any."""
         for parts in self.parts[name].values():
             yield torch.cat([part.flat.narrow(0, part.start, part.length) for part in parts]).view(self.shapes[name])
+
+
+def _adapter_rank(shapes: Mapping[str, Size]) -> int:
+    return next((shape[0] for name, shape in shapes.items() if ".lora_A." in name), 0)
+
+
+def _in_words(shape: Size | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape))
 
 
 def _mapped(file: Path) -> dict:
