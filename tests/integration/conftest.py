@@ -2,6 +2,9 @@
 
 import os
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +20,30 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def unused_port():
     return free_port
+
+
+@pytest.fixture(scope="session")
+def run_on_ranks() -> Callable[..., None]:
+    """Run a Python text with its arguments as so many ranks, a thread each."""
+
+    def run(text: str, *arguments: str, num_ranks: int) -> None:
+        together = {"WORLD_SIZE": f"{num_ranks}", "LOCAL_WORLD_SIZE": f"{num_ranks}", "OMP_NUM_THREADS": "1"}
+        together |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free_port()}", "DS_ACCELERATOR": "cpu"}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", text, *arguments],
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+                env=os.environ | together | {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"},
+            )
+            for rank in range(num_ranks)
+        ]
+        for process in processes:
+            _, errors = process.communicate(timeout=400)
+            assert process.returncode == 0, errors
+
+    return run
 
 
 @pytest.fixture

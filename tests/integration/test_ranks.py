@@ -1,9 +1,5 @@
 """The same three updates on two ranks as on one, whatever the ZeRO stage."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -39,34 +35,26 @@ if rank() == 0:
 """
 
 
-def updated(path, stage: int, ranks: int, port: int) -> dict[str, torch.Tensor]:
-    """The weights after three updates on so many ranks."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", UPDATE, str(stage), str(path)],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env=os.environ
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(ranks)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
-    return load_file(path)
+@pytest.fixture(scope="module")
+def updated(run_on_ranks, tmp_path_factory):
+    """Called for the weights after three updates at a ZeRO stage on so many ranks."""
+
+    def update(stage: int, num_ranks: int) -> dict[str, torch.Tensor]:
+        path = tmp_path_factory.mktemp("ranks") / "weights.safetensors"
+        run_on_ranks(UPDATE, str(stage), str(path), num_ranks=num_ranks)
+        return load_file(path)
+
+    return update
 
 
 @pytest.fixture(scope="module")
-def on_one_rank(tmp_path_factory, unused_port):
-    return updated(tmp_path_factory.mktemp("ranks") / "one.safetensors", stage=0, ranks=1, port=unused_port())
+def on_one_rank(updated):
+    return updated(stage=0, num_ranks=1)
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
-def test_two_ranks_take_the_steps_of_one(stage, on_one_rank, unused_port, tmp_path):
-    on_two_ranks = updated(tmp_path / "two.safetensors", stage, ranks=2, port=unused_port())
+def test_two_ranks_take_the_steps_of_one(stage, on_one_rank, updated):
+    on_two_ranks = updated(stage, num_ranks=2)
     assert on_two_ranks.keys() == on_one_rank.keys()
     for name, weight in on_one_rank.items():
         torch.testing.assert_close(on_two_ranks[name], weight, rtol=0, atol=1e-5)

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,24 +87,6 @@ for name, kind, stage, source in jobs:
 """
 
 
-def run(folder: Path, jobs: list, num_ranks: int, port: int) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUN, str(folder), json.dumps(jobs)],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env=os.environ
-            | {"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(num_ranks), "LOCAL_WORLD_SIZE": str(num_ranks)}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        )
-        for r in range(num_ranks)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=400)
-        assert process.returncode == 0, errors
-
-
 def named(state: tuple[str, int, int]) -> str:
     return "{}-stage{}-ranks{}".format(*state)
 
@@ -117,15 +96,15 @@ def case_name(case: tuple) -> str:
 
 
 @pytest.fixture(scope="module")
-def states(tmp_path_factory, unused_port) -> Path:
+def states(tmp_path_factory, run_on_ranks) -> Path:
     """A folder of what every source, and every case, held before the fourth update and after it."""
     folder = tmp_path_factory.mktemp("states")
     for ranks in (ONE, THREE):
         jobs = [(named(state), *state[:2], None) for state in SOURCES if state[2] == ranks]
-        run(folder, jobs, ranks, unused_port())
+        run_on_ranks(RUN, str(folder), json.dumps(jobs), num_ranks=ranks)
     for ranks in (ONE, THREE):
         jobs = [(case_name(case), *case[1][:2], named(case[0])) for case in CASES if case[1][2] == ranks]
-        run(folder, jobs, ranks, unused_port())
+        run_on_ranks(RUN, str(folder), json.dumps(jobs), num_ranks=ranks)
     return folder
 
 
