@@ -13,7 +13,7 @@ WHEELS := $(firstword $(PIP_FIND_LINKS) $(shell $(PYTHON) -m pip config get glob
 TORCH_FROM = $(if $(wildcard $(WHEELS)/torch-*cpu*.whl),--find-links $(WHEELS),--extra-index-url $(TORCH_CPU_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test chaos check format grade-cases check-data bench-reward bench-memory lock
+.PHONY: help setup train sweep pipeline test chaos check format grade-cases check-data bench-reward bench-memory lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -49,8 +49,14 @@ sweep: setup  ## sweep epsilon, beta and G on the built-in task: eight short job
 	$(BIN)/r1zero train -m algorithm.num_minibatches=4 algorithm.epsilon=0.1,0.2 algorithm.beta=0,0.04 \
 	  rollout.group_size=4,8 steps=40 run.name=epsilon_beta_g
 
+pipeline: setup  ## DeepSeek-R1's four stages on the built-in task, and their table
+	$(BIN)/r1zero pipeline pipeline=r1
+
+# Most of them wait for a process to start. A GPU is not shared by two.
+WORKERS ?= $(if $(filter cuda,$(STACK)),0,2)
+
 test: setup  ## run all tests
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -rs
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -rs -n $(WORKERS) --dist loadfile
 
 chaos: setup  ## kill twenty runs at random moments, resume them, and compare them with an undisturbed one
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -s tests/integration/test_chaos.py --chaos-runs=20

@@ -39,7 +39,9 @@ def steps(run_dir: Path) -> list[int]:
 
 
 def queue() -> str:
-    return subprocess.run(["squeue", "--noheader"], check=True, capture_output=True, text=True).stdout
+    """The jobs that wait or run; one that has ended may be "completing" for a moment."""
+    command = ["squeue", "--noheader", "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def ranks_of(run_dir: Path) -> list[psutil.Process]:
