@@ -46,7 +46,7 @@ def probe_deepspeed() -> str:
     config, model = _setting()
 
     from grpo_cli.training.batch import TrainingSequence
-    from grpo_cli.training.engine import Policy
+    from grpo_cli.training.policy import Policy
 
     sequence = TrainingSequence(PROMPT, (40, 41, 42), (-1.0,) * 3, advantage=1.0, weight=1 / 3)
     norm = Policy(model, config).update([[sequence]]).compute().get("policy/grad_norm", math.nan)

@@ -80,14 +80,27 @@ class RolloutEngine:
         before = of_ranks[: group.rank_in_group]
         return [request for some in of_ranks for request in some], sum(map(len, before))
 
-    @contextmanager
-    def asleep(self):
-        """Leave the GPU's memory to the trainer; afterwards the weights have room again, the KV cache not yet."""
+    def sleep(self) -> None:
+        """Leave the GPU's memory to the trainer."""
         if self._sleep_level:
             self._llm.sleep(level=self._sleep_level)
-        yield
+
+    def wake(self) -> None:
+        """Give the weights room again; the KV cache not yet."""
         if self._sleep_level:
             self._llm.wake_up(tags=["weights"])
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        self.sleep()
+        yield
+        self.wake()
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        self.wake()
+        yield
+        self.sleep()
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Replace every weight by (Hugging Face name, tensor) pairs; `open_cache` comes next."""

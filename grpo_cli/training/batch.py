@@ -22,7 +22,7 @@ class TrainingSequence:
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
-    sampler_logprobs: tuple[float, ...]  # one for each response token
+    sampler_logprobs: tuple[float, ...] | None = None  # one for each response token; None of a demonstration
     advantage: float = 0.0
     weight: float = 0.0  # of each of its tokens in the objective
 
@@ -48,7 +48,10 @@ class MicroBatch:
         return torch.tensor([s.weight for s in self.sequences], device=self.mask_BT.device)
 
     @property
-    def sampler_logprobs_BT(self) -> Tensor:
+    def sampler_logprobs_BT(self) -> Tensor | None:
+        """None where the responses were not sampled from the policy."""
+        if any(s.sampler_logprobs is None for s in self.sequences):
+            return None
         return self.scatter([logprob for s in self.sequences for logprob in s.sampler_logprobs])
 
     def scatter(self, values: Sequence[float] | Tensor) -> Tensor:
@@ -79,7 +82,7 @@ def make_minibatches(
     for index, position in enumerate(rollout.positions):
         members[position * algorithm.num_minibatches // num_groups].append(index)
     return [
-        _minibatch(
+        weighted_minibatch(
             [sequence for index in indices for sequence in make_sequences(rollout.groups[index])],
             advantages_PG[indices].flatten(),
             selected_PG[indices].flatten(),
@@ -90,13 +93,14 @@ def make_minibatches(
     ]
 
 
-def _minibatch(
+def weighted_minibatch(
     sequences: Sequence[TrainingSequence],
     advantages_B: Tensor,
     selected_B: Tensor,
     algorithm: AlgorithmConfig,
     max_new_tokens: int,
 ) -> list[TrainingSequence]:
+    """This rank's share of one minibatch, with the weights that its tokens have over all ranks; called on all."""
     lengths_B = torch.tensor([len(s.response_ids) for s in sequences], dtype=torch.long)
     lengths_of_ranks, selected_of_ranks = zip(*gather((lengths_B, selected_B)), strict=True)
     # Over all ranks: else a rank with short answers would weigh its tokens more.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from grpo_cli.config.schema import DType, TrainConfig
 from grpo_cli.errors import TrainingError
 from grpo_cli.rollout.vllm_engine import RolloutEngine
-from grpo_cli.training.engine import Policy
+from grpo_cli.training.policy import Policy
 
 MISMATCH_LIMITS = {DType.fp32: 1e-4, DType.bf16: 0.1}  # measured: 1e-6 and 0.02
 

@@ -13,7 +13,7 @@ import time
 # Where a phase is: the end of a file's path, and a function in it.
 PHASES = {
     "generation": ("rollout/collect.py", "collect_rollout"),
-    "update": ("training/engine.py", "update"),
+    "update": ("training/policy.py", "update"),
     "sync": ("training/weight_sync.py", "sync_weights"),
     "checkpoint": ("training/checkpoint.py", "_write"),
     "dropping": ("training/checkpoint.py", "_drop_old"),

@@ -18,7 +18,7 @@ from grpo_cli.model import load_base_model
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.batch import make_minibatches
-from grpo_cli.training.engine import Policy
+from grpo_cli.training.policy import Policy
 from grpo_cli.types import Completion, Problem, Prompt, ScoredGroup, Verdict
 
 PROMPT = (23, 15, 16, 12, 6)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from grpo_cli.config.schema import DType, Schedule
 from grpo_cli.errors import TrainingError
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.engine import Policy
+from grpo_cli.training.policy import Policy
 from grpo_cli.types import Completion, Problem, Prompt, ScoredGroup
 
 pytestmark = pytest.mark.usefixtures("ranks")

@@ -12,7 +12,8 @@ from grpo_cli.config.schema import ClusterConfig, DType, ModelConfig, TrainConfi
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.engine import Policy, init_distributed
+from grpo_cli.training.engine import init_distributed
+from grpo_cli.training.policy import Policy
 
 config = TrainConfig(model=ModelConfig(name="tiny", path="builtin:make_zero"))
 config.cluster = ClusterConfig(dtype=DType.fp32, zero_stage=int(sys.argv[1]), tokens_per_microbatch=60)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from grpo_cli.config.schema import LoraConfig
 from grpo_cli.errors import CheckpointError, TrainingError
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.engine import Policy
+from grpo_cli.training.policy import Policy
 from grpo_cli.training.shards import SavedShards
 
 # No vector's size can be divided by three: what three ranks hold is filled up.
@@ -41,7 +41,8 @@ from grpo_cli.config.schema import ClusterConfig, DType, LoraConfig, ModelConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.engine import Policy, init_distributed
+from grpo_cli.training.engine import init_distributed
+from grpo_cli.training.policy import Policy
 
 folder, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
 init_distributed(ClusterConfig())

@@ -4,7 +4,7 @@ import torch
 
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.engine import Policy
+from grpo_cli.training.policy import Policy
 from grpo_cli.training.weight_sync import sync_weights
 from grpo_cli.types import Request, Sampling
 

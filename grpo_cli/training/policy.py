@@ -1,0 +1,253 @@
+"""The policy: its log-probabilities, its update by the objective, and the reference of a KL term."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from grpo_cli.algorithm.correction import MismatchMaxima, MismatchSums, sampler_correction, sampler_mismatch
+from grpo_cli.algorithm.kl import kl_divergence
+from grpo_cli.algorithm.loss import policy_loss
+from grpo_cli.config.schema import KLPlacement, TrainConfig
+from grpo_cli.metrics.metrics import Tally
+from grpo_cli.model import BaseModel
+from grpo_cli.ranks import gather, rank
+from grpo_cli.training.batch import (
+    MicroBatch,
+    TrainingSequence,
+    idle_microbatch,
+    make_microbatches,
+    make_sequences,
+    padding_fraction,
+)
+from grpo_cli.training.engine import DTYPES, Engine
+from grpo_cli.training.logprobs import TokenLogprobs
+from grpo_cli.training.lora import add_adapters, merged_weights, named_layers, own_parameters, without_adapters
+from grpo_cli.types import ScoredGroup
+
+NUM_COMPARED = 4  # sequences forwarded for the comparison with the sampler alone
+TokenValues = Mapping[TrainingSequence, Tensor]  # one value for each response token of a sequence
+
+
+class Policy:
+    """The model that learns, its optimizer, and the frozen reference where the objective has a KL term."""
+
+    def __init__(self, model: BaseModel, config: TrainConfig):
+        self._algorithm = config.algorithm
+        self._rollout = config.rollout
+        self._cluster = config.cluster
+        self._pad_id = model.tokenizer.pad_token_id or 0
+        steps_a_rollout = config.algorithm.num_minibatches * config.algorithm.num_epochs
+        self._has_adapters = config.model.lora.rank > 0
+        network = self._load(model)
+        if self._has_adapters:
+            add_adapters(network.model, config.model.lora, config.seed)
+        self._engine = Engine(network, config.optimizer, config.cluster, total_steps=config.steps * steps_a_rollout)
+        self._has_reference = self._algorithm.beta > 0
+        self._reference = None  # where there is none, or it is the policy without its adapters
+        if self._has_reference and not self._has_adapters:
+            self._reference = self._load(model).requires_grad_(False).eval()
+        if self._reference is not None and not self._cluster.offload_reference:
+            self._reference.to(self._engine.device)
+
+    def _load(self, model: BaseModel) -> TokenLogprobs:
+        network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=DTYPES[self._cluster.dtype])
+        if self._cluster.gradient_checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+            network.train()  # in evaluation mode nothing would be checkpointed
+        return TokenLogprobs(network, temperature=self._rollout.temperature, vocab_size=model.vocab_size)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate that the optimizer holds for its next step."""
+        return self._engine.lr
+
+    def response_kl(self, groups: Sequence[ScoredGroup]) -> Tensor:
+        """The (P, G) KL of each whole response to the reference, for the reward; called on all ranks."""
+        self._engine.reload()
+        sequences = [sequence for group in groups for sequence in make_sequences(group)]
+        microbatches = self._filled_up(self._pad_into_microbatches(sequences))
+        policy = self._token_logprobs(self._engine, microbatches)
+        reference = self._reference_logprobs(microbatches)
+        estimator = self._algorithm.kl.estimator
+        kl_B = [kl_divergence(policy[s], reference[s], estimator=estimator).sum().item() for s in sequences]
+        return torch.tensor(kl_B, dtype=torch.float64).view(len(groups), -1)
+
+    def negative_log_likelihood(self, sequences: Sequence[TrainingSequence]) -> tuple[float, int]:
+        """The sum of -log p over the tokens of these responses, and their number; called on all ranks."""
+        self._engine.reload()
+        values = self._token_logprobs(self._engine, self._filled_up(self._pad_into_microbatches(sequences)))
+        return -sum(values[s].sum().item() for s in sequences), sum(len(s.response_ids) for s in sequences)
+
+    def update(self, minibatches: Sequence[Sequence[TrainingSequence]]) -> Tally:
+        """Take one optimizer step a minibatch and epoch; called on all ranks.
+
+        `minibatches` holds this rank's sequences; the weights in them already divide by what the objective says
+        over all ranks. Splitting a minibatch into micro-batches changes nothing but rounding.
+        """
+        self._engine.reload()
+        batches = [self._microbatches(minibatch) for minibatch in minibatches]
+        everything = [microbatch for batch in batches for microbatch in batch]
+        single_step = len(minibatches) * self._algorithm.num_epochs == 1
+        # With one step a rollout the policy is still the one that sampled: its log-probabilities are those of the
+        # update's own forward pass.
+        old = None if single_step else self._token_logprobs(self._engine, everything)
+        reference = self._reference_logprobs(everything) if self._has_reference else None
+        tally = Tally()
+        for epoch in range(self._algorithm.num_epochs):
+            for batch in batches:
+                tally.mean("policy/lr", self.lr, 1)
+                for microbatch in batch:
+                    self._accumulate(microbatch, old, reference, tally, first_epoch=epoch == 0)
+                self._engine.step(tally)
+        padded, positions = padding_fraction(everything)
+        tally.mean("perf/padding_fraction", padded, positions)
+        tally.sum("perf/trained_tokens", (positions - padded) * self._algorithm.num_epochs)
+        self._maybe_refresh_reference(num_steps=len(batches) * self._algorithm.num_epochs)
+        return tally
+
+    def _microbatches(self, minibatch: Sequence[TrainingSequence]) -> list[MicroBatch]:
+        """Only what has a gradient is forwarded; where nothing has, a few sequences, to compare with the sampler."""
+        teaching = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.advantage != 0)]
+        if not any(gather(bool(teaching))):
+            teaching = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
+        return self._filled_up(self._pad_into_microbatches(teaching))
+
+    def _pad_into_microbatches(self, sequences: Sequence[TrainingSequence]) -> list[MicroBatch]:
+        return make_microbatches(sequences, self._cluster.tokens_per_microbatch, self._pad_id, self._engine.device)
+
+    def _filled_up(self, microbatches: list[MicroBatch]) -> list[MicroBatch]:
+        """As many on every rank: else ZeRO-3, which gathers weights in each forward pass, would wait for ever."""
+        missing = max(gather(len(microbatches))) - len(microbatches)
+        return microbatches + [idle_microbatch(self._pad_id, self._engine.device)] * missing
+
+    def _accumulate(
+        self,
+        microbatch: MicroBatch,
+        old: TokenValues | None,
+        reference: TokenValues | None,
+        tally: Tally,
+        *,
+        first_epoch: bool,
+    ) -> None:
+        algorithm, mask_BT, sampler_BT = self._algorithm, microbatch.mask_BT, microbatch.sampler_logprobs_BT
+        logprobs_N, entropy_N = self._engine(microbatch.tokens_BS, mask_BT)
+        logprobs_BT = microbatch.scatter(logprobs_N)
+        old_BT = logprobs_BT.detach() if old is None else _place(microbatch, old)
+        reference_BT = None if reference is None else _place(microbatch, reference)
+        loss, stats = policy_loss(
+            logprobs_BT,
+            old_BT,
+            microbatch.advantages_B,
+            microbatch.weights_B,
+            mask_BT,
+            surrogate=algorithm.surrogate,
+            level=algorithm.ratio.level,
+            epsilon=algorithm.epsilon,
+            epsilon_high=algorithm.epsilon_high,
+            dual_clip=algorithm.dual_clip,
+            beta=algorithm.beta if algorithm.kl.placement == KLPlacement.loss else 0.0,
+            ref_logprobs_BT=reference_BT,
+            kl_estimator=algorithm.kl.estimator,
+            correction_BT=None
+            if sampler_BT is None
+            else sampler_correction(
+                old_BT,
+                sampler_BT,
+                mask_BT,
+                method=algorithm.sampler_correction.method,
+                cap=algorithm.sampler_correction.cap,
+            ),
+        )
+        self._engine.backward(loss)
+        num_tokens = stats.num_tokens.item()
+        tally.mean("policy/loss", loss.item(), 0)  # a sum over micro-batches and ranks; the step counts the steps
+        tally.mean("policy/entropy", entropy_N.sum().item(), num_tokens)
+        tally.mean("policy/clip_low", stats.clip_low.item(), num_tokens)
+        tally.mean("policy/clip_high", stats.clip_high.item(), num_tokens)
+        if reference is not None:
+            tally.mean("policy/kl_ref", stats.kl_ref.item(), num_tokens)
+        if first_epoch and sampler_BT is not None:
+            _tally_mismatch(tally, *sampler_mismatch(old_BT, sampler_BT, mask_BT))
+
+    @torch.no_grad()
+    def _token_logprobs(self, network: torch.nn.Module, microbatches: Sequence[MicroBatch]) -> TokenValues:
+        values = {}
+        for microbatch in microbatches:
+            logprobs_N, _ = network(microbatch.tokens_BS, microbatch.mask_BT)
+            lengths = [len(s.response_ids) for s in microbatch.sequences]
+            values.update(zip(microbatch.sequences, logprobs_N.split(lengths), strict=True) if lengths else {})
+        return values
+
+    def _reference_logprobs(self, microbatches: Sequence[MicroBatch]) -> TokenValues:
+        if self._has_adapters:
+            with without_adapters(self._engine.network):
+                return self._token_logprobs(self._engine, microbatches)
+        self._reference.to(self._engine.device)
+        values = self._token_logprobs(self._reference, microbatches)
+        if self._cluster.offload_reference:
+            self._reference.to("cpu")
+        return values
+
+    def _maybe_refresh_reference(self, num_steps: int) -> None:
+        """Copy the policy into the reference once `refresh_steps` optimizer steps have passed since the last time."""
+        every = self._algorithm.reference.refresh_steps
+        if self._reference is None or not every:
+            return
+        done = self._engine.num_steps
+        if done // every > (done - num_steps) // every:
+            for name, weight in self.named_weights():
+                self._reference.model.get_parameter(name).data.copy_(weight)
+
+    def offload(self) -> None:
+        """Make room for vLLM where the cluster says so; what was moved is brought back as soon as it is needed. Called
+        on all ranks.
+        """
+        self._engine.offload()
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """(Hugging Face name, tensor) of every weight, adapters merged, module by module, so that no rank ever holds a
+        second whole copy. A tied lm_head comes under its own name too: vLLM keeps a packed copy of it on a CPU.
+
+        Every rank must exhaust the iterator, in the same order.
+        """
+        self._engine.reload()
+        for module_name, module in named_layers(self._engine.network.model):
+            with self._engine.whole(own_parameters(module)):
+                for name, weight in merged_weights(module).items():
+                    # vLLM may hold a weight until its whole layer has come; a shard is gone by then.
+                    yield f"{module_name}.{name}", weight.clone() if self._engine.is_sharded else weight
+
+    def save(self, folder: Path) -> None:
+        """Write weights (of adapters, those alone), optimizer and schedule, each rank its part, and a reference that
+        is not the base model.
+        """
+        self._engine.save(folder)
+        if self._reference is not None and self._algorithm.reference.refresh_steps and rank() == 0:
+            torch.save(self._reference.state_dict(), folder / "reference.pt")
+
+    def load(self, folder: Path) -> bool:
+        """Bring back what `save` wrote, as `Engine.load` does."""
+        was_shared_out = self._engine.load(folder)
+        if (folder / "reference.pt").is_file():
+            self._reference.load_state_dict(torch.load(folder / "reference.pt", map_location=self._engine.device))
+        return was_shared_out
+
+
+def _place(microbatch: MicroBatch, values: TokenValues) -> Tensor:
+    parts = [values[s] for s in microbatch.sequences]
+    return microbatch.scatter(torch.cat(parts) if parts else [])
+
+
+def _tally_mismatch(tally: Tally, sums: MismatchSums, maxima: MismatchMaxima) -> None:
+    num_tokens = sums.num_tokens.item()
+    tally.mean("sampler/logprob_diff_mean", sums.logprob_diff.item(), num_tokens)
+    tally.mean("sampler/prob_diff_mean", sums.prob_diff.item(), num_tokens)
+    tally.mean("sampler/kl", sums.kl.item(), num_tokens)
+    tally.mean("sampler/ratio_mean", sums.ratio.item(), num_tokens)
+    tally.max("sampler/logprob_diff_max", maxima.logprob_diff.item())
+    tally.max("sampler/prob_diff_max", maxima.prob_diff.item())
+    tally.max("sampler/ratio_max", maxima.ratio.item())
