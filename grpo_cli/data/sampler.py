@@ -1,32 +1,35 @@
-"""The order in which prompts are trained on: new in each epoch, and taken up again where it was left."""
+"""The order in which data are trained on: new in each epoch, and taken up again where it was left."""
 
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from grpo_cli.errors import CheckpointError
-from grpo_cli.types import Prompt
+
+Item = TypeVar("Item")
 
 
-class PromptSampler:
-    """Prompts without end: each epoch is a permutation of its own, given by `seed` and the epoch's number."""
+class EpochSampler(Generic[Item]):
+    """Prompts, or other items, without end: each epoch is a permutation of its own, given by `seed` and the epoch's
+    number. Items are told apart by their repr.
+    """
 
-    def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
-        assert prompts, "a sampler needs prompts"
-        self._prompts = prompts
+    def __init__(self, items: Sequence[Item], seed: int) -> None:
+        assert items, "a sampler needs items"
+        self._items = items
         self._seed = seed
-        self._identity = {"seed": seed, "num_prompts": len(prompts), "fingerprint": _fingerprint(prompts)}
+        self._identity = {"seed": seed, "num_items": len(items), "fingerprint": _fingerprint(items)}
         self._start_epoch(0)
 
-    def next(self, count: int) -> list[Prompt]:
-        """The next `count` prompts, going over the epoch's end into the next one."""
-        taken: list[Prompt] = []
+    def next(self, count: int) -> list[Item]:
+        """The next `count` items, going over the epoch's end into the next one."""
+        taken: list[Item] = []
         while len(taken) < count:
             if self._position == len(self._order):
                 self._start_epoch(self._epoch + 1)
             part = self._order[self._position : self._position + count - len(taken)]
-            taken += [self._prompts[i] for i in part]
+            taken += [self._items[i] for i in part]
             self._position += len(part)
         return taken
 
@@ -37,12 +40,12 @@ class PromptSampler:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken.
 
-        Raises CheckpointError where it is a position in other prompts, or of another seed.
+        Raises CheckpointError where it is a position in other items, or of another seed.
         """
         for key, own in self._identity.items():
             if state[key] != own:
                 raise CheckpointError(
-                    f"The checkpoint belongs to other prompts: its {key} is {state[key]}, and this run's is "
+                    f"The checkpoint belongs to other data: its {key} is {state[key]}, and this run's is "
                     f"{own}. Resume with the data, the template and the seed of the run that wrote it."
                 )
         self._start_epoch(state["epoch"])
@@ -50,12 +53,12 @@ class PromptSampler:
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch, self._position = epoch, 0
-        self._order = list(range(len(self._prompts)))
+        self._order = list(range(len(self._items)))
         random.Random(f"{self._seed}/{epoch}").shuffle(self._order)
 
 
-def _fingerprint(prompts: Sequence[Prompt]) -> str:
+def _fingerprint(items: Sequence[Any]) -> str:
     digest = hashlib.sha256()
-    for prompt in prompts:
-        digest.update(repr((prompt.problem.id, prompt.text, prompt.problem.answer)).encode())
+    for item in items:
+        digest.update(repr(item).encode())
     return digest.hexdigest()

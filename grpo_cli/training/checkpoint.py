@@ -12,33 +12,41 @@ import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy
 import torch
 from omegaconf import OmegaConf
 
-from grpo_cli.config.schema import TrainConfig
-from grpo_cli.data.sampler import PromptSampler
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError
 from grpo_cli.ranks import gather, rank, world_size
-from grpo_cli.training.engine import Policy
 
 MANIFEST = "manifest.json"
 NAME = "step_" + "[0-9]" * 6
 UNFINISHED, REMOVED = ".partial", ".removed"
 
 
-class Checkpoints:
-    """The checkpoints of one run."""
+class Learner(Protocol):
+    """What learns: it writes its whole state to a folder, each rank its part, and takes it up again."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> bool:
+        """Whether the state had to be shared out anew."""
+
+
+class Checkpoints:
+    """The checkpoints of one run of `command`, of which `config` holds all settings."""
+
+    def __init__(self, config: Any, command: str) -> None:
         self._config = config
+        self._command = command
         self._run_dir = Path(config.run.dir)
         self._folder = self._run_dir / "checkpoints"
 
     def maybe_save(
-        self, step: int, policy: Policy, sampler: PromptSampler, metrics: Mapping[str, float], *, must: bool
+        self, step: int, learner: Learner, sampler: EpochSampler, metrics: Mapping[str, float], *, must: bool
     ) -> None:
         """Save where `must` or the settings say so; then drop what they do not keep. Called on all ranks.
 
@@ -50,7 +58,7 @@ class Checkpoints:
             return
         whole = self._folder / f"step_{step:06d}"
         try:
-            self._write(whole, step, policy, sampler, metrics)
+            self._write(whole, step, learner, sampler, metrics)
         except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
             free_mib = shutil.disk_usage(self._run_dir).free / 2**20
             shutil.rmtree(whole.with_suffix(UNFINISHED), ignore_errors=True)  # it may hold the room that is missing
@@ -74,13 +82,14 @@ class Checkpoints:
         return gather(is_best)[0]
 
     def _write(
-        self, whole: Path, step: int, policy: Policy, sampler: PromptSampler, metrics: Mapping[str, float]
+        self, whole: Path, step: int, learner: Learner, sampler: EpochSampler, metrics: Mapping[str, float]
     ) -> None:
         partial = whole.with_suffix(UNFINISHED)
         if rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
             (partial / "random").mkdir(parents=True)
             state = {
+                "command": self._command,
                 "step": step,
                 "sampler": sampler.state_dict(),
                 "metrics": {name: value for name, value in metrics.items() if name.startswith("eval/")},
@@ -91,7 +100,7 @@ class Checkpoints:
             (partial / "state.json").write_text(json.dumps(state, indent=1))
             OmegaConf.save(OmegaConf.structured(self._config), partial / "config.yaml")
         gather(None)  # the folder is there
-        policy.save(partial / "deepspeed")
+        learner.save(partial / "deepspeed")
         torch.save(_random_states(), partial / "random" / f"rank_{rank():05d}.pt")
         gather(None)  # so are all files
         entries = gather({name: _entry(partial / name) for name in _share(_files(partial))})
@@ -118,8 +127,8 @@ class Checkpoints:
             if folder not in kept:
                 _remove(folder)
 
-    def load_latest(self, policy: Policy, sampler: PromptSampler, say: Callable[[str], None]) -> int:
-        """Bring policy, sampler and random states to the last whole checkpoint; the step it was taken after, 0 where
+    def load_latest(self, learner: Learner, sampler: EpochSampler, say: Callable[[str], None]) -> int:
+        """Bring learner, sampler and random states to the last whole checkpoint; the step it was taken after, 0 where
         there is none. Called on all ranks.
 
         What is left of one that was not finished is removed, and one that is damaged is put aside; both are said.
@@ -154,12 +163,12 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 damaged.rename(aside)
                 say(f"{fault} It is put aside as {aside.name}, and the run goes on from {folder.name}.")
-        return self._load(folder, policy, sampler, say)
+        return self._load(folder, learner, sampler, say)
 
-    def _load(self, folder: Path, policy: Policy, sampler: PromptSampler, say: Callable[[str], None]) -> int:
+    def _load(self, folder: Path, learner: Learner, sampler: EpochSampler, say: Callable[[str], None]) -> int:
         try:
             state = json.loads((folder / "state.json").read_text())
-            is_converted = policy.load(folder / "deepspeed")
+            is_converted = learner.load(folder / "deepspeed")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(
                 f"{folder} cannot be read: {type(error).__name__}: {error}\nMove it away to go on from the one "

@@ -10,10 +10,16 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from grpo_cli.analysis.report import read_metrics
-from grpo_cli.config.schema import DType, RolloutConfig, TrainConfig
+from grpo_cli.config.schema import SCHEMAS, DType, SFTTask, TrainConfig
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.training.checkpoint import check_whole, whole_checkpoints
@@ -50,17 +56,17 @@ def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
     checkpoint gives the same bytes. Raises CheckpointError where the checkpoint is damaged.
     """
     check_whole(checkpoint)
-    trained = _settings(checkpoint)
     state = json.loads((checkpoint / "state.json").read_text())
+    trained = _settings(checkpoint, state["command"])
+    dtype = dtype or trained.cluster.dtype
     base = load_base_model(trained.model)
-    card = model_card(trained, state["step"], _evaluations(checkpoint, state), dtype or trained.cluster.dtype)
-    weights = _weights(checkpoint, trained, base, DTYPES[dtype or trained.cluster.dtype])
-    config = AutoConfig.from_pretrained(base.folder)
-    if config.tie_word_embeddings:
+    card = model_card(state["command"], trained, state["step"], _evaluations(checkpoint, state), dtype)
+    weights = _weights(checkpoint, trained, base, DTYPES[dtype])
+    network = _network(state["command"], base, DTYPES[dtype])
+    if network.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
-    with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype or trained.cluster.dtype])
-    network.generation_config = _generation_config(base, trained.rollout)
+    if network.can_generate():
+        network.generation_config = _generation_config(base, trained)
     partial = folder.with_name(f"{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -78,10 +84,10 @@ def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
         ) from error
 
 
-def _settings(checkpoint: Path) -> TrainConfig:
+def _settings(checkpoint: Path, command: str) -> Any:
     try:
         settings = OmegaConf.load(checkpoint / "config.yaml")
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), settings))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), settings))
     except OmegaConfBaseException as error:
         raise CheckpointError(
             f"{checkpoint / 'config.yaml'} holds settings that this version of r1zero does not know: {error}\nExport "
@@ -89,24 +95,38 @@ def _settings(checkpoint: Path) -> TrainConfig:
         ) from error
 
 
-def _weights(checkpoint: Path, trained: TrainConfig, base: BaseModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def _network(command: str, base: BaseModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model without its weights."""
+    with torch.device("meta"):
+        if command == "reward-model":
+            config = AutoConfig.from_pretrained(base.folder, num_labels=1)
+            return AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base.folder), dtype=dtype)
+
+
+def _weights(checkpoint: Path, trained: Any, base: BaseModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     weights = {name: weight.to(dtype) for name, weight in consolidated_weights(checkpoint / "deepspeed").items()}
     return load_merged(base.folder, weights, trained.model.lora, dtype) if trained.model.lora.rank else weights
 
 
-def _generation_config(base: BaseModel, rollout: RolloutConfig) -> GenerationConfig:
+def _generation_config(base: BaseModel, trained: TrainConfig | SFTTask) -> GenerationConfig:
     """As the responses were sampled: they end where vLLM ended them, at the tokenizer's id and the base model's own."""
     ends = {base.tokenizer.eos_token_id}
     if (base.folder / "generation_config.json").is_file():
         of_base = GenerationConfig.from_pretrained(base.folder).eos_token_id
         ends.update(of_base if isinstance(of_base, list) else [of_base])
     ids = sorted(ends - {None})
+    if isinstance(trained, TrainConfig):
+        temperature, top_p = trained.rollout.temperature, trained.rollout.top_p
+        max_new_tokens = trained.rollout.longest_sequence - trained.rollout.max_prompt_tokens
+    else:
+        temperature, top_p, max_new_tokens = 1.0, 1.0, trained.data.max_tokens  # whose likelihood was learned
     return GenerationConfig(
         do_sample=True,
-        temperature=rollout.temperature,
-        top_p=rollout.top_p,
+        temperature=temperature,
+        top_p=top_p,
         top_k=0,  # all tokens; unset, transformers would draw from the 50 likeliest
-        max_new_tokens=rollout.longest_sequence - rollout.max_prompt_tokens,
+        max_new_tokens=max_new_tokens,
         eos_token_id=ids[0] if len(ids) == 1 else ids or None,
         pad_token_id=base.tokenizer.pad_token_id,
     )

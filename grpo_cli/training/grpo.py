@@ -1,28 +1,25 @@
 """The loop: prompts -> rollout groups -> scores -> advantages -> minibatches -> update -> weight sync."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor
 
-from grpo_cli import stop
 from grpo_cli.analysis.report import plot_learning_curve, read_metrics
 from grpo_cli.config.schema import KLPlacement, OnBadGold, TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
-from grpo_cli.data.sampler import PromptSampler
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.data.templates import render, render_prompts
-from grpo_cli.errors import DataError, Stopped
+from grpo_cli.errors import DataError
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
-from grpo_cli.metrics.loggers import RunLogger
-from grpo_cli.metrics.metrics import SampleRow, Tally, rollout_tally
+from grpo_cli.metrics.metrics import SampleRow, rollout_tally
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank
 from grpo_cli.reward.reward import Reward, gold_fault
@@ -31,8 +28,10 @@ from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.advantages import advantages, objective_rewards, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints, whole_checkpoints
-from grpo_cli.training.engine import Policy, init_distributed
+from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.export import export
+from grpo_cli.training.loop import is_asked_to_stop, merged, open_log, say, stopped
+from grpo_cli.training.policy import Policy
 from grpo_cli.training.weight_sync import check_mismatch, mismatch_limit, sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
@@ -42,7 +41,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     run_dir = Path(config.run.dir)
     init_distributed(config.cluster)
     console = Console(file=terminal, quiet=rank() != 0)
-    console.print(f"{run_dir}: loading {config.model.name}, vLLM and DeepSpeed", highlight=False, soft_wrap=True)
+    say(console, f"{run_dir}: loading {config.model.name}, vLLM and DeepSpeed")
     model = load_base_model(config.model, config.rollout.longest_sequence)
     problems = load_problem_set(config.data, config.seed)
     train_prompts, heldout_prompts = (
@@ -52,17 +51,17 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
         for name, benchmark in config.benchmark.items()
     }
-    sampler = PromptSampler(train_prompts, config.seed)
-    checkpoints = Checkpoints(config)
+    sampler = EpochSampler(train_prompts, config.seed)
+    checkpoints = Checkpoints(config, "train")
 
     with ExitStack() as stack:
         reward = stack.enter_context(Reward(config.reward, config.template, config.rollout.max_new_tokens))
         engine = RolloutEngine(model, config.cluster)
         with engine.asleep():
             policy = Policy(model, config)
-            start_step = checkpoints.load_latest(policy, sampler, partial(_say, console))
+            start_step = checkpoints.load_latest(policy, sampler, partial(say, console))
         sync_weights(policy, engine)
-        log = _open_log(stack, config, console, start_step)
+        log = open_log(stack, config, config.steps, start_step, console, mismatch_limit(config))
         evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len)
 
         is_stopped = False
@@ -96,28 +95,22 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             if is_last or (config.eval.every_steps and step % config.eval.every_steps == 0):
                 with clock.phase("eval"):
                     evaluation = evaluate(sampling)
-            metrics = _merged(tally) | evaluation | clock.times()
+            metrics = merged(tally) | evaluation | clock.times()
             training_s = metrics["time/step"] - metrics.get("time/eval", 0.0)
             metrics["perf/tokens_per_s"] = metrics["rollout/tokens"] / training_s
             log(step, metrics, _samples(step, rollout, advantages_PG, config))
             check_mismatch(metrics, config)
-            is_stopped = any(gather(stop.is_requested())) and not is_last
+            is_stopped = is_asked_to_stop() and not is_last
             checkpoints.maybe_save(step, policy, sampler, metrics, must=is_last or is_stopped)
             if is_stopped:
                 break
 
     gather(None)  # else the end of one rank would cut off what another still writes
     if is_stopped:
-        raise Stopped(
-            f"Stopped as asked after step {step}, which is saved. The same command with resume=auto goes on: {run_dir}"
-        )
+        raise stopped(run_dir, step)
     if rank() == 0:
         export(whole_checkpoints(run_dir)[0], run_dir / "model")
         _conclude(run_dir, console)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console) -> list[Prompt]:
@@ -128,7 +121,7 @@ def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig,
         summary = f"{len(faults)} of {len(problems)} problems have an answer that cannot be graded, such as\n{shown}"
         if config.data.on_bad_gold == OnBadGold.error:
             raise DataError(f"{summary}\nMend them, or leave them out with data.on_bad_gold=drop.")
-        console.print(f"{summary}\nThey are left out.", markup=False, highlight=False)
+        say(console, f"{summary}\nThey are left out.")
     gradable = [problem for problem in problems if problem.id not in faults]
     limit = config.rollout.max_prompt_tokens
     prompts, num_dropped = render_prompts(gradable, config.template, model.tokenizer, limit)
@@ -139,35 +132,12 @@ def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig,
     return prompts
 
 
-def _open_log(stack: ExitStack, config: TrainConfig, console: Console, start_step: int) -> Callable[..., None]:
-    """What rank 0 calls once a step; elsewhere it does nothing."""
-    if rank() != 0:
-        return lambda *_: None
-    run_dir = Path(config.run.dir)
-    settings = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    logger = RunLogger(
-        config.logger,
-        run_dir,
-        run_name=run_dir.name,
-        steps=config.steps,
-        settings=settings,
-        start_step=start_step,
-        mismatch_limit=mismatch_limit(config),
-        console=console,
-    )
-    return stack.enter_context(logger).log
-
-
 def _sampling(config: TrainConfig, step: int) -> Sampling:
     """How the responses of this step are drawn."""
     rollout, algorithm = config.rollout, config.algorithm
     optimizer_steps_done = (step - 1) * algorithm.num_minibatches * algorithm.num_epochs
     max_new_tokens = rollout.max_new_tokens_at(optimizer_steps_done)
     return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, tuple(config.template.stop))
-
-
-def _merged(tally: Tally) -> dict[str, float]:
-    return reduce(Tally.merge, gather(tally)).compute()
 
 
 def _samples(step: int, rollout: Rollout, advantages_PG: Tensor, config: TrainConfig) -> list[SampleRow]:
@@ -199,4 +169,4 @@ def _conclude(run_dir: Path, console: Console) -> None:
         lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
     lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, learning_curve.png")
     lines.append(f"To train on: r1zero train resume={run_dir} steps={2 * int(after['step'])}")
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    say(console, "\n".join(lines))

@@ -12,11 +12,11 @@ import numpy
 import pytest
 import torch
 
-from grpo_cli.data.sampler import PromptSampler
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.checkpoint import Checkpoints, check_whole, whole_checkpoints
-from grpo_cli.training.engine import Policy
+from grpo_cli.training.policy import Policy
 from grpo_cli.types import Problem, Prompt
 
 pytestmark = pytest.mark.usefixtures("ranks")
@@ -30,8 +30,8 @@ def policy(model, config) -> Policy:
 
 
 @pytest.fixture
-def sampler() -> PromptSampler:
-    return PromptSampler(PROMPTS, seed=0)
+def sampler() -> EpochSampler:
+    return EpochSampler(PROMPTS, seed=0)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def saved(config, policy, sampler, tmp_path):
     config.run.dir, config.data.name = str(tmp_path), "unused"
 
     def save(*steps: int, accuracy: dict[int, float] | None = None, must: bool = True) -> list[int]:
-        checkpoints = Checkpoints(config)
+        checkpoints = Checkpoints(config, "train")
         for step in steps:
             metrics = {"reward/mean": 0.5}
             if accuracy and step in accuracy:
@@ -54,7 +54,7 @@ def saved(config, policy, sampler, tmp_path):
 def load(config, policy, sampler) -> tuple[int, list[str]]:
     """The step that was gone back to, and what was said."""
     said: list[str] = []
-    return Checkpoints(config).load_latest(policy, sampler, said.append), said
+    return Checkpoints(config, "train").load_latest(policy, sampler, said.append), said
 
 
 def test_everything_that_a_run_goes_on_with_comes_back(saved, config, model, policy, sampler):
@@ -63,7 +63,7 @@ def test_everything_that_a_run_goes_on_with_comes_back(saved, config, model, pol
     saved(7)
     expected = [sampler.next(4), random.random(), numpy.random.rand(), torch.rand(1).item()]
     weights = {name: weight.clone() for name, weight in policy.named_weights()}
-    resumed, other = Policy(model, config), PromptSampler(PROMPTS, seed=0)
+    resumed, other = Policy(model, config), EpochSampler(PROMPTS, seed=0)
     torch.manual_seed(1)
     assert load(config, resumed, other) == (7, [])
     assert [other.next(4), random.random(), numpy.random.rand(), torch.rand(1).item()] == expected
@@ -162,7 +162,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(stage, model, config, sampler, small_disk):
     config.cluster.zero_stage = stage
     config.run.dir, config.data.name = str(small_disk), "unused"
-    policy, checkpoints = Policy(model, config), Checkpoints(config)
+    policy, checkpoints = Policy(model, config), Checkpoints(config, "train")
     policy.update([[SEQUENCE]])  # only then has the optimizer states
     checkpoints.maybe_save(10, policy, sampler, {}, must=True)
     with pytest.raises(CheckpointError, match=r"(?s)step 20 cannot be written.*Make room.*resume=auto"):

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from grpo_cli.config.schema import DType, LoraConfig, ModelConfig
-from grpo_cli.data.sampler import PromptSampler
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import load_base_model
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.checkpoint import Checkpoints
-from grpo_cli.training.engine import Policy
 from grpo_cli.training.export import export, model_folder
+from grpo_cli.training.policy import Policy
 from grpo_cli.types import Problem, Prompt, Request, Sampling
 
 pytestmark = pytest.mark.usefixtures("ranks")
@@ -47,8 +47,10 @@ def trained(config, tmp_path):
         model = load_base_model(config.model)
         policy = Policy(model, config)
         policy.update([sequences(model.tokenizer)])
-        sampler = PromptSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0)
-        Checkpoints(config).maybe_save(1, policy, sampler, {"eval/heldout/avg": 0.5, "time/step": 1.0}, must=True)
+        sampler = EpochSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0)
+        Checkpoints(config, "train").maybe_save(
+            1, policy, sampler, {"eval/heldout/avg": 0.5, "time/step": 1.0}, must=True
+        )
         return policy, tmp_path / "run/checkpoints/step_000001"
 
     return train

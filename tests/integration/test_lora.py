@@ -7,12 +7,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from grpo_cli.config.schema import DType, LoraConfig
-from grpo_cli.data.sampler import PromptSampler
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.checkpoint import Checkpoints
-from grpo_cli.training.engine import Policy
 from grpo_cli.training.export import model_folder
+from grpo_cli.training.policy import Policy
 from grpo_cli.training.weight_sync import sync_weights
 from grpo_cli.types import Problem, Prompt, Request, Sampling
 
@@ -70,7 +70,7 @@ def test_an_update_moves_the_adapters_alone_and_they_merge_as_by_hand(model, con
     base = base_weights(model)
     assert_close(weights(policy), base, 0)
     policy.update([sequences()])
-    states = policy._engine.module.model.state_dict()
+    states = policy._engine.network.model.state_dict()
     by_hand = dict(base)
     for name, weight in base.items():
         layer = name.removesuffix(".weight")
@@ -160,7 +160,7 @@ def test_a_checkpoint_gives_the_merged_model(stage, dtype, model, config, tmp_pa
     config.run.dir, config.data.name = str(tmp_path), "unused"
     policy = Policy(model, config)
     policy.update([sequences()])
-    sampler = PromptSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0)
-    Checkpoints(config).maybe_save(1, policy, sampler, {}, must=True)
+    sampler = EpochSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0)
+    Checkpoints(config, "train").maybe_save(1, policy, sampler, {}, must=True)
     exported = AutoModelForCausalLM.from_pretrained(model_folder(tmp_path)).state_dict()
     assert_close(exported, weights(policy), 0)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from grpo_cli.data.sampler import PromptSampler
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError
 from grpo_cli.types import Problem, Prompt
 
@@ -18,30 +18,30 @@ def ids(taken):
 
 
 def test_each_epoch_gives_every_prompt_once_in_an_order_of_its_own():
-    sampler = PromptSampler(prompts(20), seed=0)
+    sampler = EpochSampler(prompts(20), seed=0)
     first, second = ids(sampler.next(20)), ids(sampler.next(20))
     assert sorted(first) == sorted(second) == list(range(20))
     assert len({tuple(first), tuple(second), tuple(range(20))}) == 3
 
 
 def test_a_batch_goes_over_the_epochs_end():
-    whole, parts = PromptSampler(prompts(5), seed=0), PromptSampler(prompts(5), seed=0)
+    whole, parts = EpochSampler(prompts(5), seed=0), EpochSampler(prompts(5), seed=0)
     assert ids(whole.next(15)) == [n for count in (3, 3, 7, 2) for n in ids(parts.next(count))]
 
 
 def test_the_seed_gives_the_order():
-    first, again, other = (ids(PromptSampler(prompts(20), seed).next(40)) for seed in (1, 1, 2))
+    first, again, other = (ids(EpochSampler(prompts(20), seed).next(40)) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_the_order_does_not_move_between_versions():
     # pinned: a run that is resumed with another order would see some prompts twice and others never
-    assert ids(PromptSampler(prompts(8), seed=0).next(12)) == [0, 2, 1, 4, 6, 7, 3, 5, 6, 1, 0, 2]
+    assert ids(EpochSampler(prompts(8), seed=0).next(12)) == [0, 2, 1, 4, 6, 7, 3, 5, 6, 1, 0, 2]
 
 
 @pytest.mark.parametrize("taken", [0, 3, 5, 6, 23])
 def test_a_sampler_goes_on_where_another_was_left(taken):
-    left, resumed = PromptSampler(prompts(5), seed=7), PromptSampler(prompts(5), seed=7)
+    left, resumed = EpochSampler(prompts(5), seed=7), EpochSampler(prompts(5), seed=7)
     left.next(taken)
     resumed.next(2)
     resumed.load_state_dict(json.loads(json.dumps(left.state_dict())))
@@ -52,15 +52,15 @@ def test_a_sampler_goes_on_where_another_was_left(taken):
 @pytest.mark.parametrize(
     ("other", "fault"),
     [
-        (PromptSampler(prompts(6), seed=0), "num_prompts is 5, and this run's is 6"),
-        (PromptSampler(prompts(5), seed=1), "seed is 0, and this run's is 1"),
-        (PromptSampler(prompts(5, text="Q: {}"), seed=0), "fingerprint"),
-        (PromptSampler(prompts(5)[::-1], seed=0), "fingerprint"),
+        (EpochSampler(prompts(6), seed=0), "num_items is 5, and this run's is 6"),
+        (EpochSampler(prompts(5), seed=1), "seed is 0, and this run's is 1"),
+        (EpochSampler(prompts(5, text="Q: {}"), seed=0), "fingerprint"),
+        (EpochSampler(prompts(5)[::-1], seed=0), "fingerprint"),
     ],
 )
 def test_a_state_of_other_prompts_is_refused_and_changes_nothing(other, fault):
-    state = PromptSampler(prompts(5), seed=0).state_dict()
+    state = EpochSampler(prompts(5), seed=0).state_dict()
     before = other.state_dict()
-    with pytest.raises(CheckpointError, match=f"belongs to other prompts: its {fault}"):
+    with pytest.raises(CheckpointError, match=f"belongs to other data: its {fault}"):
         other.load_state_dict(state)
     assert other.state_dict() == before

@@ -1,0 +1,53 @@
+"""What the commands that train a model share: taking a run up again, and what it leaves in its folder."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
+from grpo_cli.commands.run_folder import held, is_empty
+from grpo_cli.config.compose import to_typed
+from grpo_cli.config.resume import check_resumed, taken_up
+from grpo_cli.errors import ConfigError
+from grpo_cli.launch import start
+
+
+def settings(command: str, composed: DictConfig, check: Callable[[Any], None]) -> Any:
+    """The typed settings of a new run, or of one that is taken up, checked; in a sweep, of its job.
+
+    A job that starts again, and one that Slurm has requeued, goes on where it was cut off.
+    """
+    if in_sweep() and composed.resume.run not in ("never", "auto"):
+        raise ConfigError(
+            "resume=<run folder> goes on with one run. A sweep goes on with hydra.sweep.dir=<its folder>."
+        )
+    place_in_sweep(composed)
+    config = to_typed(taken_up(composed, given_keys(), command), command)
+    check(config)
+    if in_sweep() or "SLURM_RESTART_COUNT" in os.environ:
+        config.resume.run = "auto"  # without a checkpoint it begins anew
+    if config.resume.run != "never":
+        for note in check_resumed(config, command):
+            print(f"warning: {note}; from here on it is exact to rounding only", file=sys.stderr)
+    return config
+
+
+def run_in_folder(command: str, config: Any) -> dict[str, Any]:
+    """The last row of metrics of the run, which its ranks write in `run.dir`."""
+    run_dir = Path(config.run.dir)
+    with held(run_dir, config, lambda: _check_folder(run_dir, config)) as config_file:
+        start(command, config_file, config.cluster)
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def _check_folder(run_dir: Path, config: Any) -> None:
+    if config.resume.run == "never" and not is_empty(run_dir):
+        raise ConfigError(
+            f"The run folder {run_dir} exists, and is never overwritten. Set another run.dir, or go on from its last "
+            f"checkpoint with resume={run_dir}."
+        )
