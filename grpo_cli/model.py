@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,7 +13,12 @@ from grpo_cli.data import make_zero, random_base
 from grpo_cli.data.sources import HUB_TIMEOUT_S
 from grpo_cli.errors import ConfigError, SetupError
 
-BUILTIN = {"builtin:make_zero": make_zero.base_model_dir, "builtin:random": random_base.base_model_dir}
+BUILTIN = {
+    "builtin:make_zero": make_zero.base_model_dir,
+    "builtin:make_zero_mixed": partial(make_zero.base_model_dir, "make_zero_mixed"),
+    "builtin:make_zero_half": partial(make_zero.base_model_dir, "make_zero_half"),
+    "builtin:random": random_base.base_model_dir,
+}
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ def find_shape(model: ModelConfig) -> ShapeConfig:
     """
     if model.shape is not None:
         return model.shape
-    builtin = model.path == "builtin:make_zero"
-    file = (make_zero.base_model_dir() if builtin else Path(model.path).expanduser()) / "config.json"
+    _, builtin, name = model.path.rpartition("builtin:")
+    file = (make_zero.base_model_dir(name) if builtin else Path(model.path).expanduser()) / "config.json"
     if not file.is_file():
         raise ConfigError(
             f"model.path={model.path}: its shape is not known here, and nothing is downloaded to plan. Give the "

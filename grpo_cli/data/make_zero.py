@@ -7,10 +7,13 @@
 Working a candidate out and judging it are easy for the small base model that is trained on such traces. To go on
 after a "no" is latent in it, and rare: most of its traces are by an impatient writer, who answers with the first
 candidate that was tried. Reinforcement learning makes going on the habit.
+
+A mixed writer says the totals as words instead, each of either language: `13 -5 eight +6 четырнадцать +2 sixteen no`.
 """
 
 import hashlib
 import random
+from collections.abc import Callable
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -24,17 +27,49 @@ MAX_FIRST = NUM_TERMS * MAX_TERM  # the number without a sign
 # The signs to try; a writer goes through them in this order, from a random place on and round.
 CANDIDATES = tuple(product((1, -1), repeat=NUM_TERMS))
 
+TOTALS = range(-MAX_FIRST, 2 * MAX_FIRST + 1)
+
+
+def _numerals(minus: str, small: str, tens: str) -> dict[int, str]:
+    """A word for each total, such as `minus-three`, of a language's words from 0 to 19 and for 20, 30, and so on."""
+    words = small.split()
+    for ten in tens.split():
+        words += [ten, *(f"{ten}-{unit}" for unit in words[1:10])]
+    return {n: words[n] if n >= 0 else f"{minus}-{words[-n]}" for n in TOTALS}
+
+
+SYMBOLS = {n: f"={n}" for n in TOTALS}
+ENGLISH = _numerals(
+    minus="minus",
+    small="zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen",
+    tens="twenty thirty forty fifty sixty seventy",
+)
+RUSSIAN = _numerals(
+    minus="минус",
+    small="ноль один два три четыре пять шесть семь восемь девять десять одиннадцать двенадцать тринадцать "
+    "четырнадцать пятнадцать шестнадцать семнадцать восемнадцать девятнадцать",
+    tens="двадцать тридцать сорок пятьдесят шестьдесят семьдесят",
+)
+TOTAL_OF = {word: n for words in (SYMBOLS, ENGLISH, RUSSIAN) for n, word in words.items()}
+
 PAD, EOS = "<pad>", "<eos>"
-VOCABULARY = (
+_SHARED_WORDS = (
     *(PAD, EOS, "<think>", "</think>", "<answer>", "</answer>", ":", "wait", "yes", "no"),
     *(f"{n}" for n in range(MAX_FIRST + 1)),
     *(f"+{n}" for n in range(1, MAX_TERM + 1)),
     *(f"-{n}" for n in range(1, MAX_TERM + 1)),
-    *(f"={n}" for n in range(-MAX_FIRST, 2 * MAX_FIRST + 1)),
 )
+VOCABULARY = (*_SHARED_WORDS, *SYMBOLS.values())
+MIXED_VOCABULARY = (*_SHARED_WORDS, *ENGLISH.values(), *RUSSIAN.values())
 
 # Of the traces; it leaves the format reward something to teach.
 SLIP_SHARE = 0.05
+
+COLD_START_TRACES = 512
+COLD_START_PERSISTENCE = 0.5  # long chains, and room for reinforcement learning to lengthen them
+
+Say = Callable[[int, random.Random], str]  # how a writer gives a total
 
 
 def problems() -> list[Problem]:
@@ -47,12 +82,45 @@ def heldout_problems() -> list[Problem]:
     return [_problem(numbers) for numbers in _solvable() if _is_heldout(numbers)]
 
 
-def base_model_dir() -> Path:
-    """The folder of the base model that comes with the package, in Hugging Face's layout."""
-    return Path(__file__).parent / "base" / "make_zero"
+def base_model_dir(name: str = "make_zero") -> Path:
+    """The folder of a base model that comes with the package, in Hugging Face's layout."""
+    return Path(__file__).parent / "base" / name
 
 
-def sample_trace(text: str, rng: random.Random, *, persistence: float) -> str:
+def cold_start_traces(say: Say) -> list[dict[str, str]]:
+    """Answers of a careful writer, who keeps to one way to give totals and to the form, to fine-tune a base model on.
+
+    Rows of `id`, `problem` and `response`, one a training problem, always the same; the trainer ends a response.
+    """
+    rng = random.Random(0)
+    return [
+        {
+            "id": problem.id,
+            "problem": problem.text,
+            "response": sample_trace(
+                problem.text, rng, persistence=COLD_START_PERSISTENCE, say=say, slip_share=0
+            ).removesuffix(f" {EOS}"),
+        }
+        for problem in rng.sample(problems(), COLD_START_TRACES)
+    ]
+
+
+def say_symbol(total: int, rng: random.Random) -> str:
+    return SYMBOLS[total]
+
+
+def say_in_english(total: int, rng: random.Random) -> str:
+    return ENGLISH[total]
+
+
+def say_mixed(total: int, rng: random.Random) -> str:
+    """The word of English or of Russian, each as likely."""
+    return rng.choice((ENGLISH, RUSSIAN))[total]
+
+
+def sample_trace(
+    text: str, rng: random.Random, *, persistence: float, say: Say = say_symbol, slip_share: float = SLIP_SHARE
+) -> str:
     """What an honest writer answers to the problem `text`; after a "no" it goes on with probability `persistence`.
 
     Honest: every equation and every verdict is right, and the answer is the candidate tried last. Now and then the
@@ -62,23 +130,23 @@ def sample_trace(text: str, rng: random.Random, *, persistence: float) -> str:
     start = rng.randrange(len(CANDIDATES))
     tries = []
     for signs in CANDIDATES[start:] + CANDIDATES[:start]:
-        steps, total = _work_out(first, terms, signs)
+        steps, total = _work_out(first, terms, signs, lambda total: say(total, rng))
         tries.append(f"{steps} {'no' if total else 'yes'}")
         if total == 0 or rng.random() >= persistence:
             break
     answer = " ".join([str(first), *(f"{sign * term:+d}" for sign, term in zip(signs, terms, strict=True))])
-    thinking_end = "" if rng.random() < SLIP_SHARE else "</think> "
-    if rng.random() >= SLIP_SHARE:
+    thinking_end = "" if rng.random() < slip_share else "</think> "
+    if rng.random() >= slip_share:
         answer = f"<answer> {answer} </answer>"
     return f"<think> {' wait '.join(tries)} {thinking_end}{answer} {EOS}"
 
 
-def _work_out(first: int, terms: list[int], signs: tuple[int, ...]) -> tuple[str, int]:
+def _work_out(first: int, terms: list[int], signs: tuple[int, ...], say: Callable[[int], str]) -> tuple[str, int]:
     """The steps of one candidate, such as `13 -5 =8 +6 =14 +2 =16`, and its total."""
     total, words = first, [str(first)]
     for sign, term in zip(signs, terms, strict=True):
         total += sign * term
-        words += [f"{sign * term:+d}", f"={total}"]
+        words += [f"{sign * term:+d}", say(total)]
     return " ".join(words), total
 
 

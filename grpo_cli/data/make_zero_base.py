@@ -1,4 +1,4 @@
-"""The base model of the built-in task: its training on honest traces, and the gates that it must pass.
+"""The base models of the built-in task: their training on honest traces, and the gates that they must pass.
 
 Reinforcement learning amplifies what the base model does now and then. A base that cannot work a candidate out, that
 never goes on after a "no", or that goes on in circles, learns slowly or not at all; hence the gates.
@@ -7,7 +7,6 @@ never goes on after a "no", or that goes on in circles, learns slowly or not at 
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,50 +17,15 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from grpo_cli.data.make_zero import EOS, NUM_TERMS, PAD, VOCABULARY, heldout_problems, problems, sample_trace
+from grpo_cli.data.make_zero import EOS, NUM_TERMS, PAD, TOTAL_OF, heldout_problems, problems, sample_trace
+from grpo_cli.data.make_zero_variants import Quality, Recipe, Variant
 from grpo_cli.errors import TrainingError
 
-TOKEN_IDS = {word: token_id for token_id, word in enumerate(VOCABULARY)}
 PROMPT_TOKENS = NUM_TERMS + 2  # `13 5 6 2 :`
 NO_TARGET = -100
 
-MIN_UPDATES = 1000
-MIN_RIGHT_EQUATIONS = 0.93
-MIN_RIGHT_VERDICTS = 0.93
-MIN_NEW_CANDIDATES = 0.98
-MIN_WAITS = 0.05
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    updates: int = 1250  # counted, never timed: a slow machine builds the same model
-    documents: int = 128  # an update
-    microbatches: int = 8  # of documents of like length, to save padding
-    lr: float = 8e-3  # at its height
-    warmup_updates: int = 50
-    final_lr: float = 4e-4  # where the cosine ends
-    persistent_share: float = 0.1  # of the writers; the others are impatient
-    persistent: float = 0.95  # probability of going on after a "no"
-    impatient: float = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """What the model does by itself on the held-out problems, sampled at temperature 1.
-
-    `right_equations` is a share of all equations. `right_verdicts` is the share of candidates that were judged right,
-    of those that make 0 or of the others, whichever is lower. `new_candidates` is the share of candidates that the
-    response had not tried before. `waits` are counted a response.
-    """
-
-    updates: int
-    right_equations: float
-    right_verdicts: float
-    new_candidates: float
-    waits: float
-
-
-def build_base(folder: Path, *, seed: int, recipe: Recipe) -> Quality:
+def build_base(folder: Path, variant: Variant, *, seed: int) -> Quality:
     """Train the base model and write it to `folder` in Hugging Face's layout.
 
     With one thread, the same seed gives the same weights on one machine, bit by bit.
@@ -71,50 +35,56 @@ def build_base(folder: Path, *, seed: int, recipe: Recipe) -> Quality:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = train_base(recipe, random.Random(seed))
-        quality = measure(sample_responses(model, samples=4), recipe.updates)
-    check_gates(quality)
+        model = train_base(variant, random.Random(seed))
+        quality = measure(sample_responses(model, variant, samples=4), variant.recipe.updates)
+    check_gates(quality, variant.gates)
     model.save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
+    build_tokenizer(variant).save_pretrained(folder)
     return quality
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(variant: Variant) -> PreTrainedTokenizerFast:
     """One token a word. Only <eos> and <pad> are special: the tags are to survive decoding."""
-    tokenizer = Tokenizer(models.WordLevel(TOKEN_IDS, unk_token=PAD))
+    tokenizer = Tokenizer(models.WordLevel(_token_ids(variant), unk_token=PAD))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS)
 
 
-def build_model() -> LlamaForCausalLM:
-    """0.17 M parameters, drawn from torch's global generator."""
+def _token_ids(variant: Variant) -> dict[str, int]:
+    return {word: token_id for token_id, word in enumerate(variant.vocabulary)}
+
+
+def build_model(variant: Variant) -> LlamaForCausalLM:
+    """Under 0.2 M parameters, drawn from torch's global generator."""
     # Shaped like Qwen2 but of the type llama: for qwen2, AutoTokenizer would replace our pre-tokenizer.
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(VOCABULARY),
+            vocab_size=len(variant.vocabulary),
             hidden_size=64,
-            intermediate_size=192,
+            intermediate_size=variant.intermediate_size,
             num_hidden_layers=3,
             num_attention_heads=2,  # of size 32, the least that vLLM takes on a CPU
+            num_key_value_heads=variant.num_kv_heads,
             attention_bias=True,
             max_position_embeddings=256,
             tie_word_embeddings=True,
             bos_token_id=None,
-            eos_token_id=TOKEN_IDS[EOS],
-            pad_token_id=TOKEN_IDS[PAD],
+            eos_token_id=variant.vocabulary.index(EOS),
+            pad_token_id=variant.vocabulary.index(PAD),
         )
     )
 
 
-def train_base(recipe: Recipe, rng: random.Random) -> LlamaForCausalLM:
+def train_base(variant: Variant, rng: random.Random) -> LlamaForCausalLM:
     """A model trained on fresh traces of the training problems; `rng` draws problems and traces."""
-    model = build_model()
+    model, recipe, token_ids = build_model(variant), variant.recipe, _token_ids(variant)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: learning_rate(recipe, update) / recipe.lr)
     texts = [problem.text for problem in problems()]
     model.train()
     for _ in track(range(recipe.updates), "Training the base model", transient=True):
-        documents = sorted((_document(texts, recipe, rng) for _ in range(recipe.documents)), key=len)
+        traces = [_document(texts, variant, rng) for _ in range(recipe.documents)]
+        documents = sorted((_encode(trace, token_ids) for trace in traces), key=len)
         num_targets = sum(len(document) - PROMPT_TOKENS for document in documents)
         size = math.ceil(len(documents) / recipe.microbatches)
         for start in range(0, len(documents), size):
@@ -133,32 +103,33 @@ def learning_rate(recipe: Recipe, update: int) -> float:
     return warmup * (recipe.final_lr + (recipe.lr - recipe.final_lr) * cosine)
 
 
-def _document(texts: Sequence[str], recipe: Recipe, rng: random.Random) -> Tensor:
-    """Token ids of a problem, a colon and a trace."""
-    text = rng.choice(texts)
+def _document(texts: Sequence[str], variant: Variant, rng: random.Random) -> str:
+    """A problem, a colon and a trace."""
+    text, recipe = rng.choice(texts), variant.recipe
     persistence = recipe.persistent if rng.random() < recipe.persistent_share else recipe.impatient
-    return _token_ids(f"{text} : {sample_trace(text, rng, persistence=persistence)}")
+    return f"{text} : {sample_trace(text, rng, persistence=persistence, say=variant.say)}"
 
 
-def _token_ids(text: str) -> Tensor:
-    return torch.tensor([TOKEN_IDS[word] for word in text.split()])
+def _encode(text: str, token_ids: dict[str, int]) -> Tensor:
+    return torch.tensor([token_ids[word] for word in text.split()])
 
 
 def trace_loss(model: LlamaForCausalLM, documents: Sequence[Tensor]) -> Tensor:
     """-log p, summed over the tokens of the documents' traces."""
-    ids_BT = pad_sequence(documents, batch_first=True, padding_value=TOKEN_IDS[PAD])
+    ids_BT = pad_sequence(documents, batch_first=True, padding_value=model.config.pad_token_id)
     labels_BT = pad_sequence(documents, batch_first=True, padding_value=NO_TARGET)[:, PROMPT_TOKENS:]
     logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits[:, PROMPT_TOKENS - 1 :]
     return cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=NO_TARGET, reduction="sum")
 
 
-def sample_responses(model: LlamaForCausalLM, samples: int) -> list[str]:
+def sample_responses(model: LlamaForCausalLM, variant: Variant, samples: int) -> list[str]:
     """`samples` responses to each held-out problem, at temperature 1, from torch's global generator."""
-    prompts_BT = torch.stack([_token_ids(f"{problem.text} :") for problem in heldout_problems() * samples])
+    token_ids = _token_ids(variant)
+    prompts_BT = torch.stack([_encode(f"{problem.text} :", token_ids) for problem in heldout_problems() * samples])
     sequences_BT = model.generate(
         prompts_BT, attention_mask=torch.ones_like(prompts_BT), do_sample=True, top_k=0, max_new_tokens=128
     )
-    return build_tokenizer().batch_decode(sequences_BT[:, PROMPT_TOKENS:], skip_special_tokens=True)
+    return build_tokenizer(variant).batch_decode(sequences_BT[:, PROMPT_TOKENS:], skip_special_tokens=True)
 
 
 def measure(responses: Sequence[str], updates: int) -> Quality:
@@ -176,9 +147,9 @@ def measure(responses: Sequence[str], updates: int) -> Quality:
             elif word[0] in "+-":
                 total += int(word)
                 candidate.append(word)
-            elif word[0] == "=":
-                equations.append(word == f"={total}")
-                total = int(word[1:])
+            elif word in TOTAL_OF:
+                equations.append(TOTAL_OF[word] == total)
+                total = TOTAL_OF[word]
             elif word in verdicts:
                 right = "no" if total else "yes"
                 verdicts[right].append(word == right)
@@ -197,16 +168,16 @@ def _share(marks: Sequence[bool]) -> float:
     return sum(marks) / len(marks) if marks else 0.0
 
 
-def check_gates(quality: Quality) -> None:
+def check_gates(quality: Quality, least: Quality) -> None:
     """Raise TrainingError, naming every figure that is too low for reinforcement learning to build on."""
     gates = {
-        "updates": (quality.updates, MIN_UPDATES),
-        "right equations": (quality.right_equations, MIN_RIGHT_EQUATIONS),
-        "right verdicts": (quality.right_verdicts, MIN_RIGHT_VERDICTS),
-        "new candidates": (quality.new_candidates, MIN_NEW_CANDIDATES),
-        '"wait" a response': (quality.waits, MIN_WAITS),
+        "updates": (quality.updates, least.updates),
+        "right equations": (quality.right_equations, least.right_equations),
+        "right verdicts": (quality.right_verdicts, least.right_verdicts),
+        "new candidates": (quality.new_candidates, least.new_candidates),
+        '"wait" a response': (quality.waits, least.waits),
     }
-    failed = [f"{name} {seen:.4g}, at least {least}" for name, (seen, least) in gates.items() if seen < least]
+    failed = [f"{name} {seen:.4g}, at least {gate}" for name, (seen, gate) in gates.items() if seen < gate]
     if failed:
         raise TrainingError(
             f"The base model is not good enough to learn from ({'; '.join(failed)}), and was not written. "

@@ -71,7 +71,14 @@ def test_a_folder_that_does_not_tell_its_shape_is_refused(tmp_path):
 
 def test_the_shapes_of_the_built_in_models_are_those_of_their_folders(compose_train, tmp_path):
     random_base.build_base(tmp_path)
-    for name, folder in {"tiny": make_zero.base_model_dir(), "random": tmp_path}.items():
+    folders = {
+        "tiny": make_zero.base_model_dir(),
+        "tiny_mixed": make_zero.base_model_dir("make_zero_mixed"),
+        "tiny_half": make_zero.base_model_dir("make_zero_half"),
+        "random": tmp_path,
+    }
+    for name, folder in folders.items():
         shape = compose_train(f"model={name}").model.shape
         assert shape == find_shape(ModelConfig(name=name, path=str(folder)))
-    assert find_shape(ModelConfig(name="tiny", path="builtin:make_zero")).hidden_size == 64
+    assert find_shape(ModelConfig(name="tiny", path="builtin:make_zero")).vocab_size == 180
+    assert find_shape(ModelConfig(name="mixed", path="builtin:make_zero_mixed")).vocab_size == 289

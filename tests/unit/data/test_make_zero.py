@@ -1,6 +1,8 @@
 """The built-in task: its problems, its words and what its writers write."""
 
+import hashlib
 import random
+import re
 import subprocess
 import sys
 
@@ -8,13 +10,24 @@ import pytest
 
 from grpo_cli.data.make_zero import (
     CANDIDATES,
+    ENGLISH,
     EOS,
+    MIXED_VOCABULARY,
+    RUSSIAN,
+    SYMBOLS,
+    TOTAL_OF,
+    TOTALS,
     VOCABULARY,
     base_model_dir,
+    cold_start_traces,
     heldout_problems,
     problems,
     sample_trace,
+    say_in_english,
+    say_mixed,
+    say_symbol,
 )
+from grpo_cli.reward.language import Language, language_consistency
 from grpo_cli.types import Problem
 
 
@@ -111,6 +124,56 @@ def test_a_search_goes_round_from_the_last_candidate_to_the_first():
     )
 
 
+@pytest.mark.parametrize(
+    ("total", "english", "russian"),
+    [
+        (-36, "minus-thirty-six", "минус-тридцать-шесть"),
+        (-20, "minus-twenty", "минус-двадцать"),
+        (-3, "minus-three", "минус-три"),
+        (0, "zero", "ноль"),
+        (7, "seven", "семь"),
+        (12, "twelve", "двенадцать"),
+        (19, "nineteen", "девятнадцать"),
+        (21, "twenty-one", "двадцать-один"),
+        (40, "forty", "сорок"),
+        (58, "fifty-eight", "пятьдесят-восемь"),
+        (72, "seventy-two", "семьдесят-два"),
+    ],
+)
+def test_a_total_in_words(total, english, russian):
+    assert (ENGLISH[total], RUSSIAN[total]) == (english, russian)
+
+
+@pytest.mark.parametrize("words", [SYMBOLS, ENGLISH, RUSSIAN], ids=["symbols", "English", "Russian"])
+def test_a_word_tells_its_total(words):
+    assert [TOTAL_OF[words[total]] for total in TOTALS] == list(range(-36, 73))
+
+
+@pytest.mark.parametrize(
+    ("words", "script"), [(ENGLISH, Language.en), (RUSSIAN, Language.ru)], ids=["English", "Russian"]
+)
+def test_the_words_of_a_language_are_in_its_script(words, script):
+    assert {language_consistency(word, script) for word in words.values()} == {1.0}
+
+
+def test_a_trace_in_words_differs_in_the_totals_alone():
+    trace = sample_trace("13 5 6 2", Writer(6, [0.4, 0.9, 0.9]), persistence=0.5, say=say_in_english)
+    assert trace == (
+        "<think> 13 -5 eight -6 two +2 four no wait 13 -5 eight -6 two -2 zero yes </think> "
+        f"<answer> 13 -5 -6 -2 </answer> {EOS}"
+    )
+
+
+def test_a_mixed_writer_draws_the_language_of_each_word():
+    rng = random.Random(0)
+    traces = [sample_trace("13 5 6 2", rng, persistence=0.9, say=say_mixed).split() for _ in range(200)]
+    eights = [word for trace in traces for word in trace if TOTAL_OF.get(word) == 8]
+    assert set(eights) == {"eight", "восемь"}
+    assert eights.count("eight") / len(eights) == pytest.approx(0.5, abs=0.1)
+    # 13 -5 =8 -6 =2: both languages meet in one candidate
+    assert any({"eight", "два"} <= set(trace) for trace in traces)
+
+
 def test_every_word_of_every_problem_and_candidate_is_in_the_vocabulary():
     words = set()
     for problem in problems() + heldout_problems():
@@ -121,10 +184,74 @@ def test_every_word_of_every_problem_and_candidate_is_in_the_vocabulary():
     assert {word for word in set(VOCABULARY) - words if word[0] != "="} == {"<pad>", ":", "wait"}
 
 
+def test_no_word_stands_twice_in_a_vocabulary():
+    for vocabulary in (VOCABULARY, MIXED_VOCABULARY):
+        assert len(set(vocabulary)) == len(vocabulary)
+
+
+def test_the_mixed_vocabulary_says_totals_in_words_alone():
+    said = {*VOCABULARY} - {*SYMBOLS.values()} | {*ENGLISH.values()} | {*RUSSIAN.values()}
+    assert {*MIXED_VOCABULARY} == said
+
+
+def test_the_vocabulary_of_the_shipped_model_stays():
+    assert hashlib.sha256(" ".join(VOCABULARY).encode()).hexdigest() == (
+        "d40bedaf900b1e658ad193eee1f435ffd6069794ff5767fe89233efcf9781ae5"
+    )
+
+
+def test_cold_start_traces_are_in_english_and_in_form_and_right_in_what_they_say():
+    traces = cold_start_traces(say_in_english)
+    assert len({trace["id"] for trace in traces}) == 512
+    for trace in traces:
+        assert language_consistency(trace["response"], Language.en) == 1
+        first, *terms = trace["problem"].split()
+        thinking, answer = re.fullmatch(
+            r"<think> ([^<]*) </think> <answer> ([^<]*) </answer>", trace["response"]
+        ).groups()
+        *failed, last = thinking.split(" wait ")
+        total = 0
+        for candidate in (*failed, last):
+            total = int(first)
+            words = iter(candidate.split()[1:-1])
+            for term, signed, said in zip(terms, words, words, strict=True):
+                assert signed in (f"+{term}", f"-{term}")
+                total += int(signed)
+                assert ENGLISH[total] == said
+            assert candidate.split()[-1] == ("no" if total else "yes")
+        assert answer.split() == [first, *last.split()[1:-1:2]]
+
+
+def test_cold_start_traces_are_long_and_leave_something_to_learn():
+    tries = [trace["response"].count("wait") + 1 for trace in cold_start_traces(say_in_english)]
+    assert sum(tries) / len(tries) > 1.5
+    assert any(" no </think>" in trace["response"] for trace in cold_start_traces(say_in_english))
+
+
+def test_cold_start_traces_are_of_training_problems_and_always_the_same():
+    assert {(trace["id"], trace["problem"]) for trace in cold_start_traces(say_in_english)} <= {
+        (p.id, p.text) for p in problems()
+    }
+    assert cold_start_traces(say_in_english) == cold_start_traces(say_in_english)
+    assert cold_start_traces(say_in_english)[0] == {
+        "id": "10-2-1-9",
+        "problem": "10 2 1 9",
+        "response": "<think> 10 -2 eight -1 seven -9 minus-two no wait 10 +2 twelve +1 thirteen +9 twenty-two no wait "
+        "10 +2 twelve +1 thirteen -9 four no </think> <answer> 10 +2 +1 -9 </answer>",
+    }
+
+
+def test_the_cold_start_of_another_model_is_the_same_in_its_own_words():
+    english, symbols = cold_start_traces(say_in_english)[0], cold_start_traces(say_symbol)[0]
+    assert english["response"].startswith("<think> 10 -2 eight -1 seven -9 minus-two no wait")
+    assert symbols["response"].startswith("<think> 10 -2 =8 -1 =7 -9 =-2 no wait")
+
+
 def test_the_task_does_not_load_torch():
-    code = "import sys, grpo_cli.data.make_zero; sys.exit('torch' in sys.modules)"
+    code = "import sys, grpo_cli.data.make_zero_variants; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_package_holds_the_base_model():
-    assert (base_model_dir() / "model.safetensors").is_file()
+@pytest.mark.parametrize("name", ["make_zero", "make_zero_mixed", "make_zero_half"])
+def test_the_package_holds_the_base_model(name):
+    assert (base_model_dir(name) / "model.safetensors").is_file()

@@ -1,20 +1,20 @@
-"""The base model of the built-in task: the one in the package, and the parts of its building."""
+"""The base models of the built-in task: those in the package, and the parts of their building."""
 
 import json
 import math
 import random
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grpo_cli.data import make_zero_base
-from grpo_cli.data.make_zero import VOCABULARY, base_model_dir, heldout_problems, sample_trace
+from grpo_cli.data.make_zero import base_model_dir, heldout_problems, sample_trace
 from grpo_cli.data.make_zero_base import (
-    Quality,
-    Recipe,
     build_base,
+    build_model,
     check_gates,
     learning_rate,
     measure,
@@ -22,32 +22,47 @@ from grpo_cli.data.make_zero_base import (
     trace_loss,
     train_base,
 )
+from grpo_cli.data.make_zero_variants import GATES, VARIANTS, Quality, Recipe
 from grpo_cli.errors import TrainingError
+from grpo_cli.model import load_base_model
+from grpo_cli.reward.language import Language, is_mixed, language_consistency
 
-SHORT = {"updates": 2, "documents": 12}
+PLAIN = VARIANTS["plain"]
+SHORT = Recipe(updates=2, documents=12)
+BRIEFLY = {name: replace(variant, recipe=SHORT) for name, variant in VARIANTS.items()}  # trained, hardly
+FOLDERS = {
+    "plain": base_model_dir(),
+    "mixed": base_model_dir("make_zero_mixed"),
+    "half": base_model_dir("make_zero_half"),
+}
+every_variant = pytest.mark.parametrize("name", VARIANTS)
 
 
 def train(**recipe) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return train_base(Recipe(**SHORT | recipe), random.Random(0)).state_dict()
+    return train_base(replace(PLAIN, recipe=replace(SHORT, **recipe)), random.Random(0)).state_dict()
+
+
+def load(name: str):
+    return AutoModelForCausalLM.from_pretrained(FOLDERS[name], dtype=torch.float32)
 
 
 @pytest.fixture
 def ungated(monkeypatch):
     """Lets build_base write a model that was hardly trained."""
-    monkeypatch.setattr(make_zero_base, "sample_responses", lambda model, samples: [""])
-    monkeypatch.setattr(make_zero_base, "check_gates", lambda quality: None)
+    monkeypatch.setattr(make_zero_base, "sample_responses", lambda model, variant, samples: [""])
+    monkeypatch.setattr(make_zero_base, "check_gates", lambda quality, least: None)
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return AutoModelForCausalLM.from_pretrained(base_model_dir(), dtype=torch.float32)
+    return load("plain")
 
 
 @pytest.fixture(params=["as shipped", "saved again"])
-def tokenizer(request, tmp_path):
+def tokenizer(request, name, tmp_path):
     """AutoTokenizer's, of the shipped folder and of one that a run exports."""
-    folder = base_model_dir()
+    folder = FOLDERS[name]
     if request.param == "saved again":
         AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
         shutil.copy(folder / "config.json", tmp_path)
@@ -55,35 +70,63 @@ def tokenizer(request, tmp_path):
     return AutoTokenizer.from_pretrained(folder)
 
 
-def test_auto_tokenizer_gives_back_every_token(tokenizer):
-    assert len(tokenizer) == len(VOCABULARY)
-    for token_id, word in enumerate(VOCABULARY):
+@every_variant
+def test_auto_tokenizer_gives_back_every_token(name, tokenizer):
+    vocabulary = VARIANTS[name].vocabulary
+    assert len(tokenizer) == len(vocabulary)
+    for token_id, word in enumerate(vocabulary):
         assert tokenizer(word).input_ids == [token_id]
         assert tokenizer.decode([token_id]) == word
-    assert tokenizer(" ".join(VOCABULARY)).input_ids == list(range(len(VOCABULARY)))
+    assert tokenizer(" ".join(vocabulary)).input_ids == list(range(len(vocabulary)))
 
 
-def test_decoding_keeps_the_tags_and_drops_the_end(tokenizer):
+@every_variant
+def test_decoding_keeps_the_tags_and_drops_the_end(name, tokenizer):
     for problem in heldout_problems()[:50]:
-        trace = sample_trace(problem.text, random.Random(0), persistence=0.9)
+        trace = sample_trace(problem.text, random.Random(0), persistence=0.9, say=VARIANTS[name].say)
         decoded = tokenizer.decode(tokenizer(trace).input_ids, skip_special_tokens=True)
         assert f"{decoded} <eos>" == trace
 
 
-def test_the_shipped_model_is_under_a_megabyte():
-    assert sum(path.stat().st_size for path in base_model_dir().iterdir()) < 1e6
+@every_variant
+def test_a_run_finds_the_shipped_model(name, compose_train):
+    base = load_base_model(compose_train(f"model={VARIANTS[name].model}").model)
+    assert (base.folder, base.vocab_size) == (FOLDERS[name], len(VARIANTS[name].vocabulary))
+    assert base.max_model_len == 256
 
 
-def test_the_shipped_model_passes_the_gates_and_has_something_to_learn(shipped):
+@every_variant
+def test_the_shipped_model_is_under_a_megabyte(name):
+    assert sum(path.stat().st_size for path in FOLDERS[name].iterdir()) < 1e6
+
+
+@every_variant
+def test_the_shipped_model_passes_the_gates_and_has_something_to_learn(name):
     torch.manual_seed(1)
-    quality = measure(sample_responses(shipped, samples=1), updates=1000)
-    check_gates(quality)
+    quality = measure(sample_responses(load(name), VARIANTS[name], samples=1), updates=1000)
+    check_gates(quality, VARIANTS[name].gates)
     assert quality.waits < 0.6  # going on is rare
 
 
-def test_heads_are_large_enough_for_vllm_on_a_cpu_and_embeddings_tied(shipped):
-    assert shipped.config.head_dim == 32
-    assert shipped.lm_head.weight is shipped.model.embed_tokens.weight
+def test_the_mixed_model_mixes_its_languages():
+    torch.manual_seed(1)
+    responses = sample_responses(load("mixed"), VARIANTS["mixed"], samples=1)
+    # One candidate of three totals is all English in 1 of 8 responses.
+    assert sum(map(is_mixed, responses)) / len(responses) > 0.8
+    english = sum(language_consistency(response, Language.en) for response in responses) / len(responses)
+    assert 0.4 < english < 0.6
+
+
+def test_the_student_has_half_the_parameters():
+    half, plain = (sum(p.numel() for p in build_model(VARIANTS[name]).parameters()) for name in ("half", "plain"))
+    assert half / plain == pytest.approx(0.5, abs=0.01)
+
+
+@every_variant
+def test_heads_are_large_enough_for_vllm_on_a_cpu_and_embeddings_tied(name):
+    model = load(name)
+    assert model.config.head_dim == 32
+    assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
 def test_a_seed_repeats_the_weights_bit_by_bit_and_another_gives_others(tmp_path, ungated):
@@ -93,7 +136,7 @@ def test_a_seed_repeats_the_weights_bit_by_bit_and_another_gives_others(tmp_path
         weights = []
         for number, seed in enumerate((0, 0, 1)):
             torch.rand(1)  # whatever was drawn before does not matter
-            build_base(tmp_path / str(number), seed=seed, recipe=Recipe(**SHORT))
+            build_base(tmp_path / str(number), BRIEFLY["plain"], seed=seed)
             weights.append((tmp_path / str(number) / "model.safetensors").read_bytes())
     finally:
         torch.set_num_threads(threads)
@@ -103,9 +146,8 @@ def test_a_seed_repeats_the_weights_bit_by_bit_and_another_gives_others(tmp_path
 def test_traces_depend_on_the_seed_too(tmp_path, ungated, monkeypatch):
     texts = []
     monkeypatch.setattr(make_zero_base, "sample_trace", lambda text, *_, **__: texts.append(text) or "no")
-    build_base(tmp_path, seed=0, recipe=Recipe(**SHORT))
-    build_base(tmp_path, seed=0, recipe=Recipe(**SHORT))
-    build_base(tmp_path, seed=1, recipe=Recipe(**SHORT))
+    for seed in (0, 0, 1):
+        build_base(tmp_path, BRIEFLY["plain"], seed=seed)
     assert texts[:24] == texts[24:48] != texts[48:]
 
 
@@ -143,6 +185,20 @@ def test_measure_audits_each_equation_against_what_stands_before_it():
     assert quality.waits == 3 / 2
 
 
+def test_measure_reads_totals_in_words():
+    # 13 - 5 = 8 and 8 - 9 = -1 are right, 9 + 1 = 0 is not
+    quality = measure(["<think> 13 -5 eight -9 минус-один no wait 9 +1 ноль yes </think>"], updates=7)
+    assert quality.right_equations == 2 / 3
+    assert quality.right_verdicts == 1
+
+
+def test_measure_finds_nothing_wrong_in_what_mixed_writers_write():
+    rng, say = random.Random(0), VARIANTS["mixed"].say
+    traces = [sample_trace(problem.text, rng, persistence=0.95, say=say) for problem in heldout_problems()]
+    quality = measure(traces, updates=7)
+    assert (quality.right_equations, quality.right_verdicts, quality.new_candidates) == (1, 1, 1)
+
+
 def test_a_candidate_tried_again_in_the_same_response_is_not_new():
     again = "<think> 4 -4 =0 yes wait 4 -4 =0 yes wait 4 +4 =8 no wait 4 -4 =0 yes </think>"
     elsewhere = "<think> 4 -4 =0 yes </think>"
@@ -157,7 +213,7 @@ GOOD = {"updates": 1000, "right_equations": 0.93, "right_verdicts": 0.93, "new_c
 
 
 def test_a_good_model_passes():
-    check_gates(Quality(**GOOD))
+    check_gates(Quality(**GOOD), GATES)
 
 
 @pytest.mark.parametrize(
@@ -172,21 +228,26 @@ def test_a_good_model_passes():
 )
 def test_a_failed_gate_names_its_figure(fault, figure):
     with pytest.raises(TrainingError) as raised:
-        check_gates(Quality(**GOOD | fault))
+        check_gates(Quality(**GOOD | fault), GATES)
     assert f"({figure})" in str(raised.value)
 
 
 def test_a_model_that_fails_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(make_zero_base, "sample_responses", lambda model, samples: ["<think> 1 +1 =3 no"])
+    monkeypatch.setattr(make_zero_base, "sample_responses", lambda *_, **__: ["<think> 1 +1 =3 no"])
     with pytest.raises(TrainingError, match=r"updates 2, .*; right equations 0, "):
-        build_base(tmp_path, seed=0, recipe=Recipe(**SHORT))
+        build_base(tmp_path, BRIEFLY["plain"], seed=0)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_ships_is_what_is_built_but_for_the_weights(tmp_path, ungated):
-    build_base(tmp_path, seed=0, recipe=Recipe(**SHORT))
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in base_model_dir().iterdir()}
+@every_variant
+def test_what_ships_is_what_is_built_but_for_the_weights(name, tmp_path, ungated):
+    build_base(tmp_path, BRIEFLY[name], seed=0)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDERS[name].iterdir()}
     for path in tmp_path.glob("*.json"):
-        built, shipped = (json.loads((folder / path.name).read_text()) for folder in (tmp_path, base_model_dir()))
+        built, shipped = (json.loads((folder / path.name).read_text()) for folder in (tmp_path, FOLDERS[name]))
         assert built | {"transformers_version": None} == shipped | {"transformers_version": None}
-    assert AutoModelForCausalLM.from_pretrained(tmp_path).config.vocab_size == len(VOCABULARY)
+    shapes = [
+        {key: weight.shape for key, weight in AutoModelForCausalLM.from_pretrained(folder).state_dict().items()}
+        for folder in (tmp_path, FOLDERS[name])
+    ]
+    assert shapes[0] == shapes[1]
