@@ -10,7 +10,10 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with a checkable answer. `grader` names how an answer is judged: `math` or `expression`."""
+    """A question, and how a response to it is judged: `grader` is a name of config.schema's Grader.
+
+    `answer` is what the grader checks against; of a general prompt, which a reward model grades, it may be empty.
+    """
 
     id: str
     text: str
@@ -58,12 +61,16 @@ class Completion:
 
 
 class Verdict(StrEnum):
-    """What the grader says of an answer; all but `correct` are worth nothing."""
+    """What the grader says of an answer; only `correct` is worth anything; `unjudged` is neither right nor wrong."""
 
     correct = "correct"
     wrong = "wrong"
     unparsable = "unparsable"  # no answer was found, or it means nothing to the grader
     timeout = "timeout"  # the grader was stopped: too much time or memory
+    unjudged = "unjudged"  # a general prompt's response: no rule can tell
+
+
+BY_RULE = tuple(verdict for verdict in Verdict if verdict is not Verdict.unjudged)  # what a grader can say
 
 
 @dataclass(frozen=True, slots=True)

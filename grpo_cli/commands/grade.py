@@ -19,7 +19,7 @@ from grpo_cli.reward.code import extract_code, grade_code
 from grpo_cli.reward.format import format_reward
 from grpo_cli.reward.math_grader import Judgement
 from grpo_cli.reward.verifier_pool import VerifierPool
-from grpo_cli.types import Verdict
+from grpo_cli.types import BY_RULE, Verdict
 
 DESCRIPTION = """\
 Judge answers as training would, and say why.
@@ -102,12 +102,14 @@ def _case(row: Mapping[str, Any]) -> dict[str, Any]:
         completion = generated["prefix"] + generated["repeat"] * generated["times"] + generated["suffix"]
     else:
         completion = row["completion"] if "completion" in row else row["prediction"]
+    if (grader := Grader(row.get("grader", Grader.math))) == Grader.model:
+        raise ValueError("the grader `model` is no rule")
     return {
         "id": row["id"],
         "gold": str(row["gold"]),
         "text": (row.get("prefix") or "") + completion,
         "form": Form(row.get("form", Form.r1)),
-        "grader": Grader(row.get("grader", Grader.math)),
+        "grader": grader,
     }
 
 
@@ -146,7 +148,7 @@ def _judge(verifier: VerifierPool, case: Mapping[str, Any]) -> tuple[Extraction,
 def _print_summary(rows: list[dict[str, Any]], out: Path | None) -> None:
     table = Table("verdict", "cases", "share", title=f"{len(rows)} cases")
     counts = Counter(row["verdict"] for row in rows)
-    for verdict in Verdict:
+    for verdict in BY_RULE:
         table.add_row(verdict.value, str(counts[verdict]), f"{counts[verdict] / len(rows):.1%}")
     well_formed = sum(row["format"] for row in rows)
     table.add_row("well-formed", str(well_formed), f"{well_formed / len(rows):.1%}")

@@ -16,9 +16,25 @@ from grpo_cli.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class TermConfig:
-    """What every term has; the sum of weight times value is the reward."""
+    """What every term has; the sum of weight times value is the reward.
+
+    A term counts from the training step `from_step` to `to_step`, both inclusive; outside of them it is not worked out.
+    """
 
     weight: float = 1.0
+    from_step: int = field(default=0, metadata={"min": 0})
+    to_step: int = field(default=0, metadata={"min": 0})  # 0: no end
+
+    def counts_at(self, step: int | None) -> bool:
+        """Whether the term counts at a step; without one, as in an evaluation, only a term that always counts does.
+
+        >>> late = TermConfig(from_step=1301, to_step=1700)
+        >>> [late.counts_at(step) for step in (1300, 1301, 1700, 1701, None)]
+        [False, True, True, False, False]
+        """
+        if step is None:
+            return not (self.from_step or self.to_step)
+        return self.from_step <= step <= (self.to_step or step)
 
 
 class Marker(StrEnum):
@@ -115,12 +131,20 @@ class CodeTerm(TermConfig):
     memory_mib: int = field(default=512, metadata={"min": 64})
 
 
+class ScoredPrompts(StrEnum):
+    """The prompts whose responses a reward model scores."""
+
+    general = auto()  # those without a checkable answer
+    all = auto()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelTerm(TermConfig):
     """The score of a reward model: a Hugging Face sequence classifier with one output."""
 
     path: str  # a hub id or a folder
-    device: str = "cpu"
+    on: ScoredPrompts = ScoredPrompts.general
+    device: str = "auto"  # or a name of torch's; auto: the rank's GPU where there is one, else the CPU
     batch_size: int = field(default=8, metadata={"min": 1})
     max_tokens: int = field(default=4096, metadata={"min": 1})
 
@@ -191,7 +215,12 @@ def _typed_term(name: str, options: Any, faults: list[str]) -> TermConfig | None
         elif expected.default is MISSING:
             faults.append(f"{key}.{option} is not set.")
             return None
-    return kind(**values)
+    term = kind(**values)
+    if term.to_step and (term.from_step or 0) > term.to_step:
+        faults.append(
+            f"{key}.to_step={term.to_step} is before {key}.from_step={term.from_step}. Set {key}.to_step=0: no end."
+        )
+    return term
 
 
 def _typed_value(key: str, value: Any, expected: Field, faults: list[str]) -> Any:

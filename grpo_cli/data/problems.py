@@ -13,13 +13,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from grpo_cli.config.schema import ColumnsConfig, DataConfig, SourceConfig
+from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig, Grader, SourceConfig
+from grpo_cli.data import make_zero, make_zero_general
 from grpo_cli.data.sources import Rows, read_hub, read_path
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem
 
 logger = logging.getLogger(__name__)
 
+BUILTIN = {"builtin:make_zero": make_zero, "builtin:make_zero_general": make_zero_general}
 MAX_SHOWN = 20  # columns or faulty rows in a message
 USUAL_NAMES = {
     "problem": ("question", "prompt", "query", "text", "input", "instruction"),
@@ -34,7 +36,8 @@ class ProblemSet:
 
 
 def load_problem_set(config: DataConfig, seed: int) -> ProblemSet:
-    """All problems, with `config.num_heldout` of them, drawn by `seed`, kept out of training.
+    """All problems, with `config.num_heldout` of them, drawn by `seed`, kept out of training: of those with a checkable
+    answer.
 
     A built-in task draws from held-out problems of its own. Raises as `load_problems` does, and DataError
     where more than half of the problems would be held out.
@@ -50,15 +53,24 @@ def load_problem_set(config: DataConfig, seed: int) -> ProblemSet:
         return ProblemSet(_of_pass_rate(task.problems(), config), tuple(draw.sample(heldout, config.num_heldout)))
 
     problems = load_problems(config, config.name, "data")
-    if config.num_heldout > len(problems) // 2:
+    judged = checkable(problems)
+    if config.num_heldout > len(judged) // 2:
         raise DataError(
-            f"data.num_heldout={config.num_heldout} would keep more than half of {len(problems)} problems "
-            f"out of training. Set data.num_heldout={len(problems) // 10}, for example."
+            f"data.num_heldout={config.num_heldout} would keep more than half of {len(judged)} problems with a "
+            f"checkable answer out of training. Set data.num_heldout={len(judged) // 10}, for example."
         )
-    heldout = tuple(draw.sample(problems, config.num_heldout))
+    heldout = tuple(draw.sample(judged, config.num_heldout))
     # By text: a problem that the data set holds twice must not be on both sides.
     heldout_texts = {problem.text for problem in heldout}
     return ProblemSet(_of_pass_rate([p for p in problems if p.text not in heldout_texts], config), heldout)
+
+
+def checkable(problems: Sequence[Problem]) -> list[Problem]:
+    """Those that a rule can judge: accuracy is told of no other. Raises DataError where there are none."""
+    judged = [problem for problem in problems if problem.grader != Grader.model]
+    if not judged:
+        raise DataError("Every problem has the grader `model`. Add some with a checkable answer, to tell accuracy by.")
+    return judged
 
 
 def _of_pass_rate(problems: Sequence[Problem], config: DataConfig) -> tuple[Problem, ...]:
@@ -103,11 +115,9 @@ def builtin_task(config: SourceConfig, key: str) -> ModuleType | None:
     """The module of the built-in task, or None where the data come from elsewhere."""
     if config.path is not None or config.source is None or not config.source.startswith("builtin:"):
         return None
-    if config.source != "builtin:make_zero":
-        raise ConfigError(f"{key}.source={config.source}: the only built-in task is builtin:make_zero.")
-    from grpo_cli.data import make_zero
-
-    return make_zero
+    if config.source not in BUILTIN:
+        raise ConfigError(f"{key}.source={config.source}: the built-in tasks are {' and '.join(BUILTIN)}.")
+    return BUILTIN[config.source]
 
 
 def read_rows(config: SourceConfig, key: str) -> Rows:
@@ -138,16 +148,18 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
     for number, (place, row) in enumerate(rows.items(), start=1):
         try:
             text = _to_text(row.get(columns.problem), columns.problem)
-            answer = _to_text(row.get(columns.answer), columns.answer)
-            if pattern:
+            grader = _grader(row.get(columns.grader) if columns.grader else None, config, setting)
+            is_general = grader == Grader.model and row.get(columns.answer) in (None, "")
+            answer = "" if is_general else _to_text(row.get(columns.answer), columns.answer)
+            if pattern and not is_general:
                 answer = _extract_answer(answer, pattern)
         except DataError as fault:
             faults.append(f"{origin}, {place}: {fault}")
             continue
         problem_id = row.get(columns.id) if columns.id else None
         problem_id = f"{name}-{number}" if problem_id is None else str(problem_id)
-        problems.append(Problem(problem_id, text, answer, str(config.grader)))
-    _check_faults(faults, len(rows), config.max_bad_rows, key)
+        problems.append(Problem(problem_id, text, answer, str(grader)))
+    check_faults(faults, len(rows), config.max_bad_rows, key)
 
     repeated, count = Counter(problem.id for problem in problems).most_common(1)[0]
     if count > 1:
@@ -156,6 +168,18 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
             f"differ. Set {setting}.id to another column, or {setting}.id=null to number the rows."
         )
     return problems
+
+
+def _grader(named: Any, config: SourceConfig, setting: str) -> Grader:
+    """What the row names, else what the data set does."""
+    if named is not None and named not in list(Grader):
+        raise DataError(
+            f"the grader is {named!r}, and must be one of {', '.join(Grader)} ({setting}.grader=null reads none)"
+        )
+    grader = Grader(named or config.grader)
+    if grader == Grader.model and isinstance(config, BenchmarkConfig):
+        raise DataError("the grader is 'model', and a benchmark needs answers that a rule can check")
+    return grader
 
 
 def _missing_column(
@@ -173,7 +197,8 @@ def _missing_column(
     return f"{seen} Set {setting}.{role}={guess}."
 
 
-def _check_faults(faults: list[str], num_rows: int, max_bad_rows: int, key: str) -> None:
+def check_faults(faults: list[str], num_rows: int, max_bad_rows: int, key: str) -> None:
+    """Raise DataError where more than `max_bad_rows` of the rows are at fault, or all; else warn of those."""
     if not faults:
         return
     listed = "\n".join(faults[:MAX_SHOWN] + ["..."] * (len(faults) > MAX_SHOWN))

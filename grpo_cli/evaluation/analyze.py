@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grpo_cli.config.schema import AnalyzeTask, Device, TemplateConfig
-from grpo_cli.data.problems import load_problems
+from grpo_cli.data.problems import checkable, load_problems
 from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, teaching_verdict
 from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders
 from grpo_cli.evaluation.judge import load_judge
@@ -31,7 +31,7 @@ def analyze(config: AnalyzeTask, terminal: TextIO) -> None:
     """Make what is missing of the samples in `<run.dir>/analyze/`; rank 0 then writes `<run.dir>/analyze.json`."""
     start_ranks("gloo" if config.cluster.device == Device.cpu else "nccl")
     console = report_console(terminal)
-    problems = _drawn(load_problems(config.data, config.data.name, "data"), config)
+    problems = _drawn(checkable(load_problems(config.data, config.data.name, "data")), config)
     templates = config.templates or {"default": config.template}
     model = load_base_model(config.model)
     all_series = [Series(name, problems, template, config.eval.n) for name, template in templates.items()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import pstdev
 
 from grpo_cli.analysis.reflection import count_self_corrections
-from grpo_cli.types import ScoredGroup, Verdict
+from grpo_cli.types import BY_RULE, ScoredGroup, Verdict
 
 
 class Tally:
@@ -51,28 +51,33 @@ class Tally:
 def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
     """What was sampled and how it was judged.
 
-    Lengths are in tokens. Right and wrong go by the verdict; a group agrees when all its rewards are equal:
-    it teaches nothing. `reward/group_std` is the mean population standard deviation within a group.
+    Lengths are in tokens. Right and wrong go by the verdict, and are told of the responses that a rule judged alone;
+    `group/general` is the share of the groups that none does. A group agrees when all its rewards are equal: it
+    teaches nothing. `reward/group_std` is the mean population standard deviation within a group. A term's mean is
+    over the responses that it scored.
     """
     tally = Tally()
     for group in groups:
         rewards = [score.total for score in group.scores]
         right = [score.verdict is Verdict.correct for score in group.scores]
+        is_judged = group.scores[0].verdict is not Verdict.unjudged
         tally.mean("reward/group_std", pstdev(rewards), 1)
-        tally.mean("group/all_right", all(right), 1)
-        tally.mean("group/all_wrong", not any(right), 1)
+        tally.mean("group/general", not is_judged, 1)
+        tally.mean("group/all_right", is_judged and all(right), is_judged)
+        tally.mean("group/all_wrong", is_judged and not any(right), is_judged)
         tally.mean("group/agreeing", len(set(rewards)) == 1, 1)
         for completion, score, is_right in zip(group.completions, group.scores, right, strict=True):
             tally.mean("reward/mean", score.total, 1)
             for term, value in score.terms.items():
                 tally.mean(f"reward/{term}", value, 1)
-            for verdict in Verdict:
-                tally.mean(f"verify/{verdict}", score.verdict is verdict, 1)
             length = len(completion.token_ids)
+            if is_judged:
+                for verdict in BY_RULE:
+                    tally.mean(f"verify/{verdict}", score.verdict is verdict, 1)
+                tally.mean("length/correct", length * is_right, is_right)
+                tally.mean("length/wrong", length * (not is_right), not is_right)
             tally.sum("rollout/tokens", length)
             tally.mean("length/mean", length, 1)
-            tally.mean("length/correct", length * is_right, is_right)
-            tally.mean("length/wrong", length * (not is_right), not is_right)
             tally.max("length/max", length)
             tally.mean("length/truncated", completion.truncated, 1)
             tally.mean("reflection/wait_rate", count_self_corrections(completion.text), 1)

@@ -1,40 +1,93 @@
 """Scores from a reward model: a Hugging Face sequence classifier with one output."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from grpo_cli.config.reward_terms import ModelTerm
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.background import Background
 from grpo_cli.types import Completion, Problem
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 def reward_model(name: str, term: ModelTerm) -> Background:
     """The model's one logit for a response to its problem, in batches; texts are cut at `term.max_tokens`.
 
-    Raises ConfigError where the model has not one output.
+    Raises ConfigError where there is no such model, or it has not one output.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(term.path)
-    model = AutoModelForSequenceClassification.from_pretrained(term.path).to(term.device).eval()
+    key = f"reward.terms.{name}.path={term.path}"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(term.path)
+        model = AutoModelForSequenceClassification.from_pretrained(term.path).to(_device(term.device)).eval()
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{key}: cannot be loaded: {str(error).strip()}\nGive a folder, such as the model/ of a run of r1zero "
+            "reward-model, or a hub id."
+        ) from error
     if model.config.num_labels != 1:
         raise ConfigError(
-            f"reward.terms.{name}.path={term.path}: has {model.config.num_labels} outputs. Give a reward model: a "
-            "sequence classifier with one."
+            f"{key}: has {model.config.num_labels} outputs. Give a reward model: a sequence classifier with one."
         )
+    use_padding(model, tokenizer)
+
+    @torch.inference_mode()
+    def score(completions: list[Completion], problems: list[Problem]) -> list[float]:
+        texts = [(problem.text, completion.text) for problem, completion in zip(problems, completions, strict=True)]
+        token_ids_B = reward_token_ids(tokenizer, texts, max_tokens=term.max_tokens)
+        tokens_BS, mask_BS = padded(token_ids_B, tokenizer.pad_token_id, model.device)
+        return model(input_ids=tokens_BS, attention_mask=mask_BS).logits[:, 0].float().tolist()
+
+    return Background(name, score, term.batch_size)
+
+
+def reward_text(tokenizer: "PreTrainedTokenizerBase", problem: str, response: str) -> str:
+    """What a reward model reads: both turns in its own chat template, else one after the other."""
+    if tokenizer.chat_template is None:
+        return f"{problem}\n{response}"
+    turns = [{"role": "user", "content": problem}, {"role": "assistant", "content": response}]
+    return tokenizer.apply_chat_template(turns, tokenize=False)
+
+
+def reward_token_ids(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, str]], max_tokens: int | None = None
+) -> list[list[int]]:
+    """The ids of (problem, response) as a reward model reads them, each cut at `max_tokens` where that is given."""
+    return tokenizer(
+        [reward_text(tokenizer, problem, response) for problem, response in texts],
+        add_special_tokens=tokenizer.chat_template is None,  # a chat template has them already
+        truncation=max_tokens is not None,
+        max_length=max_tokens,
+    )["input_ids"]
+
+
+def padded(
+    token_ids_B: Sequence[Sequence[int]], pad_id: int, device: "torch.device"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """The (B, S) ids, filled up on the right, and the mask of what is not padding."""
+    import torch
+
+    width = max(map(len, token_ids_B))
+    tokens_BS = torch.tensor([[*ids, *[pad_id] * (width - len(ids))] for ids in token_ids_B])
+    lengths_B = torch.tensor([len(ids) for ids in token_ids_B])
+    return tokens_BS.to(device), (torch.arange(width) < lengths_B[:, None]).long().to(device)
+
+
+def use_padding(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Tell tokenizer and model the same padding: a sequence's score is read at its last token that is not it."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
 
-    def text(completion: Completion, problem: Problem) -> str:
-        if tokenizer.chat_template is None:
-            return f"{problem.text}\n{completion.text}"
-        turns = [{"role": "user", "content": problem.text}, {"role": "assistant", "content": completion.text}]
-        return tokenizer.apply_chat_template(turns, tokenize=False)
 
-    @torch.inference_mode()
-    def score(completions: list[Completion], problems: list[Problem]) -> list[float]:
-        texts = [text(completion, problem) for completion, problem in zip(completions, problems, strict=True)]
-        batch = tokenizer(texts, padding=True, truncation=True, max_length=term.max_tokens, return_tensors="pt")
-        return model(**batch.to(term.device)).logits[:, 0].float().tolist()
+def _device(name: str) -> "torch.device":
+    import torch
 
-    return Background(name, score, term.batch_size)
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -20,6 +20,7 @@ from grpo_cli.config.reward_terms import (
     ModelTerm,
     OverlongTerm,
     RepetitionTerm,
+    ScoredPrompts,
     TagCountTerm,
     TermConfig,
     typed_terms,
@@ -52,7 +53,7 @@ class Response:
 class Reward:
     """Scores responses in the background. A context manager, since it holds processes.
 
-    Every response is judged, whether or not accuracy is a term: evaluation reads the verdict.
+    Every response that a rule can judge is judged, whether or not accuracy is a term: evaluation reads the verdict.
     """
 
     def __init__(self, config: RewardConfig, template: TemplateConfig, max_new_tokens: int) -> None:
@@ -83,19 +84,27 @@ class Reward:
         self._runners.shutdown(wait=False, cancel_futures=True)
         self._held.close()
 
-    def submit(self, problem: Problem, completion: Completion) -> Future[Score]:
-        """The score, without waiting for it. What a user's function raises, its result raises."""
+    def submit(self, problem: Problem, completion: Completion, *, step: int | None = None) -> Future[Score]:
+        """The score, without waiting for it, of the terms that count for this problem at this step of training.
+
+        What a user's function raises, its result raises.
+        """
         text = self._template.response_prefix + completion.text
         extracted, judgement = self._judge(problem, completion, text)
-        slow = {name: term.submit(completion, problem) for name, term in self._slow.items()}
+        terms = {
+            name: term
+            for name, term in self._terms.items()
+            if term.counts_at(step) and _scores(term, Grader(problem.grader))
+        }
+        slow = {name: self._slow[name].submit(completion, problem) for name in terms if name in self._slow}
 
         def score() -> Score:
             response = Response(text, len(completion.token_ids), judgement.result())
             values = {
                 name: slow[name].result() if name in slow else self._value(term, response)
-                for name, term in self._terms.items()
+                for name, term in terms.items()
             }
-            total = sum(term.weight * values[name] for name, term in self._terms.items())
+            total = sum((term.weight * values[name] for name, term in terms.items()), start=0.0)
             return Score(total, values, response.judgement.verdict, extracted)
 
         return _after([judgement, *slow.values()], score)
@@ -105,6 +114,8 @@ class Reward:
         return self._verifier.judge(Grader.math, one, other).result().verdict is Verdict.correct
 
     def _judge(self, problem: Problem, completion: Completion, text: str) -> tuple[str | None, Future[Judgement]]:
+        if problem.grader == Grader.model:
+            return None, _settled(Judgement(Verdict.unjudged, "a general prompt: no rule can tell"))
         if completion.truncated:
             return None, _settled(Judgement(Verdict.unparsable, "cut at the token limit"))
         if problem.grader == Grader.code:
@@ -153,9 +164,23 @@ class Reward:
         raise AssertionError(f"a term without a value: {term}")
 
 
+def _scores(term: TermConfig, grader: Grader) -> bool:
+    """Whether the term has anything to say of a response to a problem with this grader."""
+    match term:
+        case AccuracyTerm() | CosineLengthTerm():
+            return grader != Grader.model
+        case CodeTerm():
+            return grader == Grader.code
+        case ModelTerm(on=ScoredPrompts.general):
+            return grader == Grader.model
+    return True
+
+
 def gold_fault(problem: Problem) -> str | None:
     """Why no response to `problem` could ever be right, or None: for finding bad golds when data are loaded."""
     match problem.grader:
+        case Grader.model:
+            return None
         case Grader.expression:
             fault = expression_gold_fault(problem.answer)
         case Grader.code:

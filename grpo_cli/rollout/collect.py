@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grpo_cli.config.schema import TrainConfig
-from grpo_cli.data.sampler import PromptSampler
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Prompt, Request, Sampling, Score, ScoredGroup, Verdict
@@ -43,7 +43,7 @@ class Rollout:
 def collect_rollout(
     engine: "RolloutEngine",
     reward: Reward,
-    sampler: PromptSampler,
+    sampler: EpochSampler,
     sampling: Sampling,
     config: TrainConfig,
     *,
@@ -72,6 +72,7 @@ def collect_rollout(
             group_size=config.rollout.group_size,
             # By its place, not its id: a small data set may give a prompt twice in a step.
             seeds=[(config.seed, step, place) for place in places],
+            step=step,
         )
         drawn = dict(zip(places, sampled.groups, strict=True))
         mine |= drawn
@@ -93,6 +94,9 @@ def collect_rollout(
 
 
 def _agrees(group: ScoredGroup) -> bool:
+    """All right or all wrong; where no rule can tell, of the same reward."""
+    if group.scores[0].verdict is Verdict.unjudged:
+        return len({score.total for score in group.scores}) == 1
     return len({score.verdict is Verdict.correct for score in group.scores}) == 1
 
 
@@ -104,9 +108,11 @@ def collect_and_score(
     *,
     group_size: int,
     seeds: Sequence[tuple[int | str, ...]],
+    step: int,
 ) -> Sampled:
     """Sample `group_size` responses a prompt. `seeds` tells the prompts apart, as (run seed, step, place) does: with
     the sample's number it makes each response's seed, so that no response depends on what is sampled beside it.
+    `step` tells which terms of the reward count.
     """
     started = time.perf_counter()
     requests = [
@@ -117,7 +123,7 @@ def collect_and_score(
     done: dict[int, tuple[Completion, Future[Score]]] = {}
     for index, completion in engine.generate(requests, sampling):
         problem = prompts[index // group_size].problem
-        done[index] = (completion, reward.submit(problem, completion))
+        done[index] = (completion, reward.submit(problem, completion, step=step))
     generated = time.perf_counter()
     groups = tuple(
         ScoredGroup(

@@ -8,6 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.errors import ConfigError
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Problem, Verdict
 
@@ -41,11 +42,17 @@ def test_a_reward_model_scores_what_it_was_made_to_like(model, tmp_path):
     network.save_pretrained(tmp_path)
     model.tokenizer.save_pretrained(tmp_path)
     terms = {"model": {"weight": 1.0, "path": str(tmp_path)}}
-    problem = Problem("p", "13 5 6 2", "13 5 6 2 = 0", "expression")
+    problem = Problem("p", "13 5 6 2", "", "model")
     with Reward(RewardConfig(terms=terms), TEMPLATE, max_new_tokens=8) as reward:
         liked, disliked = (reward.submit(problem, completion(word)).result(60).total for word in ("yes", "no"))
     assert liked > 1
     assert disliked == pytest.approx(-liked)
+
+
+def test_a_reward_model_that_is_not_there_is_answered_with_the_mend(tmp_path):
+    terms = {"model": {"path": str(tmp_path / "nowhere")}}
+    with pytest.raises(ConfigError, match=r"nowhere: cannot be loaded.*(.|\n)*Give a folder"):
+        Reward(RewardConfig(terms=terms), TEMPLATE, max_new_tokens=8)
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")

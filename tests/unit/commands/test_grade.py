@@ -55,6 +55,7 @@ def test_a_generated_completion_and_the_expression_grader(tmp_path):
         ("[]", "line 1"),
         ('{"id": 1, "gold": "1", "completion": "1"}\nnot json', "line 2"),
         ('{"id": 1, "gold": "1", "completion": "1", "form": "essay"}', "essay"),
+        ('{"id": 1, "gold": "1", "completion": "1", "grader": "model"}', "is no rule"),
         ('{"id": 1, "gold": "1", "completion": 1}', "line 1"),
         (b"\xff\xfe", "cannot be read"),
     ],

@@ -45,6 +45,13 @@ def test_terms_become_their_dataclasses_in_order():
         ({"overlong": {"cache_tokens": -1}}, "reward.terms.overlong.cache_tokens=-1", "must be 0 or more"),
         ({"overlong": {"cache_tokens": 2.5}}, "reward.terms.overlong.cache_tokens=2.5", "must be of type int"),
         ({"model": {}}, "reward.terms.model.path", "is not set"),
+        ({"model": {"path": "x", "on": "some"}}, "reward.terms.model.on=some", "must be one of general, all"),
+        ({"format": {"from_step": -1}}, "reward.terms.format.from_step=-1", "must be 0 or more"),
+        (
+            {"format": {"from_step": 9, "to_step": 8}},
+            "to_step=8 is before reward.terms.format.from_step=9",
+            "to_step=0",
+        ),
         ({"format": {"function": "m:f"}}, "reward.terms.format.function", "another name"),
     ],
 )
@@ -53,6 +60,15 @@ def test_each_fault_names_its_key_and_its_mend(terms, seen, mend):
         typed_terms(terms)
     assert seen in str(error.value)
     assert mend in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("from_step", "to_step", "steps"),
+    [(0, 0, [None, 1, 2, 3, 4]), (3, 0, [3, 4]), (0, 2, [1, 2]), (2, 3, [2, 3]), (3, 3, [3])],
+)
+def test_a_window_holds_both_its_ends(from_step, to_step, steps):
+    term = FormatTerm(from_step=from_step, to_step=to_step)
+    assert [step for step in (None, 1, 2, 3, 4) if term.counts_at(step)] == steps
 
 
 def test_all_faults_are_listed_together():

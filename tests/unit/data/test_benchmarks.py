@@ -325,7 +325,7 @@ def test_without_a_network_both_ways_out_are_said_by_their_names(hub, monkeypatc
 
 def test_the_built_in_benchmark_is_the_held_out_problems():
     assert load_benchmark("make_zero", configured("make_zero")) == heldout_problems()
-    with pytest.raises(ConfigError, match=r"benchmark.x.source=builtin:make_zreo: the only built-in task"):
+    with pytest.raises(ConfigError, match=r"benchmark.x.source=builtin:make_zreo: the built-in tasks"):
         load_benchmark("x", BenchmarkConfig(source="builtin:make_zreo"))
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from grpo_cli.config.schema import ColumnsConfig, DataConfig, Grader
+from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig, Grader
 from grpo_cli.data.problems import load_problem_set, load_problems
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem
@@ -47,6 +47,37 @@ def sums(size):
 def test_a_row_becomes_a_problem_with_the_grader_of_the_data_set(data):
     assert load(data(row(level=3))) == [Problem("a", "1+1?", "2", "math")]
     assert load(data(row(), grader=Grader.expression))[0].grader == "expression"
+
+
+def test_a_row_may_name_its_own_grader(data):
+    rows = [row(id=1, grader="expression"), row(id=2, grader=None), row(id=3, grader="model", answer="")]
+    assert [(problem.grader, problem.answer) for problem in load(data(*rows))] == [
+        ("expression", "2"),
+        ("math", "2"),
+        ("model", ""),
+    ]
+    columns = ColumnsConfig(grader=None)
+    assert [problem.grader for problem in load(data(*rows[:2], columns=columns))] == ["math", "math"]
+    with pytest.raises(DataError, match=r"line 3: 'answer' is empty"):
+        load(data(*rows, columns=columns))
+
+
+def test_a_general_prompt_may_keep_an_answer_to_look_at(data):
+    [problem] = load(data(row(grader="model", answer="a sonnet"), columns=ColumnsConfig(answer_pattern="a (.+)")))
+    assert problem.answer == "sonnet"
+
+
+def test_an_unknown_grader_names_the_row_and_the_way_out(data):
+    with pytest.raises(DataError) as error:
+        load(data(row(), row(id="b", grader="human")))
+    assert "line 2: the grader is 'human', and must be one of math, expression, code, model" in str(error.value)
+    assert "data.columns.grader=null" in str(error.value)
+
+
+def test_a_benchmark_has_no_general_prompts(data):
+    path = data(row(grader="model"), row(id="b")).path
+    with pytest.raises(DataError, match="a benchmark needs answers that a rule can check"):
+        load_problems(BenchmarkConfig(path=path), "x", "benchmark.x")
 
 
 def test_columns_are_taken_by_their_configured_names(data):
@@ -222,6 +253,17 @@ def test_a_small_data_set_is_answered_with_a_size_that_fits(data):
     assert len(load_problem_set(data(*sums(512)), seed=0).train) == 256
 
 
+def test_only_problems_with_a_checkable_answer_are_held_out(data):
+    general = [row(id=f"poem-{n}", problem=f"poem {n}", answer=None, grader="model") for n in range(30)]
+    problems = load_problem_set(data(*sums(20), *general, num_heldout=10), seed=0)
+    assert {problem.grader for problem in problems.heldout} == {"math"}
+    assert len(problems.train) == 40
+    with pytest.raises(DataError, match="more than half of 20 problems with a checkable answer"):
+        load_problem_set(data(*sums(20), *general, num_heldout=11), seed=0)
+    with pytest.raises(DataError, match=r"Every problem has the grader `model`\. Add some"):
+        load_problem_set(data(*general, num_heldout=1), seed=0)
+
+
 # ------------------------------------------------------------ the built-in task
 
 
@@ -243,8 +285,20 @@ def test_the_built_in_task_cannot_hold_out_more_than_it_has():
 
 
 def test_an_unknown_built_in_task_is_refused():
-    with pytest.raises(ConfigError, match="builtin:make_zreo: the only built-in task is builtin:make_zero"):
+    with pytest.raises(ConfigError, match="builtin:make_zreo: the built-in tasks are builtin:make_zero and"):
         load(DataConfig(name="x", source="builtin:make_zreo"))
+
+
+def test_of_the_general_task_every_fourth_answer_is_withheld(conf):
+    general, plain = (
+        load_problem_set(conf(f"data/{name}", DataConfig), 0) for name in ("make_zero_general", "make_zero")
+    )
+    assert general.heldout == plain.heldout
+    assert [problem.text for problem in general.train] == [problem.text for problem in plain.train]
+    assert [problem.grader for problem in general.train[:5]] == ["expression"] * 3 + ["model", "expression"]
+    assert {problem.answer for problem in general.train[3::4]} == {""}
+    assert {problem.grader for problem in general.train[3::4]} == {"model"}
+    assert sum(problem.grader == "model" for problem in general.train) == len(plain.train) // 4
 
 
 # ------------------------------------------------------------ conf/data

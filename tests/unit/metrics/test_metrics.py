@@ -20,6 +20,8 @@ RIGHT = score(1, 1, Verdict.correct)
 WRONG = score(0, 1, Verdict.wrong)
 SILENT = score(0, 0, Verdict.unparsable)
 HUNG = score(0, 0, Verdict.timeout)
+LIKED = Score(3.1, {"model": 3.0, "format": 1.0}, Verdict.unjudged, None)
+DISLIKED = Score(-2.0, {"model": -2.0, "format": 0.0}, Verdict.unjudged, None)
 
 
 def group(*members: tuple[Completion, Score]) -> ScoredGroup:
@@ -71,6 +73,7 @@ def test_the_metrics_of_a_worked_rollout():
             "verify/wrong": 1 / 4,
             "verify/unparsable": 1 / 4,
             "verify/timeout": 1 / 4,
+            "group/general": 0,
             "group/all_right": 0,
             "group/all_wrong": 1 / 2,
             "group/agreeing": 0,
@@ -99,6 +102,32 @@ def test_what_counts_as_a_group_that_agrees(scores, all_right, all_wrong, agreei
     metrics = rollout_tally([group(*((completion(1), score) for score in scores))]).compute()
     seen = tuple(metrics[f"group/{name}"] for name in ("all_right", "all_wrong", "agreeing"))
     assert seen == (all_right, all_wrong, agreeing)
+
+
+def test_what_no_rule_judged_is_neither_right_nor_wrong():
+    groups = [
+        group((completion(4), RIGHT), (completion(6), WRONG)),
+        group((completion(7), LIKED), (completion(9), DISLIKED)),
+        group((completion(1), LIKED), (completion(1), LIKED)),
+    ]
+    metrics = rollout_tally(groups).compute()
+    assert metrics["group/general"] == pytest.approx(2 / 3)
+    assert metrics["group/agreeing"] == pytest.approx(1 / 3)
+    assert (metrics["group/all_right"], metrics["group/all_wrong"]) == (0, 0)
+    assert (metrics["verify/correct"], metrics["verify/wrong"]) == (0.5, 0.5)
+    assert "verify/unjudged" not in metrics
+    assert (metrics["length/correct"], metrics["length/wrong"]) == (4, 6)
+    assert metrics["length/mean"] == 28 / 6
+    assert metrics["reward/accuracy"] == 0.5  # of 2 responses
+    assert metrics["reward/model"] == pytest.approx((3 - 2 + 3 + 3) / 4)
+    assert metrics["reward/format"] == pytest.approx(5 / 6)
+    assert metrics["reward/mean"] == pytest.approx((1.1 + 0.1 + 3.1 - 2 + 3.1 + 3.1) / 6)
+
+
+def test_a_rank_of_general_prompts_alone_does_not_hide_the_accuracy_of_another():
+    alone, judged = [group((completion(3), LIKED))], [group((completion(5), RIGHT))]
+    assert "group/all_right" not in rollout_tally(alone).compute()
+    assert rollout_tally(alone).merge(rollout_tally(judged)).compute()["group/all_right"] == 1
 
 
 def test_two_ranks_report_what_one_would():

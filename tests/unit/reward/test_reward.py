@@ -5,10 +5,12 @@ import pytest
 
 from grpo_cli.config.schema import AnswerMarker, RewardConfig, TemplateConfig
 from grpo_cli.errors import ConfigError
+from grpo_cli.reward.background import Background
 from grpo_cli.reward.reward import Reward, gold_fault
 from grpo_cli.types import Completion, Problem
 
 SUM = Problem("sum", "What is 17 + 26?", "43")
+POEM = Problem("poem", "Write a poem.", "", grader="model")
 R1_TEMPLATE = TemplateConfig(response_prefix="<think>", answer=AnswerMarker.answer_tag)
 R1 = {"accuracy": {"weight": 1.0}, "format": {"weight": 0.1}}
 
@@ -17,9 +19,9 @@ def completion(text: str, num_tokens: int = 10, truncated: bool = False) -> Comp
     return Completion((1,) * num_tokens, (0.0,) * num_tokens, text, truncated)
 
 
-def score(terms, template, problem, *completions):
+def score(terms, template, problem, *completions, step=None):
     with Reward(RewardConfig(terms=terms), template, max_new_tokens=100) as reward:
-        return [future.result() for future in [reward.submit(problem, each) for each in completions]]
+        return [future.result() for future in [reward.submit(problem, each, step=step) for each in completions]]
 
 
 def test_the_four_completions_of_17_plus_26():
@@ -163,3 +165,70 @@ def test_misspelt_terms_are_refused():
 def test_a_bad_gold_is_found_by_the_problems_grader(grader, bad, good):
     assert bad in gold_fault(Problem("p", "", bad, grader))
     assert gold_fault(Problem("p", "", good, grader)) is None
+
+
+# ------------------------------------------------------------ windows
+
+
+@pytest.mark.parametrize(
+    ("step", "terms"),
+    [(2, {"accuracy"}), (3, {"accuracy", "late"}), (4, {"accuracy", "late"}), (5, {"accuracy"}), (None, {"accuracy"})],
+)
+@pytest.mark.usefixtures("my_module")
+def test_a_term_is_worked_out_in_its_window_alone(step, terms):
+    config = {"accuracy": {}, "late": {"function": "my_rewards:shortness", "from_step": 3, "to_step": 4, "weight": 27}}
+    [each] = score(config, TemplateConfig(), SUM, completion("<answer>43</answer> ok"), step=step)  # 22 characters
+    assert each.terms.keys() == terms
+    assert each.total == pytest.approx(1 + 27 / 22 if "late" in terms else 1)
+
+
+@pytest.mark.usefixtures("my_module")
+def test_outside_of_its_window_a_users_function_is_not_called():
+    terms = {"mine": {"function": "my_rewards:fails", "from_step": 2}}
+    [each] = score(terms, TemplateConfig(), SUM, completion("x"), step=1)
+    assert (each.total, each.terms) == (0, {})
+
+
+# ------------------------------------------------------------ general prompts
+
+
+@pytest.fixture
+def liking(monkeypatch):
+    """A reward model that gives 3 for a rhyme, and -2 else."""
+
+    def rhymes(completions, problems):
+        return [3.0 if "rhyme" in each.text else -2.0 for each in completions]
+
+    monkeypatch.setattr("grpo_cli.reward.reward.reward_model", lambda name, term: Background(name, rhymes, 8))
+
+
+@pytest.mark.filterwarnings("ignore:sandbox=none")
+@pytest.mark.usefixtures("liking")
+def test_a_rule_scores_what_it_can_judge_and_the_model_the_rest():
+    terms = R1 | {"model": {"weight": 0.5, "path": "liking"}, "code": {"sandbox": "none"}, "cosine_length": {}}
+    texts = [completion(f" so </think> <answer> {answer} </answer>") for answer in ("43", "a rhyme")]
+    [right, wrong] = score(terms, R1_TEMPLATE, SUM, *texts)
+    assert (right.verdict, wrong.verdict) == ("correct", "wrong")
+    assert right.terms.keys() == {"accuracy", "format", "cosine_length"}
+    [dull, poem] = score(terms, R1_TEMPLATE, POEM, *texts)
+    assert [dull.verdict, poem.verdict] == ["unjudged", "unjudged"]
+    assert poem.terms == {"format": 1.0, "model": 3.0}
+    assert [dull.total, poem.total] == pytest.approx([0.1 - 0.5 * 2, 0.1 + 0.5 * 3])
+    assert poem.extracted is None
+
+
+@pytest.mark.usefixtures("liking")
+def test_a_model_may_score_all_prompts():
+    [wrong] = score(R1 | {"model": {"path": "liking", "on": "all"}}, R1_TEMPLATE, SUM, completion("a rhyme"))
+    assert wrong.terms == {"accuracy": 0.0, "format": 0.0, "model": 3.0}
+    assert wrong.total == 3
+
+
+@pytest.mark.usefixtures("liking")
+def test_a_general_response_that_is_cut_is_not_judged_either():
+    [each] = score({"model": {"path": "liking"}}, R1_TEMPLATE, POEM, completion("a rhyme", truncated=True))
+    assert (each.verdict, each.total) == ("unjudged", 3)
+
+
+def test_a_general_prompt_needs_no_answer():
+    assert gold_fault(POEM) is None

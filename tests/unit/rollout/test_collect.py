@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import pytest
 
 from grpo_cli.config.schema import TrainConfig
-from grpo_cli.data.sampler import PromptSampler
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.rollout.collect import collect_rollout, sample_seed
 from grpo_cli.types import Completion, Problem, Prompt, Sampling, Score, Verdict
 
@@ -33,8 +33,10 @@ class EasyBelow:
 
     def __init__(self, number):
         self.number = number
+        self.steps = set()
 
-    def submit(self, problem, completion):
+    def submit(self, problem, completion, *, step):
+        self.steps.add(step)
         prompt, index = completion.token_ids
         right = prompt < self.number or index % 2 == 0
         future = Future()
@@ -42,13 +44,15 @@ class EasyBelow:
         return future
 
 
-def collect(easy_below: int, *, max_refills: int = 0, wanted: int = 4, step: int = 1):
+def collect(easy_below: int = 0, *, reward=None, max_refills: int = 0, wanted: int = 4, step: int = 1):
     config = TrainConfig()
     config.rollout.prompts_per_step, config.rollout.group_size = wanted, 2
     config.algorithm.dynamic_sampling.max_refills = max_refills
-    sampler = PromptSampler(PROMPTS, seed=0)
+    sampler = EpochSampler(PROMPTS, seed=0)
     engine = TableEngine()
-    rollout = collect_rollout(engine, EasyBelow(easy_below), sampler, Sampling(1.0, 1.0, 8), config, step=step)
+    rollout = collect_rollout(
+        engine, reward or EasyBelow(easy_below), sampler, Sampling(1.0, 1.0, 8), config, step=step
+    )
     return rollout, engine, sampler
 
 
@@ -75,7 +79,7 @@ def test_agreeing_groups_are_replaced_until_the_batch_is_full():
     drawn = len(rollout.groups) + len(rollout.discarded)
     assert all(group.prompt.token_ids[0] < 6 for group in rollout.discarded)
     # The sampler stands behind the last prompt that was drawn.
-    again = PromptSampler(PROMPTS, seed=0)
+    again = EpochSampler(PROMPTS, seed=0)
     again.next(drawn)
     assert again.state_dict() == sampler.state_dict()
 
@@ -91,3 +95,25 @@ def test_without_dynamic_sampling_nothing_is_discarded():
     rollout, _, _ = collect(easy_below=12)
     assert rollout.discarded == ()
     assert len(rollout.groups) == 4
+
+
+class Unjudged:
+    """No rule can tell; prompts below a number are all liked equally, from there on some more than others."""
+
+    def submit(self, problem, completion, *, step):
+        prompt, index = completion.token_ids
+        future = Future()
+        future.set_result(Score(1.0 if prompt < 6 else float(index), {}, Verdict.unjudged, None))
+        return future
+
+
+def test_general_groups_agree_when_their_rewards_do():
+    rollout, _, _ = collect(reward=Unjudged(), max_refills=10)
+    assert {group.prompt.token_ids[0] >= 6 for group in rollout.groups} == {True}
+    assert {group.prompt.token_ids[0] < 6 for group in rollout.discarded} == {True}
+
+
+def test_the_reward_is_told_the_step():
+    reward = EasyBelow(0)
+    collect(reward=reward, step=7)
+    assert reward.steps == {7}
