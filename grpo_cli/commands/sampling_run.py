@@ -12,8 +12,11 @@ from grpo_cli.config.schema import ModelConfig
 from grpo_cli.errors import CheckpointError, ConfigError
 
 # What may differ between two starts in one run folder: none of it changes a sample.
-FREE = ("run.", "logger.", "eval.n.", "analyze.", "cluster.")
-NOT_FREE = ("cluster.device", "cluster.dtype")
+FREE = ("run.", "logger.", "eval.n.", "eval.language.", "analyze.", "sample.", "to.", "cluster.")
+NOT_FREE = (
+    *("cluster.device", "cluster.dtype"),
+    *("sample.temperature", "sample.top_p", "sample.max_new_tokens"),
+)
 
 
 def take_checkpoint(composed: DictConfig) -> None:
@@ -57,7 +60,8 @@ def _finished_model(path: Path) -> Path | None:
     if not (path / "result.json").is_file():
         return None
     reached = json.loads((path / "result.json").read_text())["step"]
-    return path / "model" if reached == OmegaConf.load(path / "config.yaml").steps else None
+    steps = OmegaConf.load(path / "config.yaml").get("steps", reached)  # other loops than RL's leave no early result
+    return path / "model" if reached == steps else None
 
 
 def _exported_model(path: Path) -> Path:

@@ -61,7 +61,8 @@ def _report(
     run_dir = Path(config.run.dir)
     samples = {name: series.samples for name, series in completed.items()}
     metrics = {
-        name: measure(some, answer_equality(config.benchmark[name].grader, reward)) for name, some in samples.items()
+        name: measure(some, answer_equality(config.benchmark[name].grader, reward), config.eval.language)
+        for name, some in samples.items()
     }
     curves = {name: accuracy_curve(some) for name, some in samples.items()}
     benchmarks = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from grpo_cli.analysis.reflection import count_self_corrections
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.schema import SFTTask, TrainConfig
 from grpo_cli.evaluation.benchmark import answer_equality, judged_samples
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.responses import EngineResponder, questions
@@ -28,7 +28,7 @@ class LiveEvaluation:
         reward: Reward,
         heldout: Sequence[Prompt],
         benchmarks: Mapping[str, Sequence[Prompt]],
-        config: TrainConfig,
+        config: TrainConfig | SFTTask,
         max_model_len: int,
     ) -> None:
         self._engine = engine
@@ -41,11 +41,14 @@ class LiveEvaluation:
     def __call__(self, sampling: Sampling) -> dict[str, float]:
         """`eval/<benchmark>/<metric>`; called on all ranks, each of which samples its share.
 
-        The held-out problems are sampled once as in training but for the seeds, and once greedily (`greedy`).
+        The held-out problems, where there are any, are sampled once as in training but for the seeds, and once greedily
+        (`greedy`).
         """
-        metrics = self._measured("heldout", self._heldout, replace(sampling, temperature=1.0, top_p=1.0), n=1)
-        greedy = self._measured("heldout", self._heldout, replace(sampling, temperature=0.0, top_p=1.0), n=1)
-        metrics["eval/heldout/greedy"] = greedy["eval/heldout/avg"]
+        metrics = {}
+        if self._heldout:
+            metrics = self._measured("heldout", self._heldout, replace(sampling, temperature=1.0, top_p=1.0), n=1)
+            greedy = self._measured("heldout", self._heldout, replace(sampling, temperature=0.0, top_p=1.0), n=1)
+            metrics["eval/heldout/greedy"] = greedy["eval/heldout/avg"]
         settings = self._config.eval
         of_benchmarks = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens, sampling.stop)
         for name, prompts in self._benchmarks.items():
@@ -59,6 +62,7 @@ class LiveEvaluation:
         mine = judged_samples(asked[rank() :: world_size()], respond, self._reward, self._config.template)
         by_question = {(sample.id, sample.sample): sample for part in gather(list(mine)) for sample in part}
         samples = [by_question[question.problem.id, question.sample] for question in asked]
-        metrics = measure(samples, answer_equality(problems[0].grader, self._reward))
+        same_answer = answer_equality(problems[0].grader, self._reward)
+        metrics = measure(samples, same_answer, self._config.eval.language)
         metrics["wait_rate"] = sum(count_self_corrections(sample.text) for sample in samples) / len(samples)
         return {f"eval/{name}/{key}": value for key, value in metrics.items()}

@@ -5,16 +5,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from grpo_cli.config.reward_terms import Language
 from grpo_cli.evaluation.majority import majority_at_k
 from grpo_cli.evaluation.pass_at_k import pass_at_k
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.evaluation.spread import bootstrap_interval, standard_error
+from grpo_cli.reward.language import language_consistency
 from grpo_cli.types import Verdict
 
 SameAnswer = Callable[[str, str], bool]
 
 
-def measure(samples: Sequence[Sample], same_answer: SameAnswer | None) -> dict[str, float]:
+def measure(
+    samples: Sequence[Sample], same_answer: SameAnswer | None, language: Language | None = None
+) -> dict[str, float]:
     """What the samples of one benchmark show; each problem weighs the same in `avg`, `pass@k` and `maj@k`.
 
     - `avg`: how often a problem is solved, with its standard error `avg_se` and 95 % interval, `avg_low` to `avg_high`,
@@ -24,6 +28,7 @@ def measure(samples: Sequence[Sample], same_answer: SameAnswer | None) -> dict[s
     - `length`, `length_correct`, `length_wrong`: mean tokens of what was sampled; the last two only where there is any
     - `truncated`, `well_formed`, `unparsable`, `timeout`, `skipped`: shares of all samples. What is skipped counts as
       unparsable, as it is wrong
+    - `language`, where one is given: the mean share of a response's letters that are in its script
     - `num_problems`, `num_samples`
     """
     right = list(right_of_each(samples).values())
@@ -36,7 +41,11 @@ def measure(samples: Sequence[Sample], same_answer: SameAnswer | None) -> dict[s
         polls = _polls(samples, same_answer)
         for k in ks[1:]:
             metrics[f"maj@{k}"] = fmean(majority_at_k(p.counts, p.right, k, p.num_silent) for p in polls)
-    return metrics | _lengths(samples) | _shares(samples) | {"num_problems": len(right), "num_samples": len(samples)}
+    metrics |= _lengths(samples) | _shares(samples)
+    sampled = [sample for sample in samples if not sample.skipped]
+    if language is not None and sampled:
+        metrics["language"] = fmean(language_consistency(sample.text, language) for sample in sampled)
+    return metrics | {"num_problems": len(right), "num_samples": len(samples)}
 
 
 def accuracy_curve(samples: Sequence[Sample]) -> list[float]:

@@ -40,8 +40,10 @@ def figures_table(*headings: str) -> Table:
 def result_table(benchmarks: Mapping[str, Metrics]) -> Table:
     """A row a benchmark, and their macro average where there are several."""
     at_k = [name for name in _largest_k(benchmarks) if any(name in metrics for metrics in benchmarks.values())]
+    language = ["language"] if any("language" in metrics for metrics in benchmarks.values()) else []
     table = figures_table(
-        *("benchmark", "problems", "avg ± s.e.", "95 %", *at_k, "length", "right / wrong", "cut", "well-formed")
+        *("benchmark", "problems", "avg ± s.e.", "95 %", *at_k, "length", "right / wrong", "cut", "well-formed"),
+        *language,
     )
     for name, metrics in benchmarks.items():
         table.add_row(
@@ -54,6 +56,7 @@ def result_table(benchmarks: Mapping[str, Metrics]) -> Table:
             " / ".join(f"{metrics[key]:.1f}" if key in metrics else "-" for key in ("length_correct", "length_wrong")),
             f"{metrics['truncated']:.1%}",
             f"{metrics['well_formed']:.1%}",
+            *(f"{metrics[key]:.1%}" if key in metrics else "" for key in language),
         )
     if len(benchmarks) > 1:
         average = macro_average(list(benchmarks.values()))

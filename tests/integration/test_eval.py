@@ -50,7 +50,8 @@ def test_every_problem_has_its_samples_and_its_metrics(undisturbed):
 def test_what_is_needed_to_repeat_it_is_there(undisturbed):
     found = results(undisturbed)
     assert found["versions"].keys() >= {"torch", "transformers", "r1zero"}
-    assert found["sampling"] == {"n": 8, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 3000, "seed": 0}
+    sampling = {"n": 8, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 3000, "language": None, "seed": 0}
+    assert found["sampling"] == sampling
     assert found["engine"] == {"device": "cpu", "dtype": "fp32"}
     assert len(found["model"]["weights_sha256"]) == len(metrics(undisturbed)["data"]["problems_sha256"]) == 64
 

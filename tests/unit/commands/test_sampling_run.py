@@ -7,7 +7,16 @@ from omegaconf import OmegaConf
 from grpo_cli.commands import sampling_run
 from grpo_cli.commands.run_folder import held
 from grpo_cli.commands.sampling_run import check_same, take_checkpoint
-from grpo_cli.config.schema import EvalConfig, EvalTask, LoggerConfig, TemplateConfig, TrainConfig
+from grpo_cli.config.schema import (
+    EvalConfig,
+    EvalTask,
+    KeepRule,
+    LoggerConfig,
+    SampleConfig,
+    SampleTask,
+    TemplateConfig,
+    TrainConfig,
+)
 from grpo_cli.errors import CheckpointError, ConfigError
 
 
@@ -80,3 +89,15 @@ def test_settings_that_change_no_sample_may_differ_at_a_second_start(tmp_path):
     with pytest.raises(ConfigError, match=r"eval\.temperature: 1\.0 there, 0\.5 now") as raised:
         check_same(replace(config, seed=1, eval=EvalConfig(n=8, temperature=0.5)), tmp_path)
     assert "seed: 0 there, 1 now" in str(raised.value)
+
+
+def test_rules_may_differ_at_a_second_start_and_how_it_samples_may_not(tmp_path):
+    config = SampleTask(sample=SampleConfig(n=8))
+    config.model.name = config.model.path = config.run.dir = config.data.name = "x"
+    with held(tmp_path, config, lambda: check_same(config, tmp_path)):
+        pass
+    rules = SampleConfig(n=16, num_problems=9, keep=[KeepRule.well_formed], max_tokens=9, per_problem=1)
+    check_same(replace(config, sample=rules, to="other.jsonl"), tmp_path)
+    for key, value in {"temperature": 0.5, "top_p": 0.5, "max_new_tokens": 9}.items():
+        with pytest.raises(ConfigError, match=rf"sample\.{key}: .* now"):
+            check_same(replace(config, sample=replace(config.sample, **{key: value})), tmp_path)

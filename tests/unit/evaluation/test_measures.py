@@ -2,6 +2,7 @@ from math import isnan, sqrt
 
 import pytest
 
+from grpo_cli.config.reward_terms import Language
 from grpo_cli.evaluation.measures import accuracy_curve, measure, right_of_each
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.types import Verdict
@@ -197,6 +198,16 @@ def test_a_length_of_nothing_is_left_out():
     assert "length_wrong" not in measure([sample(verdict=OK), sample("q", verdict=OK)], never)
     skipped = sample(verdict=UNPARSABLE, num_tokens=0, skipped="too long")
     assert measure([skipped], never)["length"] == 0
+
+
+def test_the_share_of_a_language_is_that_of_the_mean_response():
+    # 1, 1/4 and 0: letters of the tags are left out, and so is what was never sampled
+    texts = ["<think> no wait </think>", "<think> n нет </think>", "<think> нет </think>"]
+    samples = [sample(number=number, text=text) for number, text in enumerate(texts)]
+    skipped = sample(number=3, verdict=UNPARSABLE, num_tokens=0, skipped="too long")
+    assert measure([*samples, skipped], never, Language.en)["language"] == pytest.approx(5 / 12)
+    assert "language" not in measure(samples, never)
+    assert "language" not in measure([skipped], never, Language.en)
 
 
 def test_right_of_each_counts_by_problem_in_their_order():

@@ -3,6 +3,7 @@ import math
 
 from rich.console import Console
 
+from grpo_cli.config.reward_terms import Language
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.report import macro_average, plot_curves, result_table
 from grpo_cli.types import Verdict
@@ -23,6 +24,18 @@ def test_the_table_shows_each_benchmark_at_its_largest_k(sample):
     assert "pass@4" in printed.getvalue()
     assert "50.0% ± 50.0%" in printed.getvalue()
     assert "macro average" in printed.getvalue()
+
+
+def test_the_table_has_a_column_for_the_language_where_it_is_measured(sample):
+    samples = [sample("p", text="ab д"), sample("q", text="ab д")]
+    printed = io.StringIO()
+    measured = {"plain": measure(samples, None), "told": measure(samples, None, Language.en)}
+    Console(file=printed, width=140).print(result_table(measured))
+    assert "language" in printed.getvalue()
+    assert "66.7%" in printed.getvalue()
+    printed = io.StringIO()
+    Console(file=printed, width=140).print(result_table({"plain": measured["plain"]}))
+    assert "language" not in printed.getvalue()
 
 
 def test_the_curves_are_a_small_picture(tmp_path):

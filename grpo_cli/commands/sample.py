@@ -1,0 +1,35 @@
+"""r1zero sample: compose, find the model, check, freeze the settings, start the ranks."""
+
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from grpo_cli.commands.hydra_job import place_in_sweep
+from grpo_cli.commands.run_folder import held
+from grpo_cli.commands.sampling_run import check_same, take_checkpoint
+from grpo_cli.config.check import check_sample
+from grpo_cli.config.compose import to_typed
+from grpo_cli.config.schema import SampleTask
+from grpo_cli.data.problems import load_problem_set
+from grpo_cli.evaluation.traces import refuse_to_overwrite
+from grpo_cli.launch import start
+
+
+def run(composed: DictConfig) -> float:
+    """Sample and keep by rule; the share of the samples that is kept is what a Hydra sweeper optimises."""
+    place_in_sweep(composed)
+    take_checkpoint(composed)
+    config: SampleTask = to_typed(composed, "sample")
+    check_sample(config)
+    load_problem_set(config.data, config.seed)  # a fault in the data shows before anything heavy is started
+    run_dir = Path(config.run.dir)
+    with held(run_dir / "sample", config, lambda: _check_folder(run_dir / "sample", config)) as config_file:
+        start("sample", config_file, config.cluster)
+    counts = json.loads((run_dir / "sample.json").read_text())["yield"]
+    return counts["kept"] / counts["num_samples"]
+
+
+def _check_folder(folder: Path, config: SampleTask) -> None:
+    check_same(config, folder)
+    refuse_to_overwrite(config)

@@ -1,0 +1,97 @@
+"""`r1zero sample` as a user starts it: what it keeps and leaves behind, and that nothing is made twice."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+SAMPLED = ("sample", "sample.num_problems=30", "sample.n=4", "run.dir=run", "logger=none")
+WRITTEN = ("sample/make_zero.jsonl", "traces.jsonl", "traces.md", "pairs.jsonl")
+
+
+def lines(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, r1zero) -> Path:
+    """The built-in base, four responses to each of 30 problems, on one rank."""
+    folder = tmp_path_factory.mktemp("sample")
+    result = r1zero(*SAMPLED, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "dropped: correct" in result.stdout
+    return folder / "run"
+
+
+@pytest.fixture
+def copied(undisturbed, tmp_path) -> Path:
+    return Path(shutil.copytree(undisturbed, tmp_path / "run"))
+
+
+def test_what_is_right_is_kept_and_the_counts_add_up(undisturbed):
+    samples, traces = lines(undisturbed / "sample/make_zero.jsonl"), lines(undisturbed / "traces.jsonl")
+    found = json.loads((undisturbed / "sample.json").read_text())
+    counts, right = found["yield"], {(s["id"], s["text"]) for s in samples if s["verdict"] == "correct"}
+    assert len(samples) == counts["num_samples"] == 120
+    assert sum(counts["dropped"].values()) + counts["kept"] == 120
+    assert {(trace["id"], trace["response"]) for trace in traces} == right
+    assert len(traces) == counts["kept"] == len(right)
+    assert {trace["prompt"] for trace in traces} == {f"{trace['problem']} :" for trace in traces}
+    assert sum(some["problems"] for some in found["difficulty"].values()) == 30
+    assert sum(some["kept"] for some in found["difficulty"].values()) == counts["kept"]
+    for name, file in {"traces": "traces.jsonl", "card": "traces.md"}.items():
+        assert found["files"][name] == hashlib.sha256((undisturbed / file).read_bytes()).hexdigest()
+
+
+def test_pairs_set_a_right_response_before_a_wrong_one(undisturbed):
+    verdicts = {(s["id"], s["text"]): s["verdict"] for s in lines(undisturbed / "sample/make_zero.jsonl")}
+    pairs = lines(undisturbed / "pairs.jsonl")
+    assert len(pairs) > 5
+    assert {verdicts[pair["id"], pair["chosen"]] for pair in pairs} == {"correct"}
+    assert {verdicts[pair["id"], pair["rejected"]] for pair in pairs} <= {"wrong", "unparsable"}
+
+
+def test_a_sampling_that_was_cut_off_ends_as_an_undisturbed_one_on_any_number_of_ranks(undisturbed, copied, r1zero):
+    store = copied / "sample/make_zero.jsonl"
+    half = store.read_bytes().splitlines(keepends=True)[::2]
+    (copied / "sample/make_zero.rank_1.part").write_bytes(b"".join(half) + b'{"benchmark": "make_z')
+    for name in ("sample.json", *WRITTEN):
+        (copied / name).unlink()
+
+    again = r1zero(*SAMPLED, "cluster.ranks=2", cwd=copied.parent)
+    assert again.returncode == 0, again.stderr
+    assert "60 samples, 60 kept" in again.stdout
+    assert {name: (copied / name).read_bytes() for name in WRITTEN} == {
+        name: (undisturbed / name).read_bytes() for name in WRITTEN
+    }
+
+
+def test_other_rules_choose_from_the_same_samples(undisturbed, copied, r1zero):
+    result = r1zero(
+        *SAMPLED, "sample.keep=correct,well_formed", "sample.per_problem=1", "to=k.jsonl", cwd=copied.parent
+    )
+    assert result.returncode == 0, result.stderr
+    assert "0 samples, 120 kept" in result.stdout
+    assert "loading" not in result.stdout
+    first = {trace["id"]: trace for trace in reversed(lines(undisturbed / "traces.jsonl"))}
+    assert sorted(lines(copied.parent / "k.jsonl"), key=str) == sorted(first.values(), key=str)
+    assert (copied / "traces.jsonl").read_bytes() == (undisturbed / "traces.jsonl").read_bytes()
+
+
+def test_where_nothing_is_kept_the_rule_is_named_and_the_samples_stay(undisturbed, copied, r1zero):
+    result = r1zero(*SAMPLED, "sample.min_tokens=1000", cwd=copied.parent)
+    assert result.returncode == 1
+    assert "None of 120 responses is kept. Dropped by rule: correct " in result.stderr
+    assert "Traceback" not in result.stderr
+    store = "sample/make_zero.jsonl"
+    assert (copied / store).read_bytes() == (undisturbed / store).read_bytes()
+
+
+def test_a_file_of_another_origin_is_not_overwritten(copied, r1zero):
+    (copied.parent / "mine.jsonl").write_text("precious\n")
+    result = r1zero(*SAMPLED, "to=mine.jsonl", cwd=copied.parent)
+    assert result.returncode == 1
+    assert "mine.jsonl exists, and is not as this run wrote it" in result.stderr
+    assert (copied.parent / "mine.jsonl").read_text() == "precious\n"
