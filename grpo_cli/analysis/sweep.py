@@ -25,7 +25,7 @@ class SweepJob:
 
     folder: Path
     swept: dict[str, str]  # what the sweep gave it, by the whole key
-    objective: float | None  # the held-out accuracy at the end; None where the job did not finish
+    objective: float | None  # the held-out accuracy at the end, of sft minus the loss; None where it did not finish
     greedy: float | None
     error: str | None  # the line that says why it failed
     tokens: int | None  # generated in training
@@ -182,6 +182,7 @@ def _read_job(folder: Path) -> SweepJob:
         raise DataError(f"{folder} cannot be read: job.json: {error}. Move the folder away.") from error
     rows = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
     steps = [row for row in rows if row["step"] > 0]
+    tokens = [row["rollout/tokens"] for row in steps if "rollout/tokens" in row]  # none where nothing is sampled
     error = (folder / "error.txt").read_text() if (folder / "error.txt").is_file() else None
     objective = record.get("objective")
     curve = tuple((int(row["step"]), row[HELDOUT]) for row in rows if HELDOUT in row)
@@ -191,7 +192,7 @@ def _read_job(folder: Path) -> SweepJob:
         objective=objective,
         greedy=next((row[GREEDY] for row in reversed(rows) if GREEDY in row), None),
         error=last_error(error) if error is not None and objective is None else None,
-        tokens=int(sum(row["rollout/tokens"] for row in steps)) if steps else None,
+        tokens=int(sum(tokens)) if tokens else None,
         seconds=sum(row["time/step"] for row in steps) if steps else None,
         curve=curve,
     )

@@ -37,6 +37,14 @@ def test_a_job_is_read_from_its_folder(tmp_path):
     assert job.curve == ((0, 0.1), (2, 0.5))
 
 
+def test_a_job_that_samples_nothing_as_of_sft_has_no_tokens(tmp_path):
+    add_job(tmp_path, 0, objective=-0.2, lr="0.1")
+    rows = [{"step": 0, "eval/heldout/loss": 0.3}, {"step": 1, "time/step": 2.0, "eval/heldout/loss": 0.2}]
+    (tmp_path / "0_lr-0.1" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (job,) = read_sweep(tmp_path)
+    assert (job.objective, job.tokens, job.seconds, job.curve) == (-0.2, None, 2.0, ())
+
+
 def test_jobs_come_in_the_order_of_their_numbers(tmp_path):
     for number in (10, 2, 0):
         add_job(tmp_path, number, epsilon="0.1")
