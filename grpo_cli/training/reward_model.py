@@ -1,0 +1,164 @@
+"""A reward model: a base model with one output, which learns to score the better of two responses higher.
+
+B pairs, 2B sequences: those that were chosen, then those that were rejected; S positions.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from grpo_cli.algorithm.preference import preference_loss
+from grpo_cli.config.schema import RewardModelTask
+from grpo_cli.data.preferences import Preference, load_preferences
+from grpo_cli.errors import DataError
+from grpo_cli.metrics.metrics import Tally
+from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.ranks import gather, rank, world_size
+from grpo_cli.reward.model import padded, reward_token_ids, use_padding
+from grpo_cli.training.engine import DTYPES, Engine, init_distributed
+from grpo_cli.training.loop import merged, say
+from grpo_cli.training.supervised import fit, num_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference as token ids."""
+
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        return max(len(self.chosen), len(self.rejected))
+
+
+def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
+    """Run all of `config` on this rank. Rank 0 writes metrics and results; every rank its checkpoints."""
+    init_distributed(config.cluster)
+    console = Console(file=terminal, quiet=rank() != 0)
+    say(console, f"{config.run.dir}: loading {config.model.name}, DeepSpeed")
+    model = load_base_model(config.model)
+    preferences = load_preferences(config.data, config.seed)
+    limit = min(config.data.max_tokens, model.max_model_len)
+    train, heldout = (_pairs(some, model, limit, console) for some in (preferences.train, preferences.heldout))
+    steps = num_steps(config.epochs, len(train), config.batch_size)
+    learner = RewardLearner(model, config, steps)
+
+    def evaluate() -> Mapping[str, float]:
+        return merged(learner.measure(heldout[rank() :: world_size()], "eval/heldout"))
+
+    fit(config, "reward-model", learner, train, steps, update=learner.update, evaluate=evaluate, console=console)
+
+
+class RewardLearner:
+    """The reward model that learns, and its optimizer."""
+
+    def __init__(self, model: BaseModel, config: RewardModelTask, steps: int) -> None:
+        self._tokens_per_microbatch = config.cluster.tokens_per_microbatch
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)  # of the head, which the base model lacks
+            network = AutoModelForSequenceClassification.from_pretrained(
+                model.folder, num_labels=1, dtype=DTYPES[config.cluster.dtype]
+            )
+        use_padding(network, model.tokenizer)
+        self._pad_id = model.tokenizer.pad_token_id
+        if config.cluster.gradient_checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+            network.train()  # in evaluation mode nothing would be checkpointed
+        self._engine = Engine(_Scorer(network), config.optimizer, config.cluster, total_steps=steps)
+
+    def update(self, pairs: Sequence[Pair]) -> Tally:
+        """Take one optimizer step on this rank's share of a batch; called on all ranks.
+
+        What is minimised is the mean loss over the pairs of all ranks, in whatever micro-batches.
+        """
+        tally = Tally()
+        tally.mean("policy/lr", self._engine.lr, 1)
+        num_pairs = sum(gather(len(pairs)))
+        for chosen_B, rejected_B in self._scores(pairs):
+            loss = preference_loss(chosen_B, rejected_B).sum() / num_pairs
+            self._engine.backward(loss)
+            tally.mean("policy/loss", loss.item(), 0)  # the parts add up; the engine counts the step
+            _tally_pairs(tally, "pairs", chosen_B.detach(), rejected_B.detach())
+        self._engine.step(tally)
+        tally.sum("perf/trained_tokens", sum(len(pair.chosen) + len(pair.rejected) for pair in pairs))
+        return tally
+
+    @torch.no_grad()
+    def measure(self, pairs: Sequence[Pair], name: str) -> Tally:
+        """`<name>/pair_accuracy`, `loss` and `margin` of this rank's pairs; called on all ranks."""
+        tally = Tally()
+        for chosen_B, rejected_B in self._scores(pairs):
+            tally.mean(f"{name}/loss", preference_loss(chosen_B, rejected_B).sum().item(), len(chosen_B))
+            _tally_pairs(tally, name, chosen_B, rejected_B)
+        return tally
+
+    def save(self, folder: Path) -> None:
+        """Write the whole state, each rank its part."""
+        self._engine.save(folder)
+
+    def load(self, folder: Path) -> bool:
+        """Take up what `save` wrote, and say whether it had to be shared out anew."""
+        return self._engine.load(folder)
+
+    def _scores(self, pairs: Sequence[Pair]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The scores of the chosen and of the rejected responses, a micro-batch at a time."""
+        microbatches = list(_microbatches(pairs, self._tokens_per_microbatch))
+        # As many on every rank: else ZeRO-3, which gathers weights in each forward pass, would wait for ever.
+        missing = max(gather(len(microbatches))) - len(microbatches)
+        for members in microbatches + [[]] * missing:
+            sequences = [pair.chosen for pair in members] + [pair.rejected for pair in members]
+            scores_2B = self._engine(*padded(sequences or [[self._pad_id]], self._pad_id, self._engine.device))
+            yield scores_2B[: len(members)], scores_2B[len(members) : 2 * len(members)]
+
+
+class _Scorer(nn.Module):
+    """The score of each sequence, as fp32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens_BS: Tensor, mask_BS: Tensor) -> Tensor:
+        return self.model(input_ids=tokens_BS, attention_mask=mask_BS, use_cache=False).logits[:, 0].float()
+
+
+def _tally_pairs(tally: Tally, name: str, chosen_B: Tensor, rejected_B: Tensor) -> None:
+    tally.mean(f"{name}/pair_accuracy", (chosen_B > rejected_B).sum().item(), len(chosen_B))
+    tally.mean(f"{name}/margin", (chosen_B - rejected_B).sum().item(), len(chosen_B))
+
+
+def _microbatches(pairs: Sequence[Pair], token_budget: int) -> Iterator[list[Pair]]:
+    """Pairs of like length together, at most `token_budget` tokens with the padding counted."""
+    members: list[Pair] = []
+    for pair in sorted(pairs, key=lambda pair: pair.width):
+        if members and 2 * pair.width * (len(members) + 1) > token_budget:
+            yield members
+            members = []
+        members.append(pair)
+    if members:
+        yield members
+
+
+def _pairs(preferences: Sequence[Preference], model: BaseModel, limit: int, console: Console) -> list[Pair]:
+    """Each preference as ids; one with more than `limit` tokens on a side is left out, and counted aloud."""
+    chosen, rejected = (
+        reward_token_ids(model.tokenizer, [(p.problem, response(p)) for p in preferences])
+        for response in (lambda p: p.chosen, lambda p: p.rejected)
+    )
+    pairs = [Pair(tuple(better), tuple(worse)) for better, worse in zip(chosen, rejected, strict=True)]
+    kept = [pair for pair in pairs if pair.width <= limit]
+    if len(kept) < len(pairs):
+        say(console, f"{len(pairs) - len(kept)} of {len(pairs)} pairs are longer than {limit} tokens, and left out.")
+    if not kept:
+        raise DataError(
+            f"All {len(pairs)} pairs are longer than {limit} tokens: the shortest has "
+            f"{min(pair.width for pair in pairs)}. Raise data.max_tokens, or use a model that reads more."
+        )
+    return kept
