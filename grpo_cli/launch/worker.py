@@ -3,7 +3,6 @@
 Hydra never runs here. The environment is set before torch, vLLM and DeepSpeed are imported, since they read it then.
 """
 
-import ctypes
 import json
 import os
 import pkgutil
@@ -17,21 +16,23 @@ from omegaconf import OmegaConf
 
 from grpo_cli import stop
 from grpo_cli.config.schema import SCHEMAS, ClusterConfig, Device
+from grpo_cli.launch.lifeline import die_with
 from grpo_cli.launch.lock import WRITER_LOCK, locked
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 # What a rank does for each command; called with its configuration and a stream to the terminal.
 LOOPS = {
     "train": "grpo_cli.training.grpo:train",
+    "sft": "grpo_cli.training.sft:sft",
+    "reward-model": "grpo_cli.training.reward_model:train_reward_model",
     "eval": "grpo_cli.evaluation.evaluate:evaluate",
     "analyze": "grpo_cli.evaluation.analyze:analyze",
+    "sample": "grpo_cli.evaluation.sample:sample",
 }
-SAVING = {"train"}  # those that save what they have when they are asked to stop
+SAVING = {"train", "sft", "reward-model"}  # those that save what they have when they are asked to stop
 
 
 def main(command: str, config_file: Path) -> None:
-    _die_with_parent()
+    die_with(os.getppid())
     rank = int(os.environ["RANK"])
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), OmegaConf.load(config_file)))
     if command in SAVING:
@@ -55,14 +56,6 @@ def main(command: str, config_file: Path) -> None:
             fault.unlink(missing_ok=True)
             print(f"Rank {rank}: {error}", file=terminal)
         raise
-
-
-def _die_with_parent() -> None:
-    """Let the kernel kill this process when its launcher dies, even of SIGKILL, which no handler sees."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the kernel was asked
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _set_environment(cluster: ClusterConfig, *, verbose: bool) -> None:

@@ -20,6 +20,7 @@ FLOORS = [
     {"evaluation"},
     {"training"},
     {"launch", "doctor"},
+    {"pipeline"},
     {"commands"},
     {"cli"},
 ]

@@ -1,0 +1,109 @@
+"""`r1zero pipeline`: R1's stages on the real stack, killed once in each of them, end as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+STAGES = ("cold_start", "rl", "sample", "sft", "reward_model", "rl_all")
+SAVED = "checkpoint.every_steps=1"
+RL = [
+    *("rollout.prompts_per_step=4", "rollout.group_size=4", "rollout.max_new_tokens=48"),
+    *("data.num_heldout=8", "steps=3", SAVED),
+]
+SMALL = {
+    "cold_start": ["epochs=0.3", "data.num_heldout=8", SAVED],
+    "rl": RL,
+    "sample": ["sample.num_problems=48", "sample.n=8", "sample.keep=[correct]", "sample.language=null"],
+    "sft": ["epochs=0.3", "data.num_heldout=2", SAVED],
+    "reward_model": ["epochs=2", "batch_size=4", "data.num_heldout=2", SAVED],
+    "rl_all": [*RL, "reward.terms.model.from_step=2"],
+}
+COMMAND = [
+    *(str(Path(sys.executable).parent / "r1zero"), "pipeline", "pipeline=r1", "logger=none", "evaluate=null"),
+    *(f"{stage}.{setting}" for stage, settings in SMALL.items() for setting in settings),
+]
+
+
+def start(folder: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*COMMAND, f"run.dir={folder}"], cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(folder: Path) -> str:
+    process = start(folder)
+    said, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, said
+    return said
+
+
+def status(folder: Path) -> dict[str, str]:
+    try:
+        records = json.loads((folder / "pipeline.json").read_text())["steps"]
+    except FileNotFoundError:
+        return {}
+    return {record["name"]: record["status"] for record in records}
+
+
+def has_something_to_lose(stage: Path) -> bool:
+    return any(stage.glob("checkpoints/step_*[0-9]")) or any(f.stat().st_size for f in stage.glob("sample/*.part"))
+
+
+def kill_in(folder: Path, stage: str) -> None:
+    """Start the pipeline and kill it, with all that it has started, in the middle of a stage."""
+    process = start(folder)
+    while not (status(folder).get(stage) == "running" and has_something_to_lose(folder / stage)):
+        assert process.poll() is None, process.stdout.read()
+        assert status(folder).get(stage) != "done", f"{stage} was done too soon"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert status(folder)[stage] == "running"
+
+
+def metrics(stage: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "perf/tokens_per_s"))} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    os.environ["WANDB_MODE"] = "offline"
+    folder = tmp_path_factory.mktemp("pipeline") / "whole"
+    said = finish(folder)
+    assert "rl_all" in said
+    return folder
+
+
+def test_every_stage_is_done_and_reported(undisturbed):
+    assert status(undisturbed) == dict.fromkeys(STAGES, "done")
+    report = (undisturbed / "pipeline.md").read_text()
+    assert all(f"| {stage} |" in report for stage in STAGES)
+
+
+def test_the_reward_model_scores_the_general_prompts_from_its_step_on(undisturbed):
+    rows = metrics(undisturbed / "rl_all")[1:]
+    scored = [row["step"] for row in rows if "reward/model" in row]
+    assert scored == [row["step"] for row in rows if row["step"] >= 2 and row["group/general"] > 0] != []
+
+
+def test_killed_in_each_stage_it_ends_the_same(undisturbed):
+    folder = undisturbed.parent / "killed"
+    for stage in STAGES:
+        kill_in(folder, stage)
+    finish(folder)
+    for stage in STAGES:
+        if stage == "sample":
+            for name in ("traces.jsonl", "pairs.jsonl"):
+                traces = (folder / stage / name).read_text()
+                assert traces.replace(str(folder), str(undisturbed)) == (undisturbed / stage / name).read_text()
+            continue
+        assert metrics(folder / stage) == metrics(undisturbed / stage)
+        weights = f"{stage}/model/model.safetensors"
+        assert (folder / weights).read_bytes() == (undisturbed / weights).read_bytes()
