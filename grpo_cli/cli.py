@@ -25,8 +25,12 @@ class Command:
 COMMANDS = {
     "train": Command("train a base model by reinforcement learning on checkable rewards", composes="train"),
     "plan": Command("what a training run would need: batches, steps, memory", composes="train"),
+    "sft": Command("fine-tune a model on demonstrations", composes="sft"),
+    "reward-model": Command("train a model that scores responses on pairs of them", composes="reward-model"),
     "eval": Command("measure a model or a checkpoint on benchmarks, with spread", composes="eval"),
     "analyze": Command("look at a base model before training it", composes="analyze"),
+    "sample": Command("sample responses to the training problems and keep the good ones", composes="sample"),
+    "pipeline": Command("run stages of training and sampling one after the other, as DeepSeek-R1's"),
     "export": Command("write or push the model of a run as transformers and vLLM load it", composes="export"),
     "sweep-report": Command("the leaderboard and the plots of a sweep"),
     "grade": Command("score completions from a file, to see why a reward was given"),
@@ -65,7 +69,7 @@ def main() -> None:
     try:
         _dispatch(name, rest)
     except R1ZeroError as error:
-        _fail(str(error))
+        _fail(str(error), error.exit_status)
 
 
 def _dispatch(name: str, arguments: list[str]) -> None:
@@ -144,8 +148,7 @@ def _complete(arguments: Sequence[str]) -> None:
 
 
 def _fail(message: str, status: int = 1) -> None:
-    script = Path(sys.argv[0]).name.split()[0]
-    print(f"{script}: {message}", file=sys.stderr)
+    print(f"r1zero: {message}", file=sys.stderr)
     raise SystemExit(status)
 
 

@@ -4,11 +4,13 @@ What is checked here is trusted inside. Nothing heavy is imported.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from grpo_cli.config.reward_terms import typed_terms
+from grpo_cli.config.compose import typed_mix
+from grpo_cli.config.reward_terms import FunctionTerm, ModelTerm, typed_terms
 from grpo_cli.config.schema import (
+    AdvantageReward,
     AdvantageScale,
     AlgorithmConfig,
     AnalyzeTask,
@@ -23,14 +25,23 @@ from grpo_cli.config.schema import (
     EvalTask,
     ExportTask,
     Grader,
+    KeepRule,
+    LoraConfig,
     ModelConfig,
     RewardConfig,
+    RewardModelTask,
+    SampleTask,
+    Select,
+    SFTDataConfig,
+    SFTTask,
     Surrogate,
     TemplateConfig,
     TrainConfig,
 )
+from grpo_cli.data.demonstrations import BUILTIN
 from grpo_cli.data.templates import template_fault
 from grpo_cli.errors import ConfigError
+from grpo_cli.types import Problem
 
 HUB = "hub:"  # before the name of a repository there
 
@@ -44,14 +55,12 @@ def train_faults(config: TrainConfig) -> list[str]:
     """Every fault, with its mend."""
     return [
         *_range_faults(config),
+        *_learning_faults(config),
         *_batch_faults(config),
         *_algorithm_faults(config.algorithm),
         *_sampling_faults(config),
-        *_node_faults(config.cluster),
         *_engine_faults(config.cluster),
-        *_model_faults(config.model),
-        *_offload_faults(config.cluster),
-        *_lora_faults(config),
+        *_refresh_faults(config),
         *_data_faults(config.data),
         *_template_faults(config.template),
         *_reward_faults(config.reward),
@@ -60,6 +69,25 @@ def train_faults(config: TrainConfig) -> list[str]:
         *_benchmark_faults(config.benchmark),
         *_checkpoint_faults(config.checkpoint, config.benchmark),
     ]
+
+
+def check_sft(config: SFTTask) -> None:
+    """Raise one ConfigError that lists every fault."""
+    refuse(
+        [
+            *_supervised_faults(config),
+            *_demonstration_faults(config.data),
+            *_template_faults(config.template),
+            *_reward_faults(config.reward),
+            *_eval_faults(config.eval),
+            *_benchmark_faults(config.benchmark),
+        ]
+    )
+
+
+def check_reward_model(config: RewardModelTask) -> None:
+    """Raise one ConfigError that lists every fault."""
+    refuse([*_supervised_faults(config), *_preference_faults(config)])
 
 
 def check_eval(config: EvalTask) -> None:
@@ -93,9 +121,44 @@ def check_analyze(config: AnalyzeTask) -> None:
     )
 
 
+def check_sample(config: SampleTask) -> None:
+    """Raise one ConfigError that lists every fault."""
+    refuse(
+        [
+            *_node_faults(config.cluster),
+            *_model_faults(config.model),
+            *_data_faults(config.data),
+            *_template_faults(config.template),
+            *_reward_faults(config.reward),
+            *_eval_faults(config.sample, "sample"),
+            *_sample_faults(config),
+        ]
+    )
+
+
 def check_export(config: ExportTask) -> None:
     """Raise one ConfigError that lists every fault."""
     refuse(list(_export_faults(config)))
+
+
+def general_fault(problems: Iterable[Problem], config: TrainConfig) -> str | None:
+    """Why the general prompts among `problems` could teach nothing, with the mend, or None."""
+    general = [problem.id for problem in problems if problem.grader == Grader.model]
+    if not general:
+        return None
+    seen = f"{len(general)} problems, such as {general[0]}, have the grader `model`, which is no rule"
+    if not any(isinstance(term, ModelTerm | FunctionTerm) for term in typed_terms(config.reward.terms).values()):
+        return (
+            f"{seen}, and reward.terms has neither a model nor a function of your own. Give a reward model, as in "
+            "reward=r1_general reward.terms.model.path=<run of r1zero reward-model>/model, or choose other data."
+        )
+    if config.algorithm.advantage.reward == AdvantageReward.accuracy:
+        mend = "algorithm.advantage.reward=total"
+    elif config.algorithm.select == Select.correct:
+        mend = "algorithm.select=all"
+    else:
+        return None
+    return f"{seen}, and this algorithm learns from right answers alone. Set {mend}, or choose other data."
 
 
 def refuse(faults: Sequence[str]) -> None:
@@ -124,42 +187,66 @@ def warnings(config: TrainConfig, overridden: Collection[str], *, in_slurm_job: 
             )
     if algorithm.reference.refresh_steps and algorithm.beta == 0:
         found.append("algorithm.reference.refresh_steps has no effect while algorithm.beta is 0.")
+    for name, term in typed_terms(config.reward.terms).items():
+        if term.from_step > config.steps:
+            window = f"reward.terms.{name}.from_step={term.from_step}"
+            found.append(f"{window} is after steps={config.steps}: the term never counts. Lower it, or raise steps.")
     return found
 
 
 def _range_faults(config: TrainConfig) -> Iterator[str]:
-    at_least_one = {
-        "steps": config.steps,
-        "rollout.prompts_per_step": config.rollout.prompts_per_step,
-        "rollout.group_size": config.rollout.group_size,
-        "rollout.max_new_tokens": config.rollout.max_new_tokens,
-        "rollout.max_prompt_tokens": config.rollout.max_prompt_tokens,
-        "algorithm.num_minibatches": config.algorithm.num_minibatches,
-        "algorithm.num_epochs": config.algorithm.num_epochs,
-        "cluster.ranks": config.cluster.ranks,
-        "cluster.tokens_per_microbatch": config.cluster.tokens_per_microbatch,
-        "data.num_heldout": config.data.num_heldout,
-        "checkpoint.keep_last": config.checkpoint.keep_last,
-    }
-    for key, value in at_least_one.items():
-        if value < 1:
-            yield f"{key}={value}: must be 1 or more."
-    not_negative = {
-        "algorithm.beta": config.algorithm.beta,
-        "algorithm.epsilon": config.algorithm.epsilon,
-        "algorithm.reference.refresh_steps": config.algorithm.reference.refresh_steps,
-        "algorithm.dynamic_sampling.max_refills": config.algorithm.dynamic_sampling.max_refills,
-        "optimizer.lr": config.optimizer.lr,
-        "optimizer.weight_decay": config.optimizer.weight_decay,
-        "optimizer.warmup_steps": config.optimizer.warmup_steps,
-        "eval.every_steps": config.eval.every_steps,
-        "checkpoint.every_steps": config.checkpoint.every_steps,
-        "checkpoint.keep_every": config.checkpoint.keep_every,
-        "logger.samples_every": config.logger.samples_every,
-    }
-    for key, value in not_negative.items():
-        if value < 0:
-            yield f"{key}={value}: must be 0 or more."
+    yield from _low(
+        1,
+        {
+            "steps": config.steps,
+            "rollout.prompts_per_step": config.rollout.prompts_per_step,
+            "rollout.group_size": config.rollout.group_size,
+            "rollout.max_new_tokens": config.rollout.max_new_tokens,
+            "rollout.max_prompt_tokens": config.rollout.max_prompt_tokens,
+            "algorithm.num_minibatches": config.algorithm.num_minibatches,
+            "algorithm.num_epochs": config.algorithm.num_epochs,
+            "data.num_heldout": config.data.num_heldout,
+        },
+    )
+    yield from _low(
+        0,
+        {
+            "algorithm.beta": config.algorithm.beta,
+            "algorithm.epsilon": config.algorithm.epsilon,
+            "algorithm.reference.refresh_steps": config.algorithm.reference.refresh_steps,
+            "algorithm.dynamic_sampling.max_refills": config.algorithm.dynamic_sampling.max_refills,
+        },
+    )
+
+
+def _low(least: int, values: Mapping[str, float]) -> Iterator[str]:
+    for key, value in values.items():
+        if value < least:
+            yield f"{key}={value}: must be {least} or more."
+
+
+def _learning_faults(config: TrainConfig | SFTTask) -> Iterator[str]:
+    """Of what every run that trains has."""
+    yield from _low(
+        1,
+        {
+            "cluster.ranks": config.cluster.ranks,
+            "cluster.tokens_per_microbatch": config.cluster.tokens_per_microbatch,
+            "checkpoint.keep_last": config.checkpoint.keep_last,
+        },
+    )
+    yield from _low(
+        0,
+        {
+            "optimizer.lr": config.optimizer.lr,
+            "optimizer.weight_decay": config.optimizer.weight_decay,
+            "optimizer.warmup_steps": config.optimizer.warmup_steps,
+            "eval.every_steps": config.eval.every_steps,
+            "checkpoint.every_steps": config.checkpoint.every_steps,
+            "checkpoint.keep_every": config.checkpoint.keep_every,
+            "logger.samples_every": config.logger.samples_every,
+        },
+    )
     if config.cluster.zero_stage not in range(4):
         yield f"cluster.zero_stage={config.cluster.zero_stage}: must be 0, 1, 2 or 3."
     if config.optimizer.max_grad_norm <= 0:
@@ -169,6 +256,57 @@ def _range_faults(config: TrainConfig) -> Iterator[str]:
             "cluster.dtype=bf16 with cluster.zero_stage=0 keeps no fp32 master weights, so that small updates "
             "vanish. Set cluster.zero_stage=1, or cluster.dtype=fp32."
         )
+    yield from _node_faults(config.cluster)
+    yield from _model_faults(config.model)
+    yield from _offload_faults(config.cluster)
+    yield from _adapter_faults(config.model.lora)
+
+
+def _supervised_faults(config: SFTTask | RewardModelTask) -> Iterator[str]:
+    """Of what every run that learns from given examples has."""
+    yield from _learning_faults(config)
+    yield from _engine_faults(config.cluster)
+    if config.epochs <= 0:
+        yield f"epochs={config.epochs}: must be above 0."
+    size, ranks = config.batch_size, config.cluster.ranks
+    if size < 1 or (ranks > 0 and size % ranks):
+        nearest = max(ranks, size - size % ranks) if ranks > 0 else 64
+        yield f"batch_size={size} cannot be shared by {ranks} rank(s). Set batch_size={nearest}, for example."
+    if config.data.num_heldout < 1:
+        yield f"data.num_heldout={config.data.num_heldout}: must be 1 or more, to tell learning from remembering."
+
+
+def _demonstration_faults(data: SFTDataConfig) -> Iterator[str]:
+    try:
+        mix = typed_mix(data.mix)
+    except ConfigError as error:
+        yield str(error)
+        return
+    for key, some in [("data", data), *((f"data.mix.{name}", other) for name, other in mix.items())]:
+        has_none = some.source is None or (some.source.startswith("builtin:") and some.source not in BUILTIN)
+        if some.path is None and has_none:
+            yield (
+                f"{key}.path is not set. Give a file that `r1zero sample` wrote, as in {key}.path=traces.jsonl; built "
+                f"in as {key}.source are {', '.join(BUILTIN)}."
+            )
+        if some.path is not None and not Path(some.path).expanduser().exists():
+            yield f"{key}.path={some.path}: there is no such file or folder."
+        if some.weight <= 0:
+            yield f"{key}.weight={some.weight}: must be above 0: how often each row is seen in an epoch."
+    if data.max_tokens < 2:
+        yield f"data.max_tokens={data.max_tokens}: must be 2 or more."
+
+
+def _preference_faults(config: RewardModelTask) -> Iterator[str]:
+    data = config.data
+    if data.path is None and data.source is None:
+        yield "data.path is not set. Give a file that `r1zero sample` wrote, as in data.path=runs/.../pairs.jsonl."
+    if data.path is not None and not Path(data.path).expanduser().exists():
+        yield f"data.path={data.path}: there is no such file or folder."
+    if data.max_tokens < 2:
+        yield f"data.max_tokens={data.max_tokens}: must be 2 or more."
+    if config.model.lora.rank > 0:
+        yield f"model.lora.rank={config.model.lora.rank}: a reward model is trained whole. Set model.lora.rank=0."
 
 
 def _batch_faults(config: TrainConfig) -> Iterator[str]:
@@ -296,12 +434,15 @@ def _model_faults(model: ModelConfig) -> Iterator[str]:
         )
 
 
-def _lora_faults(config: TrainConfig) -> Iterator[str]:
-    lora, refresh_steps = config.model.lora, config.algorithm.reference.refresh_steps
+def _adapter_faults(lora: LoraConfig) -> Iterator[str]:
     if lora.rank < 0:
         yield f"model.lora.rank={lora.rank}: must be 1 or more, or 0 to train every weight."
     if lora.alpha <= 0:
         yield f"model.lora.alpha={lora.alpha}: must be above 0. Set model.lora.alpha=32, for example."
+
+
+def _refresh_faults(config: TrainConfig) -> Iterator[str]:
+    lora, refresh_steps = config.model.lora, config.algorithm.reference.refresh_steps
     if lora.rank > 0 and refresh_steps > 0:
         yield (
             f"algorithm.reference.refresh_steps={refresh_steps} needs a reference of its own, and with model.lora.rank="
@@ -347,18 +488,18 @@ def _code_faults(config: TrainConfig) -> Iterator[str]:
         )
 
 
-def _eval_faults(sampling: EvalConfig) -> Iterator[str]:
+def _eval_faults(sampling: EvalConfig, group: str = "eval") -> Iterator[str]:
     for key, value in {"n": sampling.n, "max_new_tokens": sampling.max_new_tokens}.items():
         if value < 1:
-            yield f"eval.{key}={value}: must be 1 or more."
+            yield f"{group}.{key}={value}: must be 1 or more."
     if sampling.temperature < 0:
-        yield f"eval.temperature={sampling.temperature}: must be 0 (greedy) or more."
+        yield f"{group}.temperature={sampling.temperature}: must be 0 (greedy) or more."
     if not 0 < sampling.top_p <= 1:
-        yield f"eval.top_p={sampling.top_p}: must be above 0 and at most 1."
+        yield f"{group}.top_p={sampling.top_p}: must be above 0 and at most 1."
     if sampling.n > 1 and sampling.temperature == 0:
         yield (
-            f"eval.n={sampling.n} samples at eval.temperature=0 would all be the same. Set eval.temperature=0.6, for "
-            "example, or eval.n=1."
+            f"{group}.n={sampling.n} samples at {group}.temperature=0 would all be the same. Set "
+            f"{group}.temperature=0.6, for example, or {group}.n=1."
         )
 
 
@@ -387,6 +528,37 @@ def _analyze_faults(config: AnalyzeTask) -> Iterator[str]:
     sizes = config.analyze.group_sizes
     if not sizes or min(sizes) < 2:
         yield f"analyze.group_sizes={sizes}: must be sizes of 2 or more, as in [8,16,64]."
+
+
+def _sample_faults(config: SampleTask) -> Iterator[str]:
+    rules = config.sample
+    if config.cluster.ranks < 1:
+        yield f"cluster.ranks={config.cluster.ranks}: must be 1 or more."
+    for key, meaning in {"num_problems": "all", "per_problem": "all", "pairs_per_problem": "none"}.items():
+        if getattr(rules, key) < 0:
+            yield f"sample.{key}={getattr(rules, key)}: must be 0 ({meaning}) or more."
+    if None not in (rules.min_tokens, rules.max_tokens) and rules.min_tokens > rules.max_tokens:
+        yield (
+            f"sample.min_tokens={rules.min_tokens} is above sample.max_tokens={rules.max_tokens}: no response could be "
+            "kept. Set sample.max_tokens to more."
+        )
+    if not 0 < rules.max_similarity <= 1:
+        yield f"sample.max_similarity={rules.max_similarity}: must be above 0 and at most 1 (only exact repeats go)."
+    if rules.language is not None and KeepRule.one_language not in rules.keep:
+        kept_by = ",".join([*rules.keep, KeepRule.one_language])
+        yield (
+            f"sample.language={rules.language.value} chooses nothing without the rule one_language. Set "
+            f"sample.keep={kept_by}."
+        )
+    if config.to is not None:
+        yield from _traces_file_faults(Path(config.to).expanduser(), config.to)
+
+
+def _traces_file_faults(file: Path, to: str) -> Iterator[str]:
+    if file.suffix != ".jsonl":
+        yield f"to={to}: is a file of JSON lines, with a card beside it. Let it end in .jsonl, as in to=traces.jsonl."
+    if not file.parent.is_dir():
+        yield f"to={to}: there is no folder {file.parent}. Make it (mkdir -p {file.parent}), or give another file."
 
 
 def _eval_task_faults(config: EvalTask) -> Iterator[str]:

@@ -15,8 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from grpo_cli.config.schema import SCHEMAS
+from grpo_cli.config.schema import SCHEMAS, DemonstrationsConfig
 from grpo_cli.errors import ConfigError, SetupError
 
 
@@ -41,6 +42,21 @@ def to_typed(composed: DictConfig, command: str):
     return OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.to_container(composed, resolve=True)))
 
 
+def typed_mix(mix: Mapping[str, Any]) -> dict[str, DemonstrationsConfig]:
+    """The data sets of `data.mix`, each with all its settings. Raises ConfigError for a setting that there is not."""
+    typed = {}
+    for name, options in mix.items():
+        try:
+            typed[name] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DemonstrationsConfig), options))
+        except (OmegaConfBaseException, ValueError) as error:
+            known = [field.name for field in fields(DemonstrationsConfig)]
+            raise ConfigError(
+                f"data.mix.{name}={options}: {str(error).splitlines()[0]}\nA data set has {', '.join(known)}, as in "
+                f"data.mix.{name}.path=traces.jsonl."
+            ) from error
+    return typed
+
+
 def flat_settings(settings: Any) -> dict[str, Any]:
     """The value of every dotted key of a typed configuration, or of a file of one; enums by name."""
     flat: dict[str, Any] = {}
@@ -58,12 +74,12 @@ def flat_settings(settings: Any) -> dict[str, Any]:
 
 def in_hydras_words(command: str, arguments: Sequence[str]) -> list[str]:
     """The arguments, with what Hydra has no words for spelt out: `resume=` for the key of a group of settings,
-    `--rescore FILE`, and several templates at once.
+    `--rescore FILE`, and several templates or rules at once.
     """
     rewritten = []
     rest = iter(arguments)
     for argument in rest:
-        if command == "train" and argument.startswith("resume="):
+        if argument.startswith("resume=") and "resume" in get_type_hints(SCHEMAS[command]):
             rewritten.append(f"resume.run={argument.removeprefix('resume=')}")
         elif command == "eval" and argument == "--rescore":
             file = next(rest, None)
@@ -73,6 +89,8 @@ def in_hydras_words(command: str, arguments: Sequence[str]) -> list[str]:
         elif command == "analyze" and argument.startswith("template="):
             names = argument.removeprefix("template=").strip("[]").split(",")
             rewritten += [f"+template@templates.{name.strip()}={name.strip()}" for name in names]
+        elif command == "sample" and argument.startswith("sample.keep=") and "[" not in argument:
+            rewritten.append(f"sample.keep=[{argument.removeprefix('sample.keep=')}]")
         else:
             rewritten.append(argument)
     return rewritten
@@ -151,6 +169,8 @@ def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
     groups: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.glob("*/*.yaml"):
+            if file.parent.name == "pipeline":  # not for Hydra
+                continue
             groups.setdefault(file.parent.name, set()).add(file.stem)
     return groups
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from grpo_cli.config.reward_terms import Language
+
 
 class Device(StrEnum):
     cpu = auto()
@@ -33,6 +35,7 @@ class Grader(StrEnum):
     math = auto()  # mathematical equality with the gold answer
     expression = auto()  # an arithmetic expression that uses each given number once and has the right value
     code = auto()  # a program that passes the tests that are the gold
+    model = auto()  # a general prompt without a checkable answer: the reward's model term alone tells
 
 
 class AdvantageReward(StrEnum):
@@ -160,7 +163,7 @@ class ShapeConfig:
 @dataclass
 class ModelConfig:
     name: str = MISSING  # what tables and plots call it
-    path: str = MISSING  # a hub id, a folder, or builtin:make_zero
+    path: str = MISSING  # a hub id, a folder, or what is built in, such as builtin:make_zero
     revision: str | None = None  # of the hub id; pin it to repeat a run
     max_model_len: int | None = None  # prompt and response together; the model's own limit unless set
     shape: ShapeConfig | None = None  # for planning; read from the model's config.json unless set
@@ -331,23 +334,30 @@ class ColumnsConfig:
     id: str | None = "id"  # rows are numbered where this is unset or missing
     problem: str = "problem"
     answer: str = "answer"
+    grader: str | None = "grader"  # how a row's answer is judged; the data set's grader where this is unset or missing
     answer_pattern: str | None = None  # a regular expression; its first group is the answer: "#### (.+)"
 
 
 @dataclass
-class SourceConfig:
-    """Where problems come from."""
+class RowsConfig:
+    """Where the rows of a data set come from."""
 
     path: str | None = None  # a JSONL or parquet file or an arrow folder; wins over `source`
-    columns: ColumnsConfig = field(default_factory=ColumnsConfig)  # of `path`
-    source: str | None = None  # a hub id, or builtin:make_zero
-    source_columns: ColumnsConfig = field(default_factory=ColumnsConfig)  # of the hub data set
+    source: str | None = None  # a hub id, or what is built in, such as builtin:make_zero
     subset: str | None = None  # of the hub data set
     file: str | None = None  # one JSONL or parquet file of the hub data set, where it declares no splits
     revision: str | None = None  # of the hub data set; pin it to repeat a run
     split: str = "train"  # of the hub data set, or of an arrow folder that has several
-    max_bad_rows: int = 0  # rows without a usable problem and answer that may be left out, with a warning
-    grader: Grader = Grader.math
+    max_bad_rows: int = 0  # rows that cannot be used and may be left out, with a warning
+
+
+@dataclass
+class SourceConfig(RowsConfig):
+    """Where problems come from."""
+
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)  # of `path`
+    source_columns: ColumnsConfig = field(default_factory=ColumnsConfig)  # of the hub data set
+    grader: Grader = Grader.math  # of the rows that name none
 
 
 @dataclass
@@ -387,6 +397,7 @@ class EvalConfig:
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0
     max_new_tokens: int = 3000  # fewer where the model's context ends
+    language: Language | None = None  # also report how much of the responses is in it; none unless set
 
 
 @dataclass
@@ -489,6 +500,133 @@ class AnalyzeTask:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 
+class KeepRule(StrEnum):
+    """What a response must be, to be kept."""
+
+    correct = auto()  # by the verifier's verdict
+    well_formed = auto()  # it keeps to its template
+    one_language = auto()  # it mixes no scripts of several languages, and is in sample.language where that is set
+
+
+@dataclass
+class SampleConfig(EvalConfig):
+    """How responses to the training problems are sampled, and which are kept. What was cut short never is."""
+
+    n: int = 8  # responses a problem
+    temperature: float = 1.0
+    num_problems: int = 0  # drawn by the seed; 0: all
+    keep: list[KeepRule] = field(default_factory=lambda: [KeepRule.correct])
+    min_tokens: int | None = None  # of a response; no limit unless set
+    max_tokens: int | None = None
+    # Of two responses to one problem that have such a share of their word 3-grams in common, the later one is dropped;
+    # at 1 only where it is the same text.
+    max_similarity: float = 1.0
+    per_problem: int = 0  # the first so many that pass all else; 0: all
+    pairs_per_problem: int = 1  # of a kept and a wrong response, for `r1zero reward-model`
+
+
+@dataclass
+class SampleTask:
+    """Everything that `r1zero sample` can be told."""
+
+    seed: int = 0
+    checkpoint: str | None = None  # as for eval; wins over `model`
+    to: str | None = None  # the file of what is kept; traces.jsonl in the run folder unless set
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    template: TemplateConfig = field(default_factory=TemplateConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+@dataclass
+class DemonstrationColumnsConfig:
+    """What a data set of demonstrations calls its columns; a dot reaches into a nested one."""
+
+    problem: str = "problem"
+    response: str = "response"
+    messages: str = "messages"  # a conversation of one question and one reply, where there is no column `problem`
+
+
+@dataclass
+class DemonstrationsConfig(RowsConfig):
+    """Problems with the responses that are to be learned."""
+
+    columns: DemonstrationColumnsConfig = field(default_factory=DemonstrationColumnsConfig)
+    weight: float = 1.0  # how often each row is seen in an epoch; of 0.5, half of the rows once
+
+
+@dataclass
+class SFTDataConfig(DemonstrationsConfig):
+    name: str = "demonstrations"
+    # More data sets, each with the settings of DemonstrationsConfig: data.mix.<name>.path=...
+    mix: dict[str, Any] = field(default_factory=dict)
+    num_heldout: int = 64  # problems kept out of training, whose loss is measured
+    max_tokens: int = 4096  # prompt and response together; longer ones are left out, and counted
+
+
+@dataclass
+class SupervisedTask:
+    """What every command that learns from given examples can be told."""
+
+    seed: int = 0  # of the order of the examples, and of what a model lacks and is drawn
+    epochs: float = 2.0
+    batch_size: int = 64  # examples an optimizer step, over all ranks
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    template: TemplateConfig = field(default_factory=TemplateConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+@dataclass
+class SFTTask(SupervisedTask):
+    """Everything that `r1zero sft` can be told."""
+
+    data: SFTDataConfig = field(default_factory=SFTDataConfig)
+    benchmark: dict[str, BenchmarkConfig] = field(default_factory=dict)  # answered through vLLM; none: no vLLM
+    eval: TrainEvalConfig = field(default_factory=TrainEvalConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)  # judges the answers to benchmarks
+
+
+@dataclass
+class PreferenceColumnsConfig:
+    """What a data set of preferences calls its columns; a dot reaches into a nested one, as in `chosen.1.content`."""
+
+    problem: str = "problem"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+
+
+@dataclass
+class PreferencesConfig(RowsConfig):
+    """Pairs of responses to a problem, of which one is the better."""
+
+    name: str = "preferences"
+    columns: PreferenceColumnsConfig = field(default_factory=PreferenceColumnsConfig)
+    num_heldout: int = 64  # problems kept out of training, on whose pairs the accuracy is measured
+    max_tokens: int = 4096  # problem and response together; pairs with a longer one are left out, and counted
+
+
+@dataclass
+class RewardModelEvalConfig:
+    every_steps: int = 50  # and before the first and after the last step; 0: only there
+
+
+@dataclass
+class RewardModelTask(SupervisedTask):
+    """Everything that `r1zero reward-model` can be told. Its model reads problem and response without the template."""
+
+    data: PreferencesConfig = field(default_factory=PreferencesConfig)
+    eval: RewardModelEvalConfig = field(default_factory=RewardModelEvalConfig)
+
+
 @dataclass
 class ExportTask:
     """Everything that `r1zero export` can be told."""
@@ -500,4 +638,12 @@ class ExportTask:
 
 
 # A command that Hydra composes, and the type of its configuration.
-SCHEMAS = {"train": TrainConfig, "eval": EvalTask, "analyze": AnalyzeTask, "export": ExportTask}
+SCHEMAS = {
+    "train": TrainConfig,
+    "sft": SFTTask,
+    "reward-model": RewardModelTask,
+    "eval": EvalTask,
+    "analyze": AnalyzeTask,
+    "sample": SampleTask,
+    "export": ExportTask,
+}

@@ -2,8 +2,19 @@
 
 import pytest
 
-from grpo_cli.config.check import check_analyze, check_eval, check_train, warnings
+from grpo_cli.config.check import (
+    check_analyze,
+    check_eval,
+    check_reward_model,
+    check_sample,
+    check_sft,
+    check_train,
+    general_fault,
+    warnings,
+)
+from grpo_cli.config.schema import AdvantageReward, Select, TrainConfig
 from grpo_cli.errors import ConfigError
+from grpo_cli.types import Problem
 
 FAULTS = [
     (["steps=0"], "steps=0: must be 1 or more"),
@@ -63,6 +74,19 @@ ANALYZE_FAULTS = [
     (["analyze.num_problems=-1"], "must be 0 (all) or more"),
     (["+template@templates.r1=r1", "templates.r1.text=hello"], "{problem}"),
 ]
+SAMPLE_FAULTS = [
+    (["sample.n=0"], "sample.n=0: must be 1 or more"),
+    (["sample.temperature=0"], "Set sample.temperature=0.6, for example, or sample.n=1"),
+    (["sample.num_problems=-1"], "must be 0 (all) or more"),
+    (["sample.pairs_per_problem=-1"], "must be 0 (none) or more"),
+    (["sample.min_tokens=9", "sample.max_tokens=8"], "sample.min_tokens=9 is above sample.max_tokens=8"),
+    (["sample.max_similarity=0"], "must be above 0 and at most 1"),
+    (["sample.max_similarity=1.1"], "must be above 0 and at most 1"),
+    (["sample.language=ru"], "Set sample.keep=correct,one_language"),
+    (["to=traces.txt"], "Let it end in .jsonl, as in to=traces.jsonl"),
+    (["to=nowhere/traces.jsonl"], "mkdir -p nowhere"),
+    (["cluster.ranks=0"], "cluster.ranks=0: must be 1 or more"),
+]
 
 
 @pytest.mark.parametrize(("overrides", "message"), FAULTS, ids=[faults[0][0] for faults in FAULTS])
@@ -86,6 +110,19 @@ def test_a_fault_of_an_analysis_is_answered_with_its_mend(overrides, message, co
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize(("overrides", "message"), SAMPLE_FAULTS, ids=[faults[0][0] for faults in SAMPLE_FAULTS])
+def test_a_fault_of_a_sampling_is_answered_with_its_mend(overrides, message, compose_as):
+    with pytest.raises(ConfigError) as raised:
+        check_sample(compose_as("sample", *overrides))
+    assert message in str(raised.value)
+
+
+def test_limits_that_leave_room_pass(compose_as):
+    limits = ("sample.min_tokens=8", "sample.max_tokens=8", "sample.max_similarity=0.5", "to=traces.jsonl")
+    check_sample(compose_as("sample", *limits, "sample.keep=[one_language]", "sample.language=ru"))
+    check_sample(compose_as("sample", "sample.min_tokens=8"))
+
+
 def test_all_faults_are_told_at_once(compose_train):
     with pytest.raises(ConfigError) as raised:
         check_train(compose_train("steps=0", "rollout.temperature=0", "data.path=nowhere.jsonl"))
@@ -107,3 +144,77 @@ def test_an_epsilon_without_effect_is_warned_of(compose_train):
     assert "refresh_steps" in warnings(compose_train("algorithm.reference.refresh_steps=4"), [])[0]
     several = compose_train("algorithm.epsilon=0.1", "algorithm.num_minibatches=4")
     assert warnings(several, ["algorithm.epsilon"]) == []
+
+
+SUM = Problem("sum", "What is 17 + 26?", "43")
+POEM = Problem("poem", "Write a poem.", "", grader="model")
+
+
+def general(**terms) -> TrainConfig:
+    config = TrainConfig()
+    config.reward.terms = {"accuracy": {}} | terms
+    return config
+
+
+def test_general_prompts_need_a_term_that_scores_them():
+    assert general_fault([SUM], general()) is None
+    assert general_fault([SUM, POEM], general(model={"path": "x"})) is None
+    assert general_fault([SUM, POEM], general(mine={"function": "m:f"})) is None
+    fault = general_fault([SUM, POEM], general())
+    assert "1 problems, such as poem," in fault
+    assert "reward=r1_general reward.terms.model.path=" in fault
+
+
+def test_general_prompts_need_an_algorithm_that_sees_more_than_right_and_wrong():
+    config = general(model={"path": "x"})
+    config.algorithm.select = Select.correct
+    assert "algorithm.select=all" in general_fault([POEM], config)
+    config.algorithm.advantage.reward = AdvantageReward.accuracy
+    assert "algorithm.advantage.reward=total" in general_fault([POEM], config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mend"),
+    [
+        ([], "as in data.path=runs/.../pairs.jsonl"),
+        (["data.path=nowhere.jsonl"], "data.path=nowhere.jsonl: there is no such file"),
+        (["data.path=README.md", "data.max_tokens=1"], "data.max_tokens=1: must be 2 or more"),
+        (["data.path=README.md", "model.lora.rank=8"], "Set model.lora.rank=0"),
+        (["data.path=README.md", "epochs=0"], "epochs=0.0: must be above 0"),
+        (["data.path=README.md", "data.num_heldout=0"], "data.num_heldout=0: must be 1 or more"),
+    ],
+)
+def test_each_fault_of_reward_model_names_its_mend(overrides, mend, compose_as):
+    with pytest.raises(ConfigError) as error:
+        check_reward_model(compose_as("reward-model", *overrides))
+    assert mend in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mend"),
+    [
+        (["data.source=null"], "as in data.path=traces.jsonl"),
+        (["model=file", "model.path=org/base"], "built in as data.source are builtin:tiny, builtin:tiny_mixed"),
+        (["data.path=nowhere.jsonl"], "data.path=nowhere.jsonl: there is no such file"),
+        (["data.weight=0"], "data.weight=0.0: must be above 0"),
+        (["++data.mix.more.path=nowhere.jsonl"], "data.mix.more.path=nowhere.jsonl: there is no such file"),
+        (["++data.mix.more.source=org/set", "++data.mix.more.weight=-1"], "data.mix.more.weight=-1.0: must be above 0"),
+        (["++data.mix.more.wieght=2"], "Key 'wieght' not in 'DemonstrationsConfig'"),
+        (["++data.mix.more.path=README.md", "++data.mix.more.weight=often"], "data.mix.more.path=traces.jsonl"),
+        (["batch_size=63", "cluster.ranks=2"], "Set batch_size=62"),
+        (["epochs=0"], "epochs=0.0: must be above 0"),
+        (["cluster.dtype=bf16"], "Set cluster.zero_stage=1"),
+        (["benchmark=file"], "benchmark.file.path is not set"),
+        (["eval.n=4", "eval.temperature=0"], "Set eval.temperature=0.6"),
+    ],
+)
+def test_each_fault_of_sft_names_its_mend(overrides, mend, compose_as):
+    with pytest.raises(ConfigError) as error:
+        check_sft(compose_as("sft", *overrides))
+    assert mend in str(error.value)
+
+
+def test_a_term_that_never_counts_is_told(compose_train):
+    [warning] = warnings(compose_train("+reward.terms.format.from_step=21", "steps=20"), [])
+    assert "reward.terms.format.from_step=21 is after steps=20" in warning
+    assert warnings(compose_train("+reward.terms.format.from_step=20", "steps=20"), []) == []

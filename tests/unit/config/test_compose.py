@@ -1,7 +1,7 @@
 import pytest
 
 from grpo_cli.config.compose import check_overrides, in_hydras_words, with_mend
-from grpo_cli.config.schema import AdvantageScale, Weighting
+from grpo_cli.config.schema import AdvantageScale, KeepRule, Weighting
 from grpo_cli.errors import ConfigError
 
 MISSPELT = [
@@ -77,6 +77,19 @@ def test_several_templates_become_entries_of_their_own(compose_as):
     config = compose_as("analyze", *words)
     assert list(config.templates) == ["r1", "none"]
     assert config.templates["r1"].response_prefix == "<think>"
+
+
+@pytest.mark.parametrize("given", ["correct,well_formed", "[correct,well_formed]"])
+def test_rules_are_a_list_with_and_without_brackets(given, compose_as):
+    words = in_hydras_words("sample", [f"sample.keep={given}"])
+    assert words == ["sample.keep=[correct,well_formed]"]
+    assert compose_as("sample", *words).sample.keep == [KeepRule.correct, KeepRule.well_formed]
+    assert in_hydras_words("sample", ["sample.keep=correct"]) == ["sample.keep=[correct]"]
+
+
+def test_a_sweep_over_rules_stays_one():
+    words = ["-m", "sample.keep=[correct],[correct,well_formed]"]
+    assert in_hydras_words("sample", words) == words
 
 
 def test_rescore_is_a_flag_with_a_file():

@@ -2,15 +2,20 @@
 
 import pytest
 
-from grpo_cli.config.check import check_analyze, check_eval, check_train
+from grpo_cli.config.check import check_analyze, check_eval, check_reward_model, check_sample, check_sft, check_train
 from grpo_cli.config.compose import conf_dir
 
 SAMPLING_GROUPS = ("benchmark", "cluster", "logger", "model", "template")
 ANALYZE_GROUPS = ("cluster", "data", "logger", "model", "template")
-FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().glob("*/*.yaml"))
+REWARD_MODEL_GROUPS = ("cluster", "logger", "model", "supervised_tuning")
+# Pipelines have tests of their own; the others are of one command, not of train.
+ELSEWHERE = ("pipeline", "supervised_tuning")
+ALL_FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().glob("*/*.yaml"))
+FILES = [path for path in ALL_FILES if path.parent.name not in ELSEWHERE]
 # Those that leave a value to the user.
 NEEDS = {
     "reward/code": ["data.grader=code"],
+    "reward/r1_general": ["reward.terms.model.path=reward_model"],
     "data/file": ["data.path=README.md"],
     "benchmark/file": ["benchmark.file.path=README.md"],
     "model/file": ["model.path=Qwen/Qwen2.5-0.5B"],
@@ -34,6 +39,35 @@ def test_the_groups_of_eval_compose_with_it_too(path, compose_as):
 def test_the_groups_of_analyze_compose_with_it_too(path, compose_as):
     name = str(path.with_suffix(""))
     check_analyze(compose_as("analyze", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
+
+
+# A random model has nothing worth keeping.
+SAMPLED = [path for path in FILES if path.parent.name in ANALYZE_GROUPS and path.stem != "random"]
+
+
+@pytest.mark.parametrize("path", SAMPLED, ids=str)
+def test_the_groups_of_sample_compose_with_it_too(path, compose_as):
+    name = str(path.with_suffix(""))
+    check_sample(compose_as("sample", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
+
+
+# A random model comes with settings of responses.
+TAUGHT = [path for path in ALL_FILES if path.parent.name in REWARD_MODEL_GROUPS and path.stem != "random"]
+
+
+@pytest.mark.parametrize("path", TAUGHT, ids=str)
+def test_the_groups_of_reward_model_compose_with_it_too(path, compose_as):
+    needs = [need for need in NEEDS.get(str(path.with_suffix("")), []) if need.startswith("model.")]
+    check_reward_model(compose_as("reward-model", f"{path.parent}={path.stem}", "data.path=README.md", *needs))
+
+
+LEARNED = [path for path in ALL_FILES if path.parent.name in (*SAMPLING_GROUPS, "supervised_tuning")]
+
+
+@pytest.mark.parametrize("path", LEARNED, ids=str)
+def test_the_groups_of_sft_compose_with_it_too(path, compose_as):
+    name = str(path.with_suffix(""))
+    check_sft(compose_as("sft", f"{path.parent}={path.stem}", "data.path=README.md", *NEEDS.get(name, [])))
 
 
 def test_every_group_of_the_defaults_has_files():

@@ -9,7 +9,15 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from grpo_cli.cli import COMMANDS
-from grpo_cli.config.check import check_analyze, check_eval, check_export, check_train
+from grpo_cli.config.check import (
+    check_analyze,
+    check_eval,
+    check_export,
+    check_reward_model,
+    check_sample,
+    check_sft,
+    check_train,
+)
 from grpo_cli.config.compose import allow_new_entries, check_overrides, in_hydras_words
 
 ROOT = Path(__file__).parents[3]
@@ -19,7 +27,15 @@ BLOCKS = [block for language, block in FENCED if not language]
 COMMAND = re.compile(r"(?:r1zero|make) .*")
 LINES = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if COMMAND.match(line)]
 COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and COMMANDS[words[1]].composes]
-CHECKS = {"train": check_train, "eval": check_eval, "analyze": check_analyze, "export": check_export}
+CHECKS = {
+    "train": check_train,
+    "eval": check_eval,
+    "analyze": check_analyze,
+    "sample": check_sample,
+    "sft": check_sft,
+    "reward-model": check_reward_model,
+    "export": check_export,
+}
 # What the user of a command is to have.
 THEIR_OWN = {
     "model.path=base/": "model.path=org/base",
@@ -66,7 +82,7 @@ def test_its_runs_compose_and_pass_the_checks(command, arguments, compose_as):
 
 def _their_own(argument: str) -> str:
     key, _, value = argument.partition("=")
-    if value.endswith(".jsonl"):
+    if value.endswith(".jsonl") and key != "to":
         return f"{key}=README.md"  # any file that exists
     return "README.md" if argument.endswith(".jsonl") else THEIR_OWN.get(argument, argument)
 
