@@ -9,10 +9,9 @@ from grpo_cli.config.compose import typed_mix
 from grpo_cli.config.schema import DemonstrationColumnsConfig, DemonstrationsConfig, SFTDataConfig
 from grpo_cli.data import make_zero
 from grpo_cli.data.make_zero_variants import VARIANTS
-from grpo_cli.data.problems import check_faults, read_rows
+from grpo_cli.data.problems import MAX_SHOWN, given_text, read_each, read_rows
 from grpo_cli.errors import DataError
 
-MAX_SHOWN = 20  # columns in a message
 # The cold start of each built-in model, in words that it can read.
 BUILTIN = {f"builtin:{variant.model}": variant.careful_say for variant in VARIANTS.values()}
 
@@ -71,22 +70,14 @@ def _read(config: DemonstrationsConfig, key: str) -> list[Demonstration]:
     if not rows:
         raise DataError(f"{origin} is empty. Give a data set with at least one demonstration.")
     present = list(dict.fromkeys(column for row in rows.values() for column in row))
-    demonstrate = _reader(config.columns, present, origin, key)
-    demonstrations, faults = [], []
-    for place, row in rows.items():
-        try:
-            demonstrations.append(demonstrate(row))
-        except DataError as fault:
-            faults.append(f"{origin}, {place}: {fault}")
-    check_faults(faults, len(rows), config.max_bad_rows, key)
-    return demonstrations
+    return read_each(rows, _reader(config.columns, present, origin, key), config, key)
 
 
 def _reader(columns: DemonstrationColumnsConfig, present: Sequence[str], origin: str, key: str):
     """What makes a demonstration of a row, by the columns that there are."""
     turns = [f"{columns.messages}.{turn}" for turn in (0, 1, 2)]
     if columns.problem in present and columns.response in present:
-        return lambda row: Demonstration(_text(row, columns.problem), _text(row, columns.response))
+        return lambda row: Demonstration(given_text(row, columns.problem), given_text(row, columns.response))
     if f"{turns[0]}.content" in present:
         return lambda row: _of_messages(row, turns)
     shown = ", ".join(map(repr, present[:MAX_SHOWN])) + (" ..." if len(present) > MAX_SHOWN else "")
@@ -100,13 +91,4 @@ def _of_messages(row: Mapping[str, Any], turns: Sequence[str]) -> Demonstration:
     roles = [row.get(f"{turn}.role") for turn in turns]
     if roles != ["user", "assistant", None]:
         raise DataError(f"its turns are by {[role for role in roles if role]}, where user and assistant are needed")
-    return Demonstration(_text(row, f"{turns[0]}.content"), _text(row, f"{turns[1]}.content"))
-
-
-def _text(row: Mapping[str, Any], column: str) -> str:
-    value = row.get(column)
-    if value is None or value == "":
-        raise DataError(f"{column!r} is missing or empty")
-    if not isinstance(value, str):
-        raise DataError(f"{column!r} is of type {type(value).__name__}, where text is needed")
-    return value
+    return Demonstration(given_text(row, f"{turns[0]}.content"), given_text(row, f"{turns[1]}.content"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grpo_cli.config.schema import PreferencesConfig
-from grpo_cli.data.problems import MAX_SHOWN, check_faults, read_rows
+from grpo_cli.data.problems import MAX_SHOWN, given_text, read_each, read_rows
 from grpo_cli.errors import DataError
 
 ROLES = ("problem", "chosen", "rejected")
@@ -56,24 +56,11 @@ def _read(config: PreferencesConfig) -> list[Preference]:
             raise DataError(
                 f"{origin} has no column {column!r}; its columns are {shown}. Set data.columns.{role}=<column>."
             )
-    pairs, faults = [], []
-    for place, row in rows.items():
-        try:
-            pairs.append(_pair(row, config))
-        except DataError as fault:
-            faults.append(f"{origin}, {place}: {fault}")
-    check_faults(faults, len(rows), config.max_bad_rows, "data")
-    return pairs
+    return read_each(rows, lambda row: _pair(row, config), config, "data")
 
 
 def _pair(row: Mapping[str, Any], config: PreferencesConfig) -> Preference:
-    texts = {}
-    for role in ROLES:
-        column = getattr(config.columns, role)
-        value = row.get(column)
-        if not isinstance(value, str) or not value.strip():
-            raise DataError(f"{column!r} is {f'a {type(value).__name__}' if value else 'missing or empty'}")
-        texts[role] = value
+    texts = {role: given_text(row, getattr(config.columns, role)) for role in ROLES}
     if texts["chosen"] == texts["rejected"]:
         raise DataError("both responses are the same")
     return Preference(**texts)

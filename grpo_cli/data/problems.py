@@ -6,20 +6,21 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig, Grader, SourceConfig
+from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig, Grader, RowsConfig, SourceConfig
 from grpo_cli.data import make_zero, make_zero_general
 from grpo_cli.data.sources import Rows, read_hub, read_path
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
 BUILTIN = {"builtin:make_zero": make_zero, "builtin:make_zero_general": make_zero_general}
 MAX_SHOWN = 20  # columns or faulty rows in a message
@@ -195,6 +196,28 @@ def _missing_column(
     near = difflib.get_close_matches(wanted, words, n=1)
     guess = next((words[word] for word in (*near, role, *USUAL_NAMES[role]) if word in words), "<column>")
     return f"{seen} Set {setting}.{role}={guess}."
+
+
+def read_each(rows: Rows, read: Callable[[Mapping[str, Any]], Item], config: RowsConfig, key: str) -> list[Item]:
+    """What `read` makes of each row; it raises DataError for one that cannot be used."""
+    items, faults = [], []
+    for place, row in rows.items():
+        try:
+            items.append(read(row))
+        except DataError as fault:
+            faults.append(f"{config.path or config.source}, {place}: {fault}")
+    check_faults(faults, len(rows), config.max_bad_rows, key)
+    return items
+
+
+def given_text(row: Mapping[str, Any], column: str) -> str:
+    """The text in a column as it stands. Raises DataError where there is none."""
+    value = row.get(column)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise DataError(f"{column!r} is missing or empty")
+    if not isinstance(value, str):
+        raise DataError(f"{column!r} is of type {type(value).__name__}, where text is needed")
+    return value
 
 
 def check_faults(faults: list[str], num_rows: int, max_bad_rows: int, key: str) -> None:

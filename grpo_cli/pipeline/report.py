@@ -1,7 +1,6 @@
 """What a pipeline's stages cost and what their models can do, from what each left in its folder."""
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -11,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from rich.table import Table
+from safetensors import safe_open
 
 from grpo_cli.pipeline.running import DONE, Record
 
@@ -231,10 +231,9 @@ def _inside(stage: Path, evaluation: Path, spent: float) -> list[Point]:
 
 
 def _num_weights(file: Path) -> int:
-    with file.open("rb") as weights:
-        (length,) = struct.unpack("<Q", weights.read(8))
-        header = json.loads(weights.read(length))
-    return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    with safe_open(file, "numpy") as weights:
+        names = weights.keys()
+        return sum(prod(weights.get_slice(name).get_shape()) for name in names)
 
 
 def _model_folder(path: str) -> Path | None:

@@ -3,8 +3,9 @@
 B sequences, S positions of prompt and response, T = S - 1 predicted positions, padded on the right.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from grpo_cli.config.schema import AlgorithmConfig
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.types import ScoredGroup
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,16 +123,17 @@ def make_microbatches(
     sequences: Sequence[TrainingSequence], token_budget: int, pad_id: int, device: torch.device
 ) -> list[MicroBatch]:
     """Sequences of like length together, at most `token_budget` tokens with the padding counted."""
-    return [_pad(members, pad_id, device) for members in _by_length(sequences, token_budget)]
+    return [_pad(members, pad_id, device) for members in by_length(sequences, token_budget, lambda s: s.length)]
 
 
-def _by_length(sequences: Sequence[TrainingSequence], token_budget: int) -> Iterator[list[TrainingSequence]]:
-    members: list[TrainingSequence] = []
-    for sequence in sorted(sequences, key=lambda s: s.length):
-        if members and sequence.length * (len(members) + 1) > token_budget:
+def by_length(items: Sequence[Item], token_budget: int, length: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Items of like length together, so many that each at the longest one's length is within the budget."""
+    members: list[Item] = []
+    for item in sorted(items, key=length):
+        if members and length(item) * (len(members) + 1) > token_budget:
             yield members
             members = []
-        members.append(sequence)
+        members.append(item)
     if members:
         yield members
 

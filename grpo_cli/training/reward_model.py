@@ -16,14 +16,14 @@ from transformers import AutoModelForSequenceClassification
 from grpo_cli.algorithm.preference import preference_loss
 from grpo_cli.config.schema import RewardModelTask
 from grpo_cli.data.preferences import Preference, load_preferences
-from grpo_cli.errors import DataError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.model import padded, reward_token_ids, use_padding
+from grpo_cli.training.batch import by_length
 from grpo_cli.training.engine import DTYPES, Engine, init_distributed
 from grpo_cli.training.loop import merged, say
-from grpo_cli.training.supervised import fit, num_steps
+from grpo_cli.training.supervised import fit, num_steps, short_enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ class Pair:
     @property
     def width(self) -> int:
         return max(len(self.chosen), len(self.rejected))
+
+    @property
+    def length(self) -> int:
+        """Of both, the shorter one filled up."""
+        return 2 * self.width
 
 
 def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
@@ -109,7 +114,7 @@ class RewardLearner:
 
     def _scores(self, pairs: Sequence[Pair]) -> Iterator[tuple[Tensor, Tensor]]:
         """The scores of the chosen and of the rejected responses, a micro-batch at a time."""
-        microbatches = list(_microbatches(pairs, self._tokens_per_microbatch))
+        microbatches = list(by_length(pairs, self._tokens_per_microbatch, lambda pair: pair.length))
         # As many on every rank: else ZeRO-3, which gathers weights in each forward pass, would wait for ever.
         missing = max(gather(len(microbatches))) - len(microbatches)
         for members in microbatches + [[]] * missing:
@@ -134,18 +139,6 @@ def _tally_pairs(tally: Tally, name: str, chosen_B: Tensor, rejected_B: Tensor) 
     tally.mean(f"{name}/margin", (chosen_B - rejected_B).sum().item(), len(chosen_B))
 
 
-def _microbatches(pairs: Sequence[Pair], token_budget: int) -> Iterator[list[Pair]]:
-    """Pairs of like length together, at most `token_budget` tokens with the padding counted."""
-    members: list[Pair] = []
-    for pair in sorted(pairs, key=lambda pair: pair.width):
-        if members and 2 * pair.width * (len(members) + 1) > token_budget:
-            yield members
-            members = []
-        members.append(pair)
-    if members:
-        yield members
-
-
 def _pairs(preferences: Sequence[Preference], model: BaseModel, limit: int, console: Console) -> list[Pair]:
     """Each preference as ids; one with more than `limit` tokens on a side is left out, and counted aloud."""
     chosen, rejected = (
@@ -153,12 +146,4 @@ def _pairs(preferences: Sequence[Preference], model: BaseModel, limit: int, cons
         for response in (lambda p: p.chosen, lambda p: p.rejected)
     )
     pairs = [Pair(tuple(better), tuple(worse)) for better, worse in zip(chosen, rejected, strict=True)]
-    kept = [pair for pair in pairs if pair.width <= limit]
-    if len(kept) < len(pairs):
-        say(console, f"{len(pairs) - len(kept)} of {len(pairs)} pairs are longer than {limit} tokens, and left out.")
-    if not kept:
-        raise DataError(
-            f"All {len(pairs)} pairs are longer than {limit} tokens: the shortest has "
-            f"{min(pair.width for pair in pairs)}. Raise data.max_tokens, or use a model that reads more."
-        )
-    return kept
+    return short_enough(pairs, lambda pair: pair.width, limit, "pairs", console)

@@ -34,7 +34,7 @@ from grpo_cli.training.batch import TrainingSequence, weighted_minibatch
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.loop import merged, say
 from grpo_cli.training.policy import Policy
-from grpo_cli.training.supervised import fit, num_steps
+from grpo_cli.training.supervised import fit, num_steps, short_enough
 from grpo_cli.training.weight_sync import sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
@@ -112,15 +112,7 @@ def _examples(
             f"{len(unread)} of {len(texts)} responses have words that the model's tokenizer does not know: "
             f"{unread[0][:100]!r}. Give demonstrations in the words of the model, or another model."
         )
-    kept = [example for example in examples if example.length <= limit]
-    if len(kept) < len(examples):
-        say(console, f"{len(examples) - len(kept)} of {len(examples)} demonstrations are longer than {limit} tokens.")
-    if not kept:
-        raise DataError(
-            f"All {len(examples)} demonstrations are longer than {limit} tokens: the shortest has "
-            f"{min(example.length for example in examples)}. Raise data.max_tokens, or use a model that reads more."
-        )
-    return kept
+    return short_enough(examples, lambda example: example.length, limit, "demonstrations", console)
 
 
 def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable[[Policy], Mapping[str, float]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.data.sampler import EpochSampler
+from grpo_cli.errors import DataError
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.ranks import gather, rank, world_size
@@ -25,6 +26,22 @@ Example = TypeVar("Example")
 def num_steps(epochs: float, num_examples: int, batch_size: int) -> int:
     """Optimizer steps; the last batch of the last epoch is filled up from the beginning of another."""
     return max(1, math.ceil(epochs * num_examples / batch_size))
+
+
+def short_enough(
+    examples: Sequence[Example], length: Callable[[Example], int], limit: int, name: str, console: Console
+) -> list[Example]:
+    """Those of at most `limit` tokens; the others are counted aloud. Raises DataError where nothing is left."""
+    kept = [example for example in examples if length(example) <= limit]
+    if len(kept) < len(examples):
+        left_out = len(examples) - len(kept)
+        say(console, f"{left_out} of {len(examples)} {name} are longer than {limit} tokens, and left out.")
+    if not kept:
+        raise DataError(
+            f"All {len(examples)} {name} are longer than {limit} tokens: the shortest has "
+            f"{min(map(length, examples))}. Raise data.max_tokens, or use a model that reads more."
+        )
+    return kept
 
 
 def fit(
@@ -47,6 +64,8 @@ def fit(
     sampler = EpochSampler(examples, config.seed)
     checkpoints = Checkpoints(config, command)
     start_step = checkpoints.load_latest(learner, sampler, partial(say, console))
+    if rank() == 0 and start_step < steps:
+        (run_dir / "result.json").unlink(missing_ok=True)  # of a run that is made longer: model/ is not its end now
     is_stopped = False
     with ExitStack() as stack:
         log = open_log(stack, config, steps, start_step, console)

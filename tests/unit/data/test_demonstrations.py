@@ -71,7 +71,7 @@ def test_the_built_in_ones_are_the_cold_start_in_the_models_words(model, total):
     [
         ([], "is empty"),
         ([{"question": "q", "reply": "r"}], r"neither the columns 'problem' and 'response' nor 'messages'"),
-        ([*rows(5), {"problem": "p", "response": ""}], r"line 6: 'response' is missing or empty"),
+        ([*rows(5), {"problem": "p", "response": " "}], r"line 6: 'response' is missing or empty"),
         ([*rows(5), {"problem": "p", "response": 3}], "'response' is of type int"),
         ([*rows(5), {"problem": "p"}], r"max_bad_rows=1"),
         (rows(3), r"num_heldout=2 would keep more than half of 3 problems"),

@@ -47,7 +47,7 @@ def test_columns_may_be_nested_as_in_a_data_set_of_conversations(data):
     [
         ({"chosen": ""}, "'chosen' is missing or empty"),
         ({"rejected": None}, "'rejected' is missing or empty"),
-        ({"problem": 7}, "'problem' is a int"),
+        ({"problem": 7}, "'problem' is of type int"),
         ({"rejected": "good"}, "both responses are the same"),
     ],
 )
