@@ -3,6 +3,7 @@
 Hydra never runs here. The environment is set before torch, vLLM and DeepSpeed are imported, since they read it then.
 """
 
+import gc
 import json
 import os
 import pkgutil
@@ -47,7 +48,11 @@ def main(command: str, config_file: Path) -> None:
     fault.unlink(missing_ok=True)  # of this rank before Slurm requeued its job
     try:
         with locked(config_file.parent / WRITER_LOCK) if rank == 0 else nullcontext():
-            pkgutil.resolve_name(LOOPS[command])(config, terminal)
+            gc.disable()  # nearly all that the imports make stays: looking through it is a fifth of their time
+            loop = pkgutil.resolve_name(LOOPS[command])
+            gc.freeze()  # nor need any later collection look through it
+            gc.enable()
+            loop(config, terminal)
     except BaseException as error:  # reported by the launcher, whatever it is
         report = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
         try:
@@ -69,6 +74,8 @@ def _set_environment(cluster: ClusterConfig, *, verbose: bool) -> None:
     if cluster.device == Device.cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve others on shared cores
+        if cluster.vllm.enforce_eager:
+            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM's sampler would still compile, for seconds
 
 
 def _redirect_output(log: Path):

@@ -54,22 +54,29 @@ class RolloutEngine:
         engine = self._llm.llm_engine
         shared, first = self._shared(requests)
         for index, request in enumerate(shared):
-            params = SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_new_tokens,
-                stop=list(sampling.stop),
-                include_stop_str_in_output=True,
-                seed=request.seed,
-                logprobs=0,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            engine.add_request(str(index), {"prompt_token_ids": list(request.token_ids)}, params)
+            prompt = {"prompt_token_ids": list(request.token_ids)}
+            engine.add_request(str(index), prompt, self._params(index, request, sampling))
+        for state in engine.output_processor.request_states.values():
+            state.logprobs_processor.tokenizer = None  # else it decodes each token once more, for its log-probability
         while engine.has_unfinished_requests():
             for output in engine.step():
                 index = int(output.request_id) - first
                 if output.finished and 0 <= index < len(requests):
                     yield index, _completion(output.outputs[0])
+
+    def _params(self, index: int, request: Request, sampling: Sampling) -> SamplingParams:
+        """How the request in this place is sampled."""
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            stop=list(sampling.stop),
+            include_stop_str_in_output=True,
+            seed=request.seed,
+            logprobs=0,
+            flat_logprobs=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
 
     def _shared(self, requests: Sequence[Request]) -> tuple[Sequence[Request], int]:
         """The requests of all ranks that share this engine, which each of them makes, and the place of this rank's."""
@@ -114,10 +121,10 @@ class RolloutEngine:
 
 
 def _completion(output) -> Completion:
-    logprobs = tuple(entry[token].logprob for token, entry in zip(output.token_ids, output.logprobs, strict=True))
+    assert len(output.logprobs.logprobs) == len(output.token_ids)
     return Completion(
         token_ids=tuple(output.token_ids),
-        logprobs=logprobs,
+        logprobs=tuple(output.logprobs.logprobs),
         text=output.text,
         truncated=output.finish_reason == "length",
     )

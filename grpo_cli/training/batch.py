@@ -18,6 +18,9 @@ from grpo_cli.types import ScoredGroup
 
 Item = TypeVar("Item")
 
+MAX_PADDING = 0.05  # of a micro-batch, unless it would be smaller than
+MIN_FILLED = 0.125  # of the token budget
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingSequence:
@@ -127,13 +130,21 @@ def make_microbatches(
 
 
 def by_length(items: Sequence[Item], token_budget: int, length: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Items of like length together, so many that each at the longest one's length is within the budget."""
+    """Items of like length together, so many that each at the longest one's length is within the budget.
+
+    A list that is worth a call ends before an item for whose sake too much of it would be padding.
+    """
     members: list[Item] = []
+    num_tokens = 0  # in `members`, without padding
     for item in sorted(items, key=length):
-        if members and length(item) * (len(members) + 1) > token_budget:
+        padded = length(item) * (len(members) + 1)
+        padding = padded - num_tokens - length(item)
+        is_worth_a_call = num_tokens >= MIN_FILLED * token_budget
+        if members and (padded > token_budget or (is_worth_a_call and padding > MAX_PADDING * padded)):
             yield members
-            members = []
+            members, num_tokens = [], 0
         members.append(item)
+        num_tokens += length(item)
     if members:
         yield members
 

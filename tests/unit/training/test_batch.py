@@ -7,6 +7,7 @@ from grpo_cli.config.schema import AlgorithmConfig, Weighting
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.batch import (
     TrainingSequence,
+    by_length,
     idle_microbatch,
     make_microbatches,
     make_minibatches,
@@ -55,6 +56,16 @@ def test_microbatches_keep_every_sequence_once_within_the_budget(lengths, budget
 def test_padding_is_what_the_shorter_sequences_lack():
     microbatches = make_microbatches([sequence(2), sequence(4)], 100, pad_id=0, device=CPU)
     assert padding_fraction(microbatches) == (2, 14)
+
+
+def test_a_microbatch_ends_before_it_is_padded_much():
+    # An eighth of the budget, 30 tokens, is worth a call. The 13 would pad three 10s: 9 of 52, more than a twentieth.
+    batches = list(by_length([10, 13, 10, 13, 10], 240, lambda n: n))
+    assert batches == [[10, 10, 10], [13, 13]]
+    # Two 10s are not worth one.
+    assert list(by_length([10, 13, 10], 240, lambda n: n)) == [[10, 10, 13]]
+    # 1 of 44 is little.
+    assert list(by_length([11, 10, 11, 11], 240, lambda n: n)) == [[10, 11, 11, 11]]
 
 
 def test_an_idle_microbatch_predicts_nothing():

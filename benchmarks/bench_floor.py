@@ -1,0 +1,118 @@
+"""The same work by the fewest calls: `python benchmarks/bench_floor.py`.
+
+A step is vLLM's generate, without seeds and log-probabilities; one forward and one backward pass over all tokens,
+without padding; torch's fused AdamW; and the weights into vLLM. There is no DeepSpeed, no reward, no metric, no check.
+What r1zero takes beyond it is the price of all that.
+"""
+
+import argparse
+import os
+
+from r1zero_loop import r1zero, synthetic
+from relay import Turns, relay
+from results import scratch, table
+from workload import WORKLOADS, Workload, problems
+
+
+def floor(turns: Turns, model: str, workload: Workload) -> None:
+    """Steps of the fewest calls, for ever."""
+    os.environ |= {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    import torch
+    from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+    from vllm import LLM, SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    AttentionInterface.register("each_by_itself", _attention)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    prompts = [tokenizer(text).input_ids for text in problems()]
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="each_by_itself")
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    llm = LLM(
+        model=model,
+        dtype="float32",
+        max_model_len=len(prompts[0]) + workload.longest,
+        enforce_eager=True,
+        enable_prefix_caching=False,
+        kv_cache_memory_bytes=2**30,
+    )
+    sampling = [
+        SamplingParams(max_tokens=length, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY)
+        for length in workload.lengths
+    ]
+    first = 0
+    while True:
+        turns.wait()
+        drawn = [
+            prompts[(first + i) % len(prompts)] for i in range(workload.prompts) for _ in range(workload.group_size)
+        ]
+        first += workload.prompts
+        outputs = llm.generate([{"prompt_token_ids": ids} for ids in drawn], sampling, use_tqdm=False)
+        sequences = [torch.tensor([*ids, *out.outputs[0].token_ids]) for ids, out in zip(drawn, outputs, strict=True)]
+        _loss(policy, sequences, len(drawn[0])).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        weights = [*policy.named_parameters(), ("lm_head.weight", policy.lm_head.weight)]
+        llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+
+
+def _loss(policy, sequences, prompt_tokens: int):
+    """Minus the mean log-probability of the responses' tokens: a gradient of the right size."""
+    import torch
+
+    lengths = [len(sequence) for sequence in sequences]
+    tokens = torch.cat(sequences)
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    predicts = torch.cat([torch.arange(length) for length in lengths]) >= prompt_tokens - 1
+    predicts[torch.tensor(lengths).cumsum(0) - 1] = False
+    (places,) = predicts.nonzero(as_tuple=True)
+    hidden = policy.model(
+        input_ids=tokens[None], position_ids=positions[None], use_cache=False, lengths=lengths
+    ).last_hidden_state[0]
+    logprobs = policy.lm_head(hidden[places]).log_softmax(-1)
+    return -logprobs.gather(-1, tokens[places + 1][:, None]).mean()
+
+
+def _attention(module, query, key, value, attention_mask, *, scaling, lengths, **_):
+    """Causal attention of each sequence in a row of several."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    attended = [scaled_dot_product_attention(*part, is_causal=True, scale=scaling, enable_gqa=True) for part in parts]
+    return torch.cat(attended, 2).transpose(1, 2), None
+
+
+def measure(rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of a step of r1zero and of the floor, and their ratio, for each workload."""
+    figures = {}
+    for name, workload in WORKLOADS.items():
+        overrides = synthetic(workload, scratch())
+        runners = {
+            "r1zero": (r1zero, overrides, workload.lengths),
+            "floor": (floor, str(scratch() / "model"), workload),
+        }
+        times = relay(runners, rounds=rounds)
+        figures[name] = {"ratio": times["r1zero"].over(times["floor"])}
+        figures[name] |= {runner: taken.median for runner, taken in times.items()}
+    return figures
+
+
+def report(figures: dict[str, dict[str, float]]) -> str:
+    """The figures as a table in Markdown."""
+    rows = [[n, f"{f['r1zero']:.2f}", f"{f['floor']:.2f}", f"{f['ratio']:.2f}"] for n, f in figures.items()]
+    return table(["workload", "r1zero, s a step", "floor, s a step", "r1zero / floor"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    print(report(measure(parser.parse_args().rounds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""How long r1zero takes to answer and to begin: `python benchmarks/bench_start.py [--rounds N]`.
+
+The quickstart is timed from the command to the end of its first optimizer step. The evaluation before training is no
+part of that, and leaves no time of its own in the metrics: so it asks one problem here instead of 256, and what is left
+of it (the first use of vLLM) is counted rather than guessed. The row of the first step is the last that is written,
+once the weights are synced and the held-out problem is asked again; only that second asking is taken off, by the row's
+own `time/eval`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+R1ZERO = Path(sys.executable).parent / "r1zero"
+WANTED_S = {"help": 0.3, "plan": 2.0, "train_to_first_step": 25.0}
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def call(*arguments: str) -> float:
+    """The seconds from the start of `r1zero` with these arguments to its end."""
+    started = time.perf_counter()
+    subprocess.run([R1ZERO, *arguments], check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def train_to_first_step() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        started = time.time()
+        call("train", "steps=1", "data.num_heldout=1", "logger=none", f"run.dir={run_dir}")
+        file = run_dir / "metrics.jsonl"
+        first_step = json.loads(file.read_text().splitlines()[-1])
+        return file.stat().st_mtime - started - first_step["time/eval"]
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    """The seconds of each round, by what was asked."""
+    asked = {
+        "help": lambda: call("--help"),
+        "plan": lambda: call("plan"),
+        "train_to_first_step": train_to_first_step,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    for _ in range(rounds):
+        for name, ask in asked.items():
+            seconds[name].append(ask())
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    print(f"{'seconds, of ' + str(rounds):<22}{'median':>8}{'least':>8}{'most':>8}{'wanted':>8}")
+    for name, values in measure(rounds).items():
+        row = (statistics.median(values), min(values), max(values), WANTED_S[name])
+        print(f"{name:<22}" + "".join(f"{value:8.2f}" for value in row))
+
+
+if __name__ == "__main__":
+    main()

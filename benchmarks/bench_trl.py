@@ -1,0 +1,272 @@
+"""TRL's GRPOTrainer as a program of a relay, to be measured against: `python benchmarks/bench_trl.py`.
+
+It needs `pip install --no-deps trl==1.16.0` beside r1zero. Alone it prints the seconds a step with either of TRL's ways
+to generate. Everything is float32 on the CPU's cores, and the objective is r1zero's GRPO.
+
+What had to be mended for vLLM inside TRL's process on a CPU: its engine would be bfloat16 without a word, and TRL's
+weight sync raises, since vLLM repacks linear weights there. What is set in TRL's favour, besides: no gradient
+checkpointing, the quickest batches, an engine that is not compiled, and no correction for the sampler's probabilities,
+which r1zero does not make either and for which TRL would run the model once more.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from relay import Turns, relay
+from workload import WORKLOADS, Workload, problems, surprise, write_model
+
+DEVICE_BATCH = 16  # the quickest of 128, 64, 32, 16 and 8
+
+Rewards = Callable[..., list[float]]
+
+
+def trl(turns: Turns, folder: str, workload: Workload, generation: str, gradient_checkpointing: bool = False) -> None:
+    """TRL on the model in `folder`, with `generation` by "transformers" or "vllm". Reports `tokens` and `peak_gib`.
+
+    Response i of a step has workload.lengths[i] tokens, the end token counted.
+    """
+    _set_environment()
+
+    def earned(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        return [surprise(token_ids) for token_ids in completion_ids]
+
+    trainer = _trainer(
+        turns,
+        folder,
+        [{"prompt": text} for text in problems()],
+        earned,
+        prompts=workload.prompts,
+        group_size=workload.group_size,
+        generation=generation,
+        lengths=workload.lengths,
+        max_completion_length=workload.longest,
+        learning_rate=1e-6,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    trainer.train()
+
+
+def trl_until(turns: Turns, folder: str, generation: str, overrides: Sequence[str] = ()) -> None:
+    """TRL on what `r1zero train` with `overrides` would do, but from the model in `folder`. Also reports `accuracy`.
+
+    The settings, the prompts with their order, and the reward are r1zero's own; the accuracy is its `verify/correct`.
+    """
+    _set_environment()
+    from hydra import compose, initialize_config_dir
+    from transformers import AutoTokenizer
+
+    from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
+    from grpo_cli.data.problems import load_problem_set
+    from grpo_cli.data.sampler import EpochSampler
+    from grpo_cli.data.templates import render_prompts
+    from grpo_cli.reward.reward import Reward
+    from grpo_cli.types import Completion, Score, Verdict
+
+    register_schemas()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = to_typed(compose("train", ["run.dir=unused", *overrides]), "train")
+    assert not config.template.stop, "TRL's responses end with the end token alone"
+    rollout, optimizer = config.rollout, config.optimizer
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    train_problems = load_problem_set(config.data, config.seed).train
+    prompts, _ = render_prompts(train_problems, config.template, tokenizer, rollout.max_prompt_tokens)
+    assert all(tuple(tokenizer(prompt.text)["input_ids"]) == prompt.token_ids for prompt in prompts)  # as TRL does
+    prompts = EpochSampler(prompts, config.seed).next(rollout.prompts_per_step * config.steps)
+    accuracy: dict[str, float] = {}  # of the last step
+
+    with Reward(config.reward, config.template, rollout.max_new_tokens) as reward:
+
+        def submit(number: int, token_ids: Sequence[int], text: str) -> Future[Score]:
+            truncated = token_ids[-1] != tokenizer.eos_token_id
+            return reward.submit(prompts[number].problem, Completion(tuple(token_ids), (), text, truncated))
+
+        def earned(number: Sequence[int], completion_ids, completions, **_: Any) -> list[float]:
+            under_way = [submit(*response) for response in zip(number, completion_ids, completions, strict=True)]
+            scores = [score.result() for score in under_way]
+            accuracy["accuracy"] = sum(score.verdict is Verdict.correct for score in scores) / len(scores)
+            return [score.total for score in scores]
+
+        trainer = _trainer(
+            turns,
+            folder,
+            [{"prompt": prompt.text, "number": number} for number, prompt in enumerate(prompts)],
+            earned,
+            accuracy,
+            prompts=rollout.prompts_per_step,
+            group_size=rollout.group_size,
+            generation=generation,
+            max_completion_length=rollout.max_new_tokens,
+            vllm_max_model_length=rollout.longest_sequence,
+            temperature=rollout.temperature,
+            top_p=rollout.top_p,
+            epsilon=config.algorithm.epsilon,
+            learning_rate=optimizer.lr,
+            adam_beta1=optimizer.betas[0],
+            adam_beta2=optimizer.betas[1],
+            adam_epsilon=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+            max_grad_norm=optimizer.max_grad_norm,
+            gradient_checkpointing=False,
+        )
+        trainer.train()
+
+
+def _set_environment() -> None:
+    """Before torch and vLLM are imported, which read it then."""
+    os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def _trainer(
+    turns: Turns,
+    folder: str,
+    rows: Sequence[Mapping[str, Any]],
+    reward: Rewards,
+    last_step: Mapping[str, float] | None = None,
+    *,
+    prompts: int,
+    group_size: int,
+    generation: str,
+    lengths: Sequence[int] | None = None,
+    **settings: Any,
+):
+    """A trainer that waits for its turn before each step, and reports of the one before, `last_step` too.
+
+    A step is whole: the weights are synchronised at its beginning and logged at its end.
+    """
+    from datasets import Dataset
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Wait(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            turns.wait({"tokens": trainer.num_tokens, "peak_gib": _peak_gib(), **(last_step or {})})
+
+    class Checked(GRPOTrainer):
+        num_tokens = 0  # that the last step trained on
+
+        def _generate_and_score_completions(self, inputs):
+            batch = super()._generate_and_score_completions(inputs)
+            trained_on = batch["completion_mask"].sum(1).tolist()
+            assert lengths is None or trained_on == list(lengths)
+            self.num_tokens = sum(trained_on)
+            return batch
+
+    batch = min(DEVICE_BATCH, prompts * group_size)
+    config = GRPOConfig(
+        output_dir=tempfile.mkdtemp(prefix="trl_bench_"),
+        use_cpu=True,
+        bf16=False,
+        model_init_kwargs={"dtype": "float32"},
+        num_generations=group_size,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=prompts * group_size // batch,
+        num_iterations=1,
+        max_steps=1_000_000,
+        loss_type="grpo",
+        beta=0.0,
+        shuffle_dataset=False,
+        lr_scheduler_type="constant",
+        use_vllm=generation == "vllm",
+        vllm_mode="colocate",
+        vllm_importance_sampling_correction=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        **settings,
+    )
+    if generation == "vllm":
+        _mend_vllm()
+    trainer = Checked(folder, reward, config, Dataset.from_list(list(rows)), callbacks=[Wait()])
+    trainer.remove_callback(PrinterCallback)
+    if lengths is not None:
+        (_fix_vllm_lengths if generation == "vllm" else _fix_transformers_lengths)(trainer, lengths)
+    return trainer
+
+
+def _mend_vllm() -> None:
+    """Let TRL's vLLM work in this process on a CPU, in float32."""
+    from functools import partial
+
+    from trl.generation import vllm_generation
+
+    def sync_weights(self) -> None:
+        weights = dict(self._iter_named_params())
+        weights["lm_head.weight"] = self.model.get_output_embeddings().weight.data  # tied, and packed by itself
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights.items()})
+        self.llm.reset_prefix_cache()
+
+    vllm_generation.VLLMGeneration.sync_weights = sync_weights
+    vllm_generation.LLM = partial(vllm_generation.LLM, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=2**30)
+
+
+def _fix_vllm_lengths(trainer, lengths: Sequence[int]) -> None:
+    """A limit for each request, and no end before it."""
+    llm = trainer.vllm_generation.llm
+    generate = llm.generate
+
+    def generate_lengths(prompts, sampling_params, **options):
+        each = [sampling_params.clone() for _ in lengths]
+        for params, length in zip(each, lengths, strict=True):
+            params.ignore_eos = True
+            params.max_tokens = length
+        return generate(prompts, sampling_params=each, **options)
+
+    llm.generate = generate_lengths
+
+
+def _fix_transformers_lengths(trainer, lengths: Sequence[int]) -> None:
+    """The end token as the last of each response, and nowhere before."""
+    import torch
+    from transformers import LogitsProcessor
+
+    end, generate = trainer.processing_class.eos_token_id, trainer.model.generate
+    lengths_B = torch.tensor(lengths)
+
+    class FixLengths(LogitsProcessor):
+        def __init__(self, prompt_tokens: int) -> None:
+            self.prompt_tokens = prompt_tokens
+
+        def __call__(self, input_ids, scores):
+            last_B = lengths_B == input_ids.shape[1] - self.prompt_tokens + 1
+            scores[:, end] = float("-inf")
+            scores[last_B] = float("-inf")
+            scores[last_B, end] = 0.0
+            return scores
+
+    def generate_lengths(input_ids, **options):
+        return generate(input_ids, logits_processor=[FixLengths(input_ids.shape[1])], **options)
+
+    trainer.model.generate = generate_lengths
+
+
+def _peak_gib() -> float:
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workload", choices=WORKLOADS, default="equal")
+    arguments = parser.parse_args()
+    workload = WORKLOADS[arguments.workload]
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(Path(folder))
+        runners = {generation: (trl, folder, workload, generation) for generation in ("transformers", "vllm")}
+        taken = relay(runners, rounds=arguments.rounds)
+    print(f"{workload.name}: a step of {sum(workload.lengths)} tokens, medians of {arguments.rounds} rounds")
+    for name, times in taken.items():
+        print(f"TRL with {name + ':':14}{times.median:5.2f} s, peak {times.median_of('peak_gib'):.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Programs that take turns, a step at a time, each in a process of its own.
+
+What else the machine does then slows all of them alike, and a ratio of their times within one round means something
+where the times themselves do not.
+"""
+
+import multiprocessing
+import os
+import signal
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+READY_S = 600
+
+
+class Turns:
+    """A runner's side. It stands still in `wait` until it is its turn."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def wait(self, report: Mapping[str, float] | None = None) -> None:
+        """Called before each step, with what is to be told of the one before."""
+        self._pipe.send(dict(report or {}))
+        self._pipe.recv()
+
+
+class Runner:
+    """The relay's side: a process that runs `program(turns, *arguments)`, and is killed when it is closed."""
+
+    def __init__(self, program: Callable[..., None], *arguments: Any) -> None:
+        self._pipe, other = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")  # each imports, and sets its environment, for itself
+        self._process = context.Process(target=_run, args=(other, program, arguments))
+        self._process.start()
+        other.close()
+        self._report()
+
+    def step(self) -> tuple[float, dict[str, float]]:
+        """The seconds of one step, and what the program tells of it."""
+        started = time.perf_counter()
+        self._pipe.send(None)
+        report = self._report()
+        return time.perf_counter() - started, report
+
+    def close(self) -> None:
+        if self._process.is_alive():
+            os.killpg(self._process.pid, signal.SIGKILL)  # with the processes it has started
+        self._process.join()
+
+    def _report(self) -> dict[str, float]:
+        if not self._pipe.poll(READY_S):
+            raise RuntimeError(f"a step takes more than {READY_S} s")
+        report = self._pipe.recv()
+        if isinstance(report, str):
+            raise RuntimeError(report)
+        return report
+
+
+def _run(pipe: Connection, program: Callable[..., None], arguments: Sequence[Any]) -> None:
+    os.setpgrp()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        program(Turns(pipe), *arguments)
+    except BaseException:
+        pipe.send(traceback.format_exc())
+        raise
+
+
+@dataclass(frozen=True)
+class Times:
+    """What one runner took, round by round."""
+
+    seconds: list[float]
+    reports: list[dict[str, float]]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def median_of(self, what: Callable[[float, Mapping[str, float]], float]) -> float:
+        """Of a figure made of the seconds and the report of each round."""
+        return statistics.median(map(what, self.seconds, self.reports))
+
+    def over(self, other: Self) -> float:
+        """The median of the ratios to `other` in the same round."""
+        return statistics.median(mine / its for mine, its in zip(self.seconds, other.seconds, strict=True))
+
+
+def relay(runners: Mapping[str, tuple], *, rounds: int, warm_up: int = 2) -> dict[str, Times]:
+    """`rounds` steps of each, given as (program, *arguments), in turns that begin with another one each round."""
+    taken: dict[str, list[tuple[float, dict[str, float]]]] = {name: [] for name in runners}
+    with ExitStack() as stack:
+        started = {name: stack.enter_context(closing(Runner(*what))) for name, what in runners.items()}
+        order = list(started)
+        for number in range(-warm_up, rounds):
+            for name in order:
+                step = started[name].step()
+                if number >= 0:
+                    taken[name].append(step)
+            order.append(order.pop(0))
+    return {name: Times([s for s, _ in steps], [report for _, report in steps]) for name, steps in taken.items()}
