@@ -10,10 +10,11 @@ STAMP  := $(VENV)/.$(STACK)-ready
 # PyPI has no CPU build of torch. It comes from a folder of wheels that pip knows of, else from PyTorch's own index.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 WHEELS := $(firstword $(PIP_FIND_LINKS) $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet --disable-pip-version-check)
 TORCH_FROM = $(if $(wildcard $(WHEELS)/torch-*cpu*.whl),--find-links $(WHEELS),--extra-index-url $(TORCH_CPU_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep pipeline test chaos check format grade-cases check-data bench-reward bench-memory lock
+.PHONY: help setup train sweep pipeline test chaos check format grade-cases check-data bench bench-gpu bench-reward bench-memory lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -23,17 +24,9 @@ setup: $(STAMP)  ## make .venv with everything in it
 $(STAMP): requirements-cpu.txt pyproject.toml
 ifneq ($(UV),)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	$(MAKE) --no-print-directory install INSTALL="$(UV) pip install --quiet --python $(BIN)/python"
 else
 	$(PYTHON) -m venv $(VENV)
-	$(MAKE) --no-print-directory install INSTALL="$(BIN)/pip install --quiet --disable-pip-version-check"
 endif
-	$(BIN)/python -c "import deepspeed, transformers, vllm"
-	$(BIN)/r1zero --version
-	touch $@
-
-.PHONY: install
-install:
 ifeq ($(STACK),cpu)
 	$(INSTALL) --no-deps $(TORCH_FROM) $(shell grep ^torch== requirements-cpu.txt)
 	$(INSTALL) --no-deps -r requirements-cpu.txt
@@ -41,6 +34,9 @@ ifeq ($(STACK),cpu)
 else
 	$(INSTALL) --editable .[cuda,dev]
 endif
+	$(BIN)/python -c "import deepspeed, transformers, vllm"
+	$(BIN)/r1zero --version
+	touch $@
 
 train: setup  ## train the built-in base model by pure RL (minutes on two cores)
 	$(BIN)/r1zero train
@@ -82,6 +78,13 @@ space := $(subst ,, )
 check-data: setup  ## run every benchmark whose data are in DATA (../shared/data/eval) through r1zero eval, on random weights
 	$(BIN)/r1zero eval model=random logger=none run.name=check_data \
 	  benchmark=[$(subst $(space),$(comma),$(CHECKED))] $(subst gsm8k.jsonl,gsm8k_test.jsonl,$(FILES))
+
+bench: setup  ## how fast it is, beside the fewest calls and TRL, into benchmarks/results: leave the machine alone
+	$(INSTALL) --editable .[bench]
+	$(BIN)/python benchmarks/run.py
+
+bench-gpu: setup  ## generation, training and weight sync of a model of 1.5 B parameters on one Hopper GPU
+	$(BIN)/python benchmarks/bench_gpu.py
 
 bench-reward: setup  ## verdicts a second
 	$(BIN)/python benchmarks/bench_reward.py ../shared/data/eval/math_test_5k.jsonl

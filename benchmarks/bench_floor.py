@@ -7,8 +7,10 @@ What r1zero takes beyond it is the price of all that.
 
 import argparse
 import os
+import time
+from itertools import pairwise
 
-from r1zero_loop import r1zero, synthetic
+from r1zero_loop import Forced, r1zero, synthetic
 from relay import Turns, relay
 from results import scratch, table
 from workload import WORKLOADS, Workload, problems
@@ -44,20 +46,27 @@ def floor(turns: Turns, model: str, workload: Workload) -> None:
         SamplingParams(max_tokens=length, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY)
         for length in workload.lengths
     ]
-    first = 0
+    first, report = 0, {}
     while True:
-        turns.wait()
-        drawn = [
-            prompts[(first + i) % len(prompts)] for i in range(workload.prompts) for _ in range(workload.group_size)
-        ]
+        turns.wait(report)
+        marks = [time.perf_counter()]
+        taken = [prompts[(first + i) % len(prompts)] for i in range(workload.prompts)]
         first += workload.prompts
+        drawn = [ids for ids in taken for _ in range(workload.group_size)]
         outputs = llm.generate([{"prompt_token_ids": ids} for ids in drawn], sampling, use_tqdm=False)
+        marks.append(time.perf_counter())
         sequences = [torch.tensor([*ids, *out.outputs[0].token_ids]) for ids, out in zip(drawn, outputs, strict=True)]
-        _loss(policy, sequences, len(drawn[0])).backward()
+        loss = _loss(policy, sequences, len(drawn[0]))
+        marks.append(time.perf_counter())
+        loss.backward()
+        marks.append(time.perf_counter())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         weights = [*policy.named_parameters(), ("lm_head.weight", policy.lm_head.weight)]
         llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        marks.append(time.perf_counter())
+        names = ("rollout", "forward", "backward", "rest")
+        report = {name: end - start for name, (start, end) in zip(names, pairwise(marks), strict=True)}
 
 
 def _loss(policy, sequences, prompt_tokens: int):
@@ -93,7 +102,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     for name, workload in WORKLOADS.items():
         overrides = synthetic(workload, scratch())
         runners = {
-            "r1zero": (r1zero, overrides, workload.lengths),
+            "r1zero": (r1zero, overrides, Forced(workload.lengths)),
             "floor": (floor, str(scratch() / "model"), workload),
         }
         times = relay(runners, rounds=rounds)

@@ -6,18 +6,17 @@ results/scaling.png.
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
-from r1zero_loop import phases, r1zero, synthetic
+from r1zero_loop import Forced, phases, r1zero, synthetic
 from relay import relay
-from results import scratch, table
+from results import RESULTS, scratch, table
 from workload import WORKLOADS, Workload
 
-PICTURE = Path(__file__).parent / "results" / "scaling.png"
+PICTURE = RESULTS / "scaling.png"
 EQUAL = WORKLOADS["equal"]
 AXES: dict[str, dict[int, Workload]] = {
     "prompts": {n: replace(EQUAL, prompts=n) for n in (8, 16, 32, 64, 128, 256)},
@@ -31,11 +30,13 @@ def measure(rounds: int) -> dict[str, dict[int, dict[str, float]]]:
     """The figures at each value of each axis."""
     figures = {}
     for axis, workloads in AXES.items():
-        runners = {f"{n}": (r1zero, synthetic(w, scratch()), w.lengths) for n, w in workloads.items()}
+        runners = {f"{n}": (r1zero, synthetic(w, scratch()), Forced(w.lengths)) for n, w in workloads.items()}
         figures[axis] = _taken(runners, rounds)
     base = synthetic(EQUAL, scratch())
-    runners = {f"{n}": (r1zero, [*base, *cluster], EQUAL.lengths, n) for n, cluster in RANKS.items()}
-    return figures | {"ranks": _taken(runners, rounds)}
+    runners = {f"{n}": (r1zero, [*base, *cluster], Forced(EQUAL.lengths), n) for n, cluster in RANKS.items()}
+    figures["ranks"] = _taken(runners, rounds)
+    _draw(figures)
+    return figures
 
 
 def _taken(runners: dict[str, tuple], rounds: int) -> dict[int, dict[str, float]]:
@@ -60,7 +61,7 @@ def _taken(runners: dict[str, tuple], rounds: int) -> dict[int, dict[str, float]
     }
 
 
-def draw(figures: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
+def _draw(figures: dict[str, dict[int, dict[str, float]]]) -> None:
     """Time a token over each axis."""
     drawn, plots = pyplot.subplots(1, len(figures), figsize=(3.2 * len(figures), 3), sharey=True)
     for plot, (axis, values) in zip(plots, figures.items(), strict=True):
@@ -70,8 +71,8 @@ def draw(figures: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
         plot.set_ylim(bottom=0)
     plots[0].set_ylabel("microseconds a token")
     plots[0].legend(frameon=False)
-    path.parent.mkdir(exist_ok=True)
-    drawn.savefig(path, dpi=120, bbox_inches="tight")
+    RESULTS.mkdir(exist_ok=True)
+    drawn.savefig(PICTURE, dpi=120, bbox_inches="tight")
 
 
 def report(figures: dict[str, dict[int, dict[str, float]]]) -> str:
@@ -94,9 +95,7 @@ def report(figures: dict[str, dict[int, dict[str, float]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    figures = measure(parser.parse_args().rounds)
-    draw(figures, PICTURE)
-    print(report(figures))
+    print(report(measure(parser.parse_args().rounds)))
 
 
 if __name__ == "__main__":

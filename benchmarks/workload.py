@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROMPT_TOKENS = 16
-VOCAB = 1100
 END = "<|endoftext|>"  # the name that Qwen2's tokenizer would add
 SIGMA = 0.8  # of the logarithm of a length
 NUM_PROBLEMS = 512
@@ -66,7 +65,7 @@ def write_problems(path: Path) -> None:
 
 
 def write_model(folder: Path, **shape: int) -> None:
-    """A Qwen2 of random weights, always the same, behind a byte-level tokenizer of `VOCAB` ids.
+    """A Qwen2 of random weights, always the same, behind a byte-level tokenizer of as many ids as it has.
 
     `shape` overrides what is in its config.json.
     """
@@ -74,15 +73,8 @@ def write_model(folder: Path, **shape: int) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    unused = [f"w{i}" for i in range(VOCAB - 1 - len(alphabet))]  # sampled, and never read
-    vocabulary = {token: i for i, token in enumerate([END, *alphabet, *unused])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END).save_pretrained(folder)
     settings = {
-        "vocab_size": VOCAB,
+        "vocab_size": 1100,
         "hidden_size": 256,
         "intermediate_size": 512,
         "num_hidden_layers": 4,
@@ -93,7 +85,13 @@ def write_model(folder: Path, **shape: int) -> None:
         "bos_token_id": None,
         "eos_token_id": 0,
         "pad_token_id": 0,
-    }
+    } | shape
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    unread = [f"w{i}" for i in range(settings["vocab_size"] - 1 - len(bytes_))]  # they are only sampled
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([END, *bytes_, *unread])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END).save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        Qwen2ForCausalLM(Qwen2Config(**settings | shape)).save_pretrained(folder)
+        Qwen2ForCausalLM(Qwen2Config(**settings)).save_pretrained(folder)

@@ -31,11 +31,10 @@ def test_a_loss_of_far_scores_stays_finite():
 
 
 def test_microbatches_keep_pairs_whole_and_within_the_budget():
-    pairs = [Pair((1,) * a, (2,) * b) for a, b in ((3, 9), (2, 2), (5, 1), (4, 4), (1, 20))]
+    pairs = [Pair((1,) * a, (2,) * b) for a, b in ((3, 4), (2, 5), (4, 4), (1, 20))]
     batches = list(by_length(pairs, 20, lambda pair: pair.length))
-    # widths 2, 4, 5, 9, 20: two pairs of width 4 have 16 tokens, three of width 5 would have 30
-    assert [[pair.width for pair in batch] for batch in batches] == [[2, 4], [5], [9], [20]]
-    assert sorted(pair.width for batch in batches for pair in batch) == [2, 4, 5, 9, 20]
+    # two pairs of width 4 have 16 tokens, three of width 5 would have 30; one that is too long stands alone
+    assert [[pair.width for pair in batch] for batch in batches] == [[4, 4], [5], [20]]
 
 
 def test_padding_is_on_the_right_and_masked():
