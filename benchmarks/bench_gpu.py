@@ -54,7 +54,6 @@ def measure(
         "rollout_tokens_per_s/vllm": _vllm_speed(workload, scratch() / "model"),
         "swap_and_sync_share": seeded.median_of(lambda s, r: (phases(s, r)["sync"] + phases(s, r)["swap"]) / s),
         "peak_gib": max(report["peak_gib"] for report in seeded.reports),
-        "padding": seeded.median_of(lambda _, report: report["perf/padding_fraction"]),
         "model_flops_per_s": training_flops(workload.lengths, shape) / training_s,
     }
     return figures | ({"mfu": figures["model_flops_per_s"] / peak_flops} if peak_flops else {})
@@ -119,7 +118,6 @@ def report(figures: Mapping[str, float]) -> str:
         ["training, model TFLOP/s", f"{figures['model_flops_per_s'] / 1e12:.1f}"],
         ["... of the peak (MFU)", f"{figures['mfu']:.1%}" if "mfu" in figures else "unknown: give --peak-tflops"],
         ["sync, sleep and wake, of a step", f"{figures['swap_and_sync_share']:.1%}"],
-        ["padding", f"{figures['padding']:.1%}"],
         ["GPU memory taken, GiB", f"{figures['peak_gib']:.1f}"],
     ]
     return table(["figure", "median"], rows)

@@ -51,15 +51,15 @@ def main() -> None:
     )
     model = Qwen2ForCausalLM(config)
     network = TokenLogprobs(model, temperature=1.0, vocab_size=VOCAB)
-    tokens_BS = torch.randint(VOCAB, (1, TOKENS))
-    mask_BT = torch.ones(1, TOKENS - 1, dtype=torch.bool)
+    tokens_S = torch.randint(VOCAB, (TOKENS,))
+    predicts_S = torch.arange(TOKENS) < TOKENS - 1
 
     def whole() -> torch.Tensor:
-        logits = model(input_ids=tokens_BS, use_cache=False).logits[:, :-1].float()
-        return -logits.log_softmax(-1).gather(-1, tokens_BS[:, 1:, None]).sum()
+        logits = model(input_ids=tokens_S[None], use_cache=False).logits[0, :-1].float()
+        return -logits.log_softmax(-1).gather(-1, tokens_S[1:, None]).sum()
 
     print(f"one sequence of {TOKENS} tokens, vocabulary {VOCAB}, hidden {HIDDEN}, float32, CPU")
-    print(f"in chunks:         {step_peak(network, lambda: -network(tokens_BS, mask_BT)[0].sum()):.2f} GB")
+    print(f"in chunks:         {step_peak(network, lambda: -network(tokens_S, (TOKENS,), predicts_S)[0].sum()):.2f} GB")
     print(f"all logits at once: {step_peak(network, whole):.2f} GB")
 
 

@@ -33,7 +33,6 @@ def _figures(times: Times) -> dict[str, float]:
     return {
         "seconds": times.median,
         "tokens_per_s": times.median_of(lambda seconds, report: report["rollout/tokens"] / seconds),
-        "padding": times.median_of(lambda _, report: report["perf/padding_fraction"]),
         "peak_gib": times.median_of(lambda _, report: report["peak_gib"]),
         **{
             f"share/{phase}": times.median_of(lambda s, report, phase=phase: phases(s, report)[phase] / s)
@@ -46,9 +45,9 @@ def report(figures: dict[str, dict[str, float]]) -> str:
     """The figures as tables in Markdown."""
     phase_names = [name for name in next(iter(figures.values())) if name.startswith("share/")]
     plain = table(
-        ["workload", "s a step", "tokens/s", "padding", "peak GiB"],
+        ["workload", "s a step", "tokens/s", "peak GiB"],
         [
-            [name, f"{f['seconds']:.2f}", f"{f['tokens_per_s']:,.0f}", f"{f['padding']:.1%}", f"{f['peak_gib']:.2f}"]
+            [name, f"{f['seconds']:.2f}", f"{f['tokens_per_s']:,.0f}", f"{f['peak_gib']:.2f}"]
             for name, f in figures.items()
         ],
     )

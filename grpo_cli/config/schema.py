@@ -322,7 +322,7 @@ class ClusterConfig:
     gradient_checkpointing: bool = True
     offload_reference: bool = False  # keep the reference model in CPU memory but for its forward passes
     memory_gib: float | None = None  # of one GPU, for planning
-    tokens_per_microbatch: int = 16384  # padding counted; a longer sequence is a micro-batch of its own
+    tokens_per_microbatch: int = 16384  # a longer sequence is a micro-batch of its own; 1: each is
     threads: int | None = None  # CPU threads a rank; the cores shared evenly unless set
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
 

@@ -1,11 +1,10 @@
 """From scored groups to minibatches, and from a minibatch to micro-batches that fit into memory.
 
-B sequences, S positions of prompt and response, T = S - 1 predicted positions, padded on the right.
+B sequences, S tokens of all of them one after the other, T tokens of the longest response.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,11 +14,6 @@ from grpo_cli.config.schema import AlgorithmConfig
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.types import ScoredGroup
-
-Item = TypeVar("Item")
-
-MAX_PADDING = 0.05  # of a micro-batch, unless it would be smaller than
-MIN_FILLED = 0.125  # of the token budget
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +33,18 @@ class TrainingSequence:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Sequences side by side. Column t of a `_BT` tensor belongs to the prediction of tokens_BS[:, t + 1]."""
+    """Sequences one after the other, without padding. Row b of a `_BT` tensor belongs to the response of sequence b."""
 
     sequences: tuple[TrainingSequence, ...]
-    tokens_BS: Tensor
-    mask_BT: Tensor  # True where a response token is predicted
+    tokens_S: Tensor
+    lengths: tuple[int, ...]  # of the sequences, prompt and response
+    predicts_S: Tensor  # True where the next token is one of a response
+    mask_BT: Tensor  # True where a response has a token
+
+    @property
+    def inputs(self) -> tuple[Tensor, tuple[int, ...], Tensor]:
+        """What `TokenLogprobs` reads."""
+        return self.tokens_S, self.lengths, self.predicts_S
 
     @property
     def advantages_B(self) -> Tensor:
@@ -123,48 +124,34 @@ def weighted_minibatch(
 
 
 def make_microbatches(
-    sequences: Sequence[TrainingSequence], token_budget: int, pad_id: int, device: torch.device
+    sequences: Sequence[TrainingSequence], token_budget: int, device: torch.device
 ) -> list[MicroBatch]:
-    """Sequences of like length together, at most `token_budget` tokens with the padding counted."""
-    return [_pad(members, pad_id, device) for members in by_length(sequences, token_budget, lambda s: s.length)]
+    """The sequences in their order, at most `token_budget` tokens together; a longer one stands alone."""
+    batches: list[list[TrainingSequence]] = []
+    num_tokens = token_budget
+    for sequence in sequences:
+        if num_tokens + sequence.length > token_budget:
+            batches.append([])
+            num_tokens = 0
+        batches[-1].append(sequence)
+        num_tokens += sequence.length
+    return [_microbatch(members, device) for members in batches]
 
 
-def by_length(items: Sequence[Item], token_budget: int, length: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Items of like length together, so many that each at the longest one's length is within the budget.
-
-    A list that is worth a call ends before an item for whose sake too much of it would be padding.
-    """
-    members: list[Item] = []
-    num_tokens = 0  # in `members`, without padding
-    for item in sorted(items, key=length):
-        padded = length(item) * (len(members) + 1)
-        padding = padded - num_tokens - length(item)
-        is_worth_a_call = num_tokens >= MIN_FILLED * token_budget
-        if members and (padded > token_budget or (is_worth_a_call and padding > MAX_PADDING * padded)):
-            yield members
-            members, num_tokens = [], 0
-        members.append(item)
-        num_tokens += length(item)
-    if members:
-        yield members
+def _microbatch(sequences: Sequence[TrainingSequence], device: torch.device) -> MicroBatch:
+    tokens = [token for s in sequences for token in (*s.prompt_ids, *s.response_ids)]
+    is_of_response = [i >= len(s.prompt_ids) for s in sequences for i in range(s.length)]
+    sizes_B = torch.tensor([len(s.response_ids) for s in sequences])
+    return MicroBatch(
+        sequences=tuple(sequences),
+        tokens_S=torch.tensor(tokens, device=device),
+        lengths=tuple(s.length for s in sequences),
+        predicts_S=torch.tensor([*is_of_response[1:], False], device=device),
+        mask_BT=(torch.arange(sizes_B.max()) < sizes_B[:, None]).to(device),
+    )
 
 
-def _pad(sequences: Sequence[TrainingSequence], pad_id: int, device: torch.device) -> MicroBatch:
-    width = max(s.length for s in sequences)
-    tokens_BS = torch.full((len(sequences), width), pad_id)
-    mask_BT = torch.zeros(len(sequences), width - 1, dtype=torch.bool)
-    for row, s in enumerate(sequences):
-        tokens_BS[row, : s.length] = torch.tensor(s.prompt_ids + s.response_ids)
-        mask_BT[row, len(s.prompt_ids) - 1 : s.length - 1] = True
-    return MicroBatch(tuple(sequences), tokens_BS.to(device), mask_BT.to(device))
-
-
-def idle_microbatch(pad_id: int, device: torch.device) -> MicroBatch:
+def idle_microbatch(device: torch.device) -> MicroBatch:
     """No token of a response: it goes through the network for the other ranks' sake, and changes nothing."""
-    return MicroBatch((), torch.full((1, 2), pad_id, device=device), torch.zeros(1, 1, dtype=torch.bool, device=device))
-
-
-def padding_fraction(microbatches: Sequence[MicroBatch]) -> tuple[int, int]:
-    """(padded positions, all positions), to be divided once they are added up."""
-    positions = sum(m.tokens_BS.numel() for m in microbatches)
-    return positions - sum(s.length for m in microbatches for s in m.sequences), positions
+    nothing = torch.zeros(1, 1, dtype=torch.bool, device=device)
+    return MicroBatch((), torch.zeros(1, dtype=torch.long, device=device), (1,), nothing[0], nothing)

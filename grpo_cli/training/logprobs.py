@@ -1,7 +1,9 @@
 """Log-probabilities of response tokens, without ever holding the logits of a whole batch.
 
-B sequences, S positions, T = S - 1 predicted positions, N response tokens, V vocabulary.
+S tokens of several sequences one after the other, N response tokens, H hidden size, V vocabulary.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +26,18 @@ class TokenLogprobs(nn.Module):
         self.temperature = temperature
         self.vocab_size = vocab_size
 
-    def forward(self, tokens_BS: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """(logprobs_N, entropy_N) of the tokens where `mask_BT` is True, row after row, in float32.
+    def forward(self, tokens_S: Tensor, lengths: Sequence[int], predicts_S: Tensor) -> tuple[Tensor, Tensor]:
+        """(logprobs_N, entropy_N) in float32 of the tokens that follow where `predicts_S` is True.
 
-        Sequences are padded on the right, so that causal attention alone keeps the padding out.
+        Sequences of these lengths stand one after the other, and know nothing of each other.
         """
-        hidden_BSH = self.model.get_decoder()(input_ids=tokens_BS, use_cache=False).last_hidden_state
-        hidden_NH = hidden_BSH[:, :-1][mask_BT]
-        targets_N = tokens_BS[:, 1:][mask_BT]
+        positions_S = torch.cat([torch.arange(length, device=tokens_S.device) for length in lengths])
+        decoded = self.model.get_decoder()(
+            input_ids=tokens_S[None], position_ids=positions_S[None], use_cache=False, sequence_lengths=list(lengths)
+        )
+        (places_N,) = predicts_S.nonzero(as_tuple=True)
+        hidden_NH = decoded.last_hidden_state[0, places_N]
+        targets_N = tokens_S[places_N + 1]
         size = max(1, CHUNK_VALUES // self.vocab_size)
         pairs = list(zip(hidden_NH.split(size), targets_N.split(size), strict=True))
         # A single chunk may keep its logits; of several, each works them out again in the backward pass.

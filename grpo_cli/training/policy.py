@@ -6,22 +6,23 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from grpo_cli.algorithm.correction import MismatchMaxima, MismatchSums, sampler_correction, sampler_mismatch
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.algorithm.loss import policy_loss
 from grpo_cli.config.schema import KLPlacement, TrainConfig
+from grpo_cli.errors import ConfigError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank
+from grpo_cli.training.attention import WITHIN_SEQUENCES, keeps_sequences_apart
 from grpo_cli.training.batch import (
     MicroBatch,
     TrainingSequence,
     idle_microbatch,
     make_microbatches,
     make_sequences,
-    padding_fraction,
 )
 from grpo_cli.training.engine import DTYPES, Engine
 from grpo_cli.training.logprobs import TokenLogprobs
@@ -39,7 +40,6 @@ class Policy:
         self._algorithm = config.algorithm
         self._rollout = config.rollout
         self._cluster = config.cluster
-        self._pad_id = model.tokenizer.pad_token_id or 0
         steps_a_rollout = config.algorithm.num_minibatches * config.algorithm.num_epochs
         self._has_adapters = config.model.lora.rank > 0
         network = self._load(model)
@@ -54,7 +54,17 @@ class Policy:
             self._reference.to(self._engine.device)
 
     def _load(self, model: BaseModel) -> TokenLogprobs:
-        network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=DTYPES[self._cluster.dtype])
+        attention = WITHIN_SEQUENCES
+        if self._cluster.tokens_per_microbatch == 1:
+            attention = None  # the model's own: each sequence stands alone
+        elif not keeps_sequences_apart(config := AutoConfig.from_pretrained(model.folder)):
+            raise ConfigError(
+                f"A {config.model_type} model has layers that would mix sequences which stand in one row. Set "
+                "cluster.tokens_per_microbatch=1: then each stands alone."
+            )
+        network = AutoModelForCausalLM.from_pretrained(
+            model.folder, dtype=DTYPES[self._cluster.dtype], attn_implementation=attention
+        )
         if self._cluster.gradient_checkpointing:
             network.gradient_checkpointing_enable({"use_reentrant": False})
             network.train()  # in evaluation mode nothing would be checkpointed
@@ -69,7 +79,7 @@ class Policy:
         """The (P, G) KL of each whole response to the reference, for the reward; called on all ranks."""
         self._engine.reload()
         sequences = [sequence for group in groups for sequence in make_sequences(group)]
-        microbatches = self._filled_up(self._pad_into_microbatches(sequences))
+        microbatches = self._filled_up(self._packed(sequences))
         policy = self._token_logprobs(self._engine, microbatches)
         reference = self._reference_logprobs(microbatches)
         estimator = self._algorithm.kl.estimator
@@ -79,7 +89,7 @@ class Policy:
     def negative_log_likelihood(self, sequences: Sequence[TrainingSequence]) -> tuple[float, int]:
         """The sum of -log p over the tokens of these responses, and their number; called on all ranks."""
         self._engine.reload()
-        values = self._token_logprobs(self._engine, self._filled_up(self._pad_into_microbatches(sequences)))
+        values = self._token_logprobs(self._engine, self._filled_up(self._packed(sequences)))
         return -sum(values[s].sum().item() for s in sequences), sum(len(s.response_ids) for s in sequences)
 
     def update(self, minibatches: Sequence[Sequence[TrainingSequence]]) -> Tally:
@@ -103,9 +113,8 @@ class Policy:
                 for microbatch in batch:
                     self._accumulate(microbatch, old, reference, tally, first_epoch=epoch == 0)
                 self._engine.step(tally)
-        padded, positions = padding_fraction(everything)
-        tally.mean("perf/padding_fraction", padded, positions)
-        tally.sum("perf/trained_tokens", (positions - padded) * self._algorithm.num_epochs)
+        num_tokens = sum(s.length for microbatch in everything for s in microbatch.sequences)
+        tally.sum("perf/trained_tokens", num_tokens * self._algorithm.num_epochs)
         self._maybe_refresh_reference(num_steps=len(batches) * self._algorithm.num_epochs)
         return tally
 
@@ -114,15 +123,15 @@ class Policy:
         teaching = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.advantage != 0)]
         if not any(gather(bool(teaching))):
             teaching = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
-        return self._filled_up(self._pad_into_microbatches(teaching))
+        return self._filled_up(self._packed(teaching))
 
-    def _pad_into_microbatches(self, sequences: Sequence[TrainingSequence]) -> list[MicroBatch]:
-        return make_microbatches(sequences, self._cluster.tokens_per_microbatch, self._pad_id, self._engine.device)
+    def _packed(self, sequences: Sequence[TrainingSequence]) -> list[MicroBatch]:
+        return make_microbatches(sequences, self._cluster.tokens_per_microbatch, self._engine.device)
 
     def _filled_up(self, microbatches: list[MicroBatch]) -> list[MicroBatch]:
         """As many on every rank: else ZeRO-3, which gathers weights in each forward pass, would wait for ever."""
         missing = max(gather(len(microbatches))) - len(microbatches)
-        return microbatches + [idle_microbatch(self._pad_id, self._engine.device)] * missing
+        return microbatches + [idle_microbatch(self._engine.device)] * missing
 
     def _accumulate(
         self,
@@ -134,7 +143,7 @@ class Policy:
         first_epoch: bool,
     ) -> None:
         algorithm, mask_BT, sampler_BT = self._algorithm, microbatch.mask_BT, microbatch.sampler_logprobs_BT
-        logprobs_N, entropy_N = self._engine(microbatch.tokens_BS, mask_BT)
+        logprobs_N, entropy_N = self._engine(*microbatch.inputs)
         logprobs_BT = microbatch.scatter(logprobs_N)
         old_BT = logprobs_BT.detach() if old is None else _place(microbatch, old)
         reference_BT = None if reference is None else _place(microbatch, reference)
@@ -177,7 +186,7 @@ class Policy:
     def _token_logprobs(self, network: torch.nn.Module, microbatches: Sequence[MicroBatch]) -> TokenValues:
         values = {}
         for microbatch in microbatches:
-            logprobs_N, _ = network(microbatch.tokens_BS, microbatch.mask_BT)
+            logprobs_N, _ = network(*microbatch.inputs)
             lengths = [len(s.response_ids) for s in microbatch.sequences]
             values.update(zip(microbatch.sequences, logprobs_N.split(lengths), strict=True) if lengths else {})
         return values

@@ -20,7 +20,6 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.model import padded, reward_token_ids, use_padding
-from grpo_cli.training.batch import by_length
 from grpo_cli.training.engine import DTYPES, Engine, init_distributed
 from grpo_cli.training.loop import merged, say
 from grpo_cli.training.supervised import fit, num_steps, short_enough
@@ -36,11 +35,6 @@ class Pair:
     @property
     def width(self) -> int:
         return max(len(self.chosen), len(self.rejected))
-
-    @property
-    def length(self) -> int:
-        """Of both, the shorter one filled up."""
-        return 2 * self.width
 
 
 def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
@@ -114,7 +108,7 @@ class RewardLearner:
 
     def _scores(self, pairs: Sequence[Pair]) -> Iterator[tuple[Tensor, Tensor]]:
         """The scores of the chosen and of the rejected responses, a micro-batch at a time."""
-        microbatches = list(by_length(pairs, self._tokens_per_microbatch, lambda pair: pair.length))
+        microbatches = list(by_width(pairs, self._tokens_per_microbatch))
         # As many on every rank: else ZeRO-3, which gathers weights in each forward pass, would wait for ever.
         missing = max(gather(len(microbatches))) - len(microbatches)
         for members in microbatches + [[]] * missing:
@@ -132,6 +126,18 @@ class _Scorer(nn.Module):
 
     def forward(self, tokens_BS: Tensor, mask_BS: Tensor) -> Tensor:
         return self.model(input_ids=tokens_BS, attention_mask=mask_BS, use_cache=False).logits[:, 0].float()
+
+
+def by_width(pairs: Sequence[Pair], token_budget: int) -> Iterator[list[Pair]]:
+    """Pairs of like width together, so many that all at the widest one's width are within the budget."""
+    members: list[Pair] = []
+    for pair in sorted(pairs, key=lambda pair: pair.width):
+        if members and 2 * pair.width * (len(members) + 1) > token_budget:
+            yield members
+            members = []
+        members.append(pair)
+    if members:
+        yield members
 
 
 def _tally_pairs(tally: Tally, name: str, chosen_B: Tensor, rejected_B: Tensor) -> None:

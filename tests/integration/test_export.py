@@ -57,7 +57,7 @@ def trained(config, tmp_path):
 
 
 def trainers_logprobs(policy: Policy, sequences) -> dict[TrainingSequence, torch.Tensor]:
-    return policy._token_logprobs(policy._engine, policy._pad_into_microbatches(sequences))
+    return policy._token_logprobs(policy._engine, policy._packed(sequences))
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -107,7 +107,7 @@ def test_the_reference_is_the_base_model_at_no_memory(model, config):
     assert second > 1e-4
     config.model.lora = LoraConfig()
     base = Policy(model, config)
-    microbatches = base._pad_into_microbatches(sequences())
+    microbatches = base._packed(sequences())
     ours, theirs = adapted._reference_logprobs(microbatches), base._reference_logprobs(microbatches)
     for sequence in theirs:
         torch.testing.assert_close(ours[sequence], theirs[sequence], rtol=0, atol=1e-6)

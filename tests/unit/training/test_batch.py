@@ -7,11 +7,9 @@ from grpo_cli.config.schema import AlgorithmConfig, Weighting
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.batch import (
     TrainingSequence,
-    by_length,
     idle_microbatch,
     make_microbatches,
     make_minibatches,
-    padding_fraction,
 )
 from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict
 
@@ -35,41 +33,27 @@ def group(*lengths: int) -> ScoredGroup:
 
 
 def test_every_prediction_of_a_response_token_is_marked_and_nothing_else():
-    (microbatch,) = make_microbatches([sequence(2), sequence(4)], 100, pad_id=0, device=CPU)
-    assert microbatch.tokens_BS.tolist() == [[10, 11, 12, 50, 51, 0, 0], [10, 11, 12, 50, 51, 52, 53]]
-    assert microbatch.mask_BT.int().tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]]
-    torch.testing.assert_close(
-        microbatch.sampler_logprobs_BT, torch.tensor([[0, 0, -0.1, -0.2, 0, 0], [0, 0, -0.1, -0.2, -0.3, -0.4]])
-    )
+    (microbatch,) = make_microbatches([sequence(2), sequence(3)], 100, CPU)
+    assert microbatch.tokens_S.tolist() == [10, 11, 12, 50, 51, 10, 11, 12, 50, 51, 52]
+    assert microbatch.lengths == (5, 6)
+    assert microbatch.predicts_S.int().tolist() == [0, 0, 1, 1, 0, 0, 0, 1, 1, 1, 0]
+    assert microbatch.mask_BT.int().tolist() == [[1, 1, 0], [1, 1, 1]]
+    torch.testing.assert_close(microbatch.sampler_logprobs_BT, torch.tensor([[-0.1, -0.2, 0], [-0.1, -0.2, -0.3]]))
 
 
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30), budget=st.integers(1, 200))
+@given(lengths=st.lists(st.integers(1, 40), max_size=30), budget=st.integers(1, 200))
 def test_microbatches_keep_every_sequence_once_within_the_budget(lengths, budget):
     sequences = [sequence(length) for length in lengths]
-    microbatches = make_microbatches(sequences, budget, pad_id=0, device=CPU)
-    kept = [s for microbatch in microbatches for s in microbatch.sequences]
-    assert sorted(map(id, kept)) == sorted(map(id, sequences))
+    microbatches = make_microbatches(sequences, budget, CPU)
+    assert [s for microbatch in microbatches for s in microbatch.sequences] == sequences
     for microbatch in microbatches:
-        assert microbatch.tokens_BS.numel() <= budget or len(microbatch.sequences) == 1
-
-
-def test_padding_is_what_the_shorter_sequences_lack():
-    microbatches = make_microbatches([sequence(2), sequence(4)], 100, pad_id=0, device=CPU)
-    assert padding_fraction(microbatches) == (2, 14)
-
-
-def test_a_microbatch_ends_before_it_is_padded_much():
-    # An eighth of the budget, 30 tokens, is worth a call. The 13 would pad three 10s: 9 of 52, more than a twentieth.
-    batches = list(by_length([10, 13, 10, 13, 10], 240, lambda n: n))
-    assert batches == [[10, 10, 10], [13, 13]]
-    # Two 10s are not worth one.
-    assert list(by_length([10, 13, 10], 240, lambda n: n)) == [[10, 10, 13]]
-    # 1 of 44 is little.
-    assert list(by_length([11, 10, 11, 11], 240, lambda n: n)) == [[10, 11, 11, 11]]
+        assert len(microbatch.tokens_S) == sum(s.length for s in microbatch.sequences)
+        assert len(microbatch.tokens_S) <= budget or len(microbatch.sequences) == 1
 
 
 def test_an_idle_microbatch_predicts_nothing():
-    idle = idle_microbatch(pad_id=0, device=CPU)
+    idle = idle_microbatch(CPU)
+    assert not idle.predicts_S.any()
     assert not idle.mask_BT.any()
     assert idle.advantages_B.numel() == idle.sampler_logprobs_BT.sum() == 0
 

@@ -9,8 +9,7 @@ from grpo_cli.algorithm.preference import preference_loss
 from grpo_cli.config.schema import ModelConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.reward.model import padded, reward_text, reward_token_ids
-from grpo_cli.training.batch import by_length
-from grpo_cli.training.reward_model import Pair
+from grpo_cli.training.reward_model import Pair, by_width
 
 
 def test_the_loss_is_minus_the_log_likelihood_of_the_choice():
@@ -31,10 +30,11 @@ def test_a_loss_of_far_scores_stays_finite():
 
 
 def test_microbatches_keep_pairs_whole_and_within_the_budget():
-    pairs = [Pair((1,) * a, (2,) * b) for a, b in ((3, 4), (2, 5), (4, 4), (1, 20))]
-    batches = list(by_length(pairs, 20, lambda pair: pair.length))
-    # two pairs of width 4 have 16 tokens, three of width 5 would have 30; one that is too long stands alone
-    assert [[pair.width for pair in batch] for batch in batches] == [[4, 4], [5], [20]]
+    pairs = [Pair((1,) * a, (2,) * b) for a, b in ((3, 9), (2, 2), (5, 1), (4, 4), (1, 20))]
+    batches = list(by_width(pairs, 20))
+    # widths 2, 4, 5, 9, 20: two pairs of width 4 have 16 tokens, three of width 5 would have 30
+    assert [[pair.width for pair in batch] for batch in batches] == [[2, 4], [5], [9], [20]]
+    assert sorted(pair.width for batch in batches for pair in batch) == [2, 4, 5, 9, 20]
 
 
 def test_padding_is_on_the_right_and_masked():
