@@ -30,12 +30,20 @@ MOST_STEPS = 400
 Rewards = Callable[..., list[float]]
 
 
-def trl(turns: Turns, folder: str, workload: Workload, generation: str, gradient_checkpointing: bool = False) -> None:
+KINDS = {  # what TRL generates with, and whether two of its defaults are left, for which it runs the model once more each
+    "transformers": ("transformers", False),
+    "vLLM": ("vllm", False),
+    "vLLM, as it comes": ("vllm", True),
+}
+
+
+def trl(turns: Turns, folder: str, workload: Workload, generation: str, defaults: bool) -> None:
     """TRL on the model in `folder`, with `generation` by "transformers" or "vllm". Reports `tokens` and `peak_gib`.
 
-    Response i of a step has workload.lengths[i] tokens, the end token counted.
+    With `defaults` it checkpoints gradients and corrects for the sampler's probabilities. Response i of a step has
+    workload.lengths[i] tokens, the end token counted.
     """
-    _set_environment()
+    _set_environment(threads=None)
 
     def earned(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
         return [surprise(token_ids) for token_ids in completion_ids]
@@ -48,10 +56,10 @@ def trl(turns: Turns, folder: str, workload: Workload, generation: str, gradient
         prompts=workload.prompts,
         group_size=workload.group_size,
         generation=generation,
+        defaults=defaults,
         lengths=workload.lengths,
         max_completion_length=workload.longest,
         learning_rate=1e-6,
-        gradient_checkpointing=gradient_checkpointing,
     )
     trainer.train()
 
@@ -61,11 +69,16 @@ def trl_until(turns: Turns, generation: str, overrides: Sequence[str]) -> None:
 
     The settings, the prompts with their order, and the reward are r1zero's own; the accuracy is its `verify/correct`.
     """
-    _set_environment()
     from hydra import compose, initialize_config_dir
-    from transformers import AutoTokenizer
 
     from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
+
+    register_schemas()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = to_typed(compose("train", ["run.dir=unused", *overrides]), "train")
+    _set_environment(config.cluster.threads)
+    from transformers import AutoTokenizer
+
     from grpo_cli.data.make_zero import base_model_dir
     from grpo_cli.data.problems import load_problem_set
     from grpo_cli.data.sampler import EpochSampler
@@ -73,9 +86,6 @@ def trl_until(turns: Turns, generation: str, overrides: Sequence[str]) -> None:
     from grpo_cli.reward.reward import Reward
     from grpo_cli.types import Completion, Score, Verdict
 
-    register_schemas()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = to_typed(compose("train", ["run.dir=unused", *overrides]), "train")
     assert not config.template.stop, "TRL's responses end with the end token alone"
     rollout, optimizer = config.rollout, config.optimizer
     folder = str(base_model_dir())
@@ -118,15 +128,14 @@ def trl_until(turns: Turns, generation: str, overrides: Sequence[str]) -> None:
             adam_epsilon=optimizer.eps,
             weight_decay=optimizer.weight_decay,
             max_grad_norm=optimizer.max_grad_norm,
-            gradient_checkpointing=False,
             seed=config.seed,
         )
         trainer.train()
 
 
-def _set_environment() -> None:
-    """Before torch and vLLM are imported, which read it then."""
-    os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+def _set_environment(threads: int | None) -> None:
+    """Before torch and vLLM are imported, which read it then; all cores unless so many threads are given."""
+    os.environ["OMP_NUM_THREADS"] = str(threads or len(os.sched_getaffinity(0)))
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
@@ -141,6 +150,7 @@ def _trainer(
     prompts: int,
     group_size: int,
     generation: str,
+    defaults: bool = False,
     lengths: Sequence[int] | None = None,
     **settings: Any,
 ):
@@ -183,7 +193,8 @@ def _trainer(
         lr_scheduler_type="constant",
         use_vllm=generation == "vllm",
         vllm_mode="colocate",
-        vllm_importance_sampling_correction=False,
+        vllm_importance_sampling_correction=defaults,
+        gradient_checkpointing=defaults,
         logging_steps=1,
         save_strategy="no",
         report_to="none",
@@ -257,21 +268,20 @@ def _fix_transformers_lengths(trainer, lengths: Sequence[int]) -> None:
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds a step of each on the two workloads, and what TRL's are of r1zero's; on the built-in task, for as many
-    seeds, seconds until four fifths of the responses are right.
+    """For each workload, the seconds a step of r1zero and TRL, and TRL's over r1zero's; for the built-in task, for as
+    many seeds, the seconds until four fifths of the responses are right.
     """
     figures = {}
     for name, workload in WORKLOADS.items():
-        overrides = synthetic(workload, scratch())
-        runners = {"r1zero": (r1zero, overrides, Forced(workload.lengths))}
-        runners |= {kind: (trl, str(scratch() / "model"), workload, kind) for kind in ("transformers", "vllm")}
+        runners = {"r1zero": (r1zero, synthetic(workload, scratch()), Forced(workload.lengths))}
+        runners |= {kind: (trl, str(scratch() / "model"), workload, *how) for kind, how in KINDS.items()}
         taken = relay(runners, rounds=rounds)
         figures[name] = {runner: times.median for runner, times in taken.items()}
-        figures[name] |= {f"{kind}/r1zero": taken[kind].over(taken["r1zero"]) for kind in ("transformers", "vllm")}
+        figures[name] |= {f"{kind} / r1zero": taken[kind].over(taken["r1zero"]) for kind in KINDS}
     races = [until_right(seed) for seed in range(rounds)]
     figures["built-in"] = {runner: median(race[runner] for race in races) for runner in races[0]}
     figures["built-in"] |= {
-        f"{kind}/r1zero": median(race[kind] / race["r1zero"] for race in races) for kind in ("transformers", "vllm")
+        f"{kind} / r1zero": median(race[kind] / race["r1zero"] for race in races) for kind in KINDS if kind in races[0]
     }
     return figures
 
@@ -280,7 +290,7 @@ def until_right(seed: int) -> dict[str, float]:
     """The seconds of each from the start of training until the mean accuracy of `WINDOW` steps is `RIGHT`."""
     overrides = [f"seed={seed}", *BUILTIN]
     runners = {"r1zero": (r1zero, overrides)}
-    runners |= {kind: (trl_until, kind, overrides) for kind in ("transformers", "vllm")}
+    runners |= {kind: (trl_until, how, overrides) for kind, (how, defaults) in KINDS.items() if not defaults}
 
     def has_arrived(reports: Sequence[Mapping[str, float]]) -> bool:
         last = [report.get("accuracy", report.get("verify/correct")) for report in reports[-WINDOW:]]
@@ -292,20 +302,14 @@ def until_right(seed: int) -> dict[str, float]:
 def report(figures: Mapping[str, Mapping[str, float]]) -> str:
     """The figures as a table in Markdown."""
     rows = [
-        [f"{name}, s {'to 80 % right' if name == 'built-in' else 'a step'}"]
-        + [f"{f[runner]:.2f}" for runner in ("r1zero", "transformers", "vllm")]
-        + [f"{f[f'{kind}/r1zero']:.2f}" for kind in ("transformers", "vllm")]
+        [
+            f"{name}, s {'to 80 % right' if name == 'built-in' else 'a step'}",
+            f"{f['r1zero']:.2f}",
+            *(f"{f[kind]:.2f} ({f[f'{kind} / r1zero']:.2f})" if kind in f else "" for kind in KINDS),
+        ]
         for name, f in figures.items()
     ]
-    header = [
-        "workload",
-        "r1zero",
-        "TRL, transformers",
-        "TRL, vLLM",
-        "TRL, transformers / r1zero",
-        "TRL, vLLM / r1zero",
-    ]
-    return table(header, rows)
+    return table(["workload", "r1zero", *(f"TRL, {kind} (/ r1zero)" for kind in KINDS)], rows)
 
 
 def main() -> None:
