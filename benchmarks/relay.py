@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import statistics
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,8 +51,9 @@ class Runner:
 
     def __init__(self, program: Callable[..., None], *arguments: Any) -> None:
         self._pipe, other = multiprocessing.Pipe()
+        self._folder = tempfile.TemporaryDirectory(prefix="r1zero_bench_")
         context = multiprocessing.get_context("spawn")  # each imports, and sets its environment, for itself
-        self._process = context.Process(target=_run, args=(other, program, arguments))
+        self._process = context.Process(target=_run, args=(other, self._folder.name, program, arguments))
         self._process.start()
         other.close()
         self._report()
@@ -67,6 +69,7 @@ class Runner:
         if self._process.is_alive():
             os.killpg(self._process.pid, signal.SIGKILL)  # with the processes it has started
         self._process.join()
+        self._folder.cleanup()
 
     def _report(self) -> dict[str, float]:
         if not self._pipe.poll(READY_S):
@@ -77,8 +80,9 @@ class Runner:
         return report
 
 
-def _run(pipe: Connection, program: Callable[..., None], arguments: Sequence[Any]) -> None:
+def _run(pipe: Connection, folder: str, program: Callable[..., None], arguments: Sequence[Any]) -> None:
     os.setpgrp()
+    os.environ["TMPDIR"] = folder  # what is left behind when it is killed goes with it
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         program(Turns(pipe), *arguments)
