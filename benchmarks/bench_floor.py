@@ -5,14 +5,13 @@ without padding; torch's fused AdamW; and the weights into vLLM. There is no Dee
 What r1zero takes beyond it is the price of all that.
 """
 
-import argparse
 import os
 import time
 from itertools import pairwise
 
 from r1zero_loop import Forced, r1zero, synthetic
 from relay import Turns, relay
-from results import scratch, table
+from results import run_alone, scratch, table
 from workload import WORKLOADS, Workload, problems
 
 
@@ -25,14 +24,15 @@ def floor(turns: Turns, model: str, workload: Workload) -> None:
     }
     os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
     import torch
-    from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    AttentionInterface.register("each_by_itself", _attention)
+    from grpo_cli.training.attention import WITHIN_SEQUENCES
+
     tokenizer = AutoTokenizer.from_pretrained(model)
     prompts = [tokenizer(text).input_ids for text in problems()]
-    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="each_by_itself")
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation=WITHIN_SEQUENCES)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     llm = LLM(
         model=model,
@@ -80,20 +80,10 @@ def _loss(policy, sequences, prompt_tokens: int):
     predicts[torch.tensor(lengths).cumsum(0) - 1] = False
     (places,) = predicts.nonzero(as_tuple=True)
     hidden = policy.model(
-        input_ids=tokens[None], position_ids=positions[None], use_cache=False, lengths=lengths
+        input_ids=tokens[None], position_ids=positions[None], use_cache=False, sequence_lengths=lengths
     ).last_hidden_state[0]
     logprobs = policy.lm_head(hidden[places]).log_softmax(-1)
     return -logprobs.gather(-1, tokens[places + 1][:, None]).mean()
-
-
-def _attention(module, query, key, value, attention_mask, *, scaling, lengths, **_):
-    """Causal attention of each sequence in a row of several."""
-    import torch
-    from torch.nn.functional import scaled_dot_product_attention
-
-    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
-    attended = [scaled_dot_product_attention(*part, is_causal=True, scale=scaling, enable_gqa=True) for part in parts]
-    return torch.cat(attended, 2).transpose(1, 2), None
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
@@ -117,11 +107,5 @@ def report(figures: dict[str, dict[str, float]]) -> str:
     return table(["workload", "r1zero, s a step", "floor, s a step", "r1zero / floor"], rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    print(report(measure(parser.parse_args().rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, measure, report)

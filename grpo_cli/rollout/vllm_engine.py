@@ -55,7 +55,7 @@ class RolloutEngine:
         shared, first = self._shared(requests)
         for index, request in enumerate(shared):
             prompt = {"prompt_token_ids": list(request.token_ids)}
-            engine.add_request(str(index), prompt, self._params(index, request, sampling))
+            engine.add_request(str(index), prompt, self._params(request, sampling))
         for state in engine.output_processor.request_states.values():
             state.logprobs_processor.tokenizer = None  # else it decodes each token once more, for its log-probability
         while engine.has_unfinished_requests():
@@ -64,8 +64,7 @@ class RolloutEngine:
                 if output.finished and 0 <= index < len(requests):
                     yield index, _completion(output.outputs[0])
 
-    def _params(self, index: int, request: Request, sampling: Sampling) -> SamplingParams:
-        """How the request in this place is sampled."""
+    def _params(self, request: Request, sampling: Sampling) -> SamplingParams:
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
