@@ -1,4 +1,7 @@
-"""Everything that `make bench` measures, written to results/<date>.json and .md: `python benchmarks/run.py`."""
+"""Everything that `make bench` measures, written to results/<date>.json and .md: `python benchmarks/run.py`.
+
+What is measured once more on the same day takes the place of what was.
+"""
 
 import argparse
 import json
@@ -27,24 +30,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each comparison; figures are their medians")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
     options = parser.parse_args()
-    command = f"python benchmarks/run.py --rounds {options.rounds} --only {' '.join(options.only)}"
-    written = {"date": f"{date.today()}", "command": command, "machine": machine(), "figures": {}, "load": {}}
-    lines = [f"# {written['date']}", f"`{command}` on {_in_words(written['machine'])}. Medians; load is that before."]
     for name in options.only:
         title, benchmark = BENCHMARKS[name]
         load, started = os.getloadavg()[0], time.perf_counter()
         figures = benchmark.measure(options.rounds)
         print(f"{title} ({time.perf_counter() - started:.0f} s)\n\n{benchmark.report(figures)}\n", flush=True)
-        written["figures"][name], written["load"][name] = figures, load
-        lines += [f"## {title}", f"Load {load:.1f}.", benchmark.report(figures)]
-        RESULTS.mkdir(exist_ok=True)  # after each: the whole takes long
-        (RESULTS / f"{written['date']}.json").write_text(json.dumps(written, indent=1) + "\n")
-        (RESULTS / f"{written['date']}.md").write_text("\n\n".join(lines) + "\n")
+        _write(name, {"rounds": options.rounds, "load": load, "figures": figures})  # after each: the whole takes long
 
 
-def _in_words(found: dict) -> str:
-    packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
-    return f"{found['cores']} cores of {found['cpu']}, Python {found['python']}, {packages}"
+def _write(name: str, measured: dict) -> None:
+    """Into the files of today, beside what was measured on this machine before."""
+    file = RESULTS / f"{date.today()}.json"
+    written = json.loads(file.read_text()) if file.exists() else {}
+    if written.get("machine") != machine():
+        written = {"machine": machine(), "benchmarks": {}}
+    written["benchmarks"][name] = measured
+    RESULTS.mkdir(exist_ok=True)
+    file.write_text(json.dumps(written, indent=1) + "\n")
+    file.with_suffix(".md").write_text(_in_words(f"{date.today()}", **json.loads(file.read_text())))
+
+
+def _in_words(day: str, machine: dict, benchmarks: dict) -> str:
+    """All of a day in Markdown."""
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    lines = [f"# {day}", f"{machine['cores']} cores of {machine['cpu']}, Python {machine['python']}, {packages}."]
+    for name, (title, benchmark) in BENCHMARKS.items():
+        if measured := benchmarks.get(name):
+            command = f"python benchmarks/run.py --only {name} --rounds {measured['rounds']}"
+            lines += [
+                f"## {title}",
+                f"`{command}`: medians, at a load of {measured['load']:.1f} before.",
+                benchmark.report(measured["figures"]),
+            ]
+    return "\n\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The real engines on the built-in model: one process group and one vLLM engine for all tests of this process."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -12,9 +14,12 @@ from grpo_cli.config.schema import ClusterConfig, DType, ModelConfig, TrainConfi
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives away: the ranks listen on it seconds later, beside other tests."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")
