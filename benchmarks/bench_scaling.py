@@ -67,7 +67,7 @@ def _draw(figures: dict[str, dict[int, dict[str, float]]]) -> None:
         for name, label in (("", "step"), ("/rollout", "rollout"), ("/network", "forward, backward")):
             plot.plot([str(value) for value in values], [f[f"us_a_token{name}"] for f in values.values()], label=label)
         plot.set_xlabel(axis)
-        plot.set_ylim(bottom=0)
+    plots[0].set_ylim(bottom=0)
     plots[0].set_ylabel("microseconds a token")
     plots[0].legend(frameon=False)
     RESULTS.mkdir(exist_ok=True)
