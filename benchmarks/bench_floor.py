@@ -14,6 +14,8 @@ from relay import Turns, relay
 from results import run_alone, scratch, table
 from workload import WORKLOADS, Workload, problems
 
+from grpo_cli.launch.memory import keep_freed_memory
+
 
 def floor(turns: Turns, model: str, workload: Workload) -> None:
     """Steps of the fewest calls, for ever."""
@@ -23,6 +25,7 @@ def floor(turns: Turns, model: str, workload: Workload) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }
     os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    keep_freed_memory()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from vllm import LLM, SamplingParams

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 READY_S = 600
+ROUNDS_OF_A_PROCESS = 5  # one may be some percent slower than its like for all its life
 
 Step = tuple[float, dict[str, float]]  # its seconds, and what was told of it
 
@@ -112,16 +113,20 @@ class Times:
 
 
 def relay(runners: Mapping[str, tuple], *, rounds: int, warm_up: int = 2) -> dict[str, Times]:
-    """`rounds` steps of each, given as (program, *arguments), in turns that begin with another one each round."""
+    """`rounds` steps of each, given as (program, *arguments), in turns that begin with another one each round.
+
+    Every few rounds all are started anew.
+    """
     taken: dict[str, list[Step]] = {name: [] for name in runners}
-    with _started(runners) as started:
-        order = list(started)
-        for number in range(-warm_up, rounds):
-            for name in order:
-                step = started[name].step()
-                if number >= 0:
-                    taken[name].append(step)
-            order.append(order.pop(0))
+    order = list(runners)
+    for first in range(0, rounds, ROUNDS_OF_A_PROCESS):
+        with _started(runners) as started:
+            for number in range(-warm_up, min(ROUNDS_OF_A_PROCESS, rounds - first)):
+                for name in order:
+                    step = started[name].step()
+                    if number >= 0:
+                        taken[name].append(step)
+                order.append(order.pop(0))
     return {name: _times(steps) for name, steps in taken.items()}
 
 

@@ -19,6 +19,7 @@ from grpo_cli import stop
 from grpo_cli.config.schema import SCHEMAS, ClusterConfig, Device
 from grpo_cli.launch.lifeline import die_with
 from grpo_cli.launch.lock import WRITER_LOCK, locked
+from grpo_cli.launch.memory import keep_freed_memory
 
 # What a rank does for each command; called with its configuration and a stream to the terminal.
 LOOPS = {
@@ -43,6 +44,8 @@ def main(command: str, config_file: Path) -> None:
     logs = config_file.parent / "logs"
     logs.mkdir(exist_ok=True)
     _set_environment(config.cluster, verbose=config.logger.verbose)
+    if config.cluster.device == Device.cpu:
+        keep_freed_memory()
     terminal = sys.stdout if config.logger.verbose else _redirect_output(logs / f"rank_{rank}.log")
     fault = logs / f"rank_{rank}.error.json"
     fault.unlink(missing_ok=True)  # of this rank before Slurm requeued its job
