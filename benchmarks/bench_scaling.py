@@ -10,7 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
-from r1zero_loop import Forced, phases, r1zero, synthetic
+from r1zero_loop import TWO_RANKS, Forced, phases, r1zero, synthetic
 from relay import relay
 from results import RESULTS, run_alone, scratch, table
 from workload import WORKLOADS, Workload
@@ -22,7 +22,7 @@ AXES: dict[str, dict[int, Workload]] = {
     "responses a prompt": {n: replace(EQUAL, group_size=n) for n in (4, 8, 16, 32, 64)},
     "tokens a response": {n: replace(EQUAL, mean=n, longest=n) for n in (32, 64, 128, 256, 512)},
 }
-RANKS = {1: ["cluster=cpu"], 2: ["cluster=cpu_2rank", "cluster.zero_stage=0"]}
+RANKS = {1: [], 2: TWO_RANKS}
 
 
 def measure(rounds: int) -> dict[str, dict[int, dict[str, float]]]:

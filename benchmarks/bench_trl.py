@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from statistics import mean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench_step import BUILTIN
-from r1zero_loop import Forced, r1zero, synthetic
-from relay import Turns, peak_gib, race, relay
+from r1zero_loop import TWO_RANKS, Forced, r1zero, synthetic
+from relay import Turns, on_ranks, peak_gib, race, relay
 from results import run_alone, scratch, table
 from workload import WORKLOADS, Workload, problems, surprise
 
@@ -28,20 +28,35 @@ MOST_STEPS = 400
 
 Rewards = Callable[..., list[float]]
 
-# What TRL generates with, and whether two of its defaults are left, for each of which it runs the model once more.
-KINDS = {
-    "transformers": ("transformers", False),
-    "vLLM": ("vllm", False),
-    "vLLM, as it comes": ("vllm", True),
+
+class How(NamedTuple):
+    """How TRL is run. With `defaults` it checkpoints gradients and corrects for the sampler's probabilities, for each
+    of which it runs the model once more.
+    """
+
+    generation: str  # "transformers" or "vllm"
+    defaults: bool
+    ranks: int
+
+
+OURS: dict[str, tuple[list[str], int]] = {"r1zero": ([], 1), "r1zero, two ranks": (TWO_RANKS, 2)}
+THEIRS = {
+    "TRL, transformers": How("transformers", defaults=False, ranks=1),
+    "TRL, vLLM": How("vllm", defaults=False, ranks=1),
+    "TRL, vLLM, as it comes": How("vllm", defaults=True, ranks=1),
+    "TRL, transformers, two ranks": How("transformers", defaults=False, ranks=2),
+    "TRL, vLLM, two ranks": How("vllm", defaults=False, ranks=2),
 }
 
 
-def trl(turns: Turns, folder: str, workload: Workload, generation: str, defaults: bool) -> None:
-    """TRL on the model in `folder`, with `generation` by "transformers" or "vllm". Reports `tokens` and `peak_gib`.
-
-    With `defaults` it checkpoints gradients and corrects for the sampler's probabilities. Response i of a step has
-    workload.lengths[i] tokens, the end token counted.
+def trl(turns: Turns, folder: str, workload: Workload, generation: str, defaults: bool, ranks: int) -> None:
+    """TRL on the model in `folder`, as `How` says. Response i of a step has workload.lengths[i] tokens, the end token
+    counted. Reports `peak_gib`.
     """
+    on_ranks(ranks, turns, _trl, folder, workload, generation, defaults)
+
+
+def _trl(turns: Turns | None, folder: str, workload: Workload, generation: str, defaults: bool) -> None:
     _set_environment(threads=None)
 
     def earned(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
@@ -56,18 +71,29 @@ def trl(turns: Turns, folder: str, workload: Workload, generation: str, defaults
         group_size=workload.group_size,
         generation=generation,
         defaults=defaults,
-        lengths=workload.lengths,
+        lengths=_share(workload.lengths),
         max_completion_length=workload.longest,
         learning_rate=1e-6,
     )
     trainer.train()
 
 
-def trl_until(turns: Turns, generation: str, overrides: Sequence[str]) -> None:
+def _share(of_all: Sequence[Any]) -> Sequence[Any]:
+    """This rank's part of what is said of all responses of a step, as TRL shares them out."""
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return of_all[rank * len(of_all) // ranks : (rank + 1) * len(of_all) // ranks]
+
+
+def trl_until(turns: Turns, overrides: Sequence[str], generation: str, ranks: int) -> None:
     """TRL on what `r1zero train` with `overrides` would do on the built-in task. Also reports `accuracy`.
 
     The settings, the prompts with their order, and the reward are r1zero's own; the accuracy is its `verify/correct`.
     """
+    on_ranks(ranks, turns, _trl_until, overrides, generation)
+
+
+def _trl_until(turns: Turns | None, overrides: Sequence[str], generation: str) -> None:
+    from accelerate.utils import gather_object
     from hydra import compose, initialize_config_dir
 
     from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
@@ -104,7 +130,7 @@ def trl_until(turns: Turns, generation: str, overrides: Sequence[str]) -> None:
         def earned(number: Sequence[int], completion_ids, completions, **_: Any) -> list[float]:
             under_way = [submit(*response) for response in zip(number, completion_ids, completions, strict=True)]
             scores = [score.result() for score in under_way]
-            accuracy["accuracy"] = sum(score.verdict is Verdict.correct for score in scores) / len(scores)
+            accuracy["accuracy"] = mean(gather_object([score.verdict is Verdict.correct for score in scores]))
             return [score.total for score in scores]
 
         trainer = _trainer(
@@ -134,13 +160,13 @@ def trl_until(turns: Turns, generation: str, overrides: Sequence[str]) -> None:
 
 def _set_environment(threads: int | None) -> None:
     """Before torch and vLLM are imported, which read it then; all cores unless so many threads are given."""
-    os.environ["OMP_NUM_THREADS"] = str(threads or len(os.sched_getaffinity(0)))
+    os.environ["OMP_NUM_THREADS"] = str(threads or len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"]))
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
 def _trainer(
-    turns: Turns,
+    turns: Turns | None,
     folder: str,
     rows: Sequence[Mapping[str, Any]],
     reward: Rewards,
@@ -163,19 +189,17 @@ def _trainer(
 
     class Wait(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            turns.wait({"tokens": trainer.num_tokens, "peak_gib": peak_gib(), **(last_step or {})})
+            if turns:
+                turns.wait({"peak_gib": peak_gib(), **(last_step or {})})
 
     class Checked(GRPOTrainer):
-        num_tokens = 0  # that the last step trained on
-
         def _generate_and_score_completions(self, inputs):
             batch = super()._generate_and_score_completions(inputs)
-            trained_on = batch["completion_mask"].sum(1).tolist()
-            assert lengths is None or trained_on == list(lengths)
-            self.num_tokens = sum(trained_on)
+            assert lengths is None or batch["completion_mask"].sum(1).tolist() == list(lengths)
             return batch
 
-    batch = min(DEVICE_BATCH, prompts * group_size)
+    share = prompts * group_size // int(os.environ["WORLD_SIZE"])
+    batch = min(DEVICE_BATCH, share)
     config = GRPOConfig(
         output_dir=tempfile.gettempdir(),  # nothing is saved
         use_cpu=True,
@@ -183,7 +207,7 @@ def _trainer(
         model_init_kwargs={"dtype": "float32"},
         num_generations=group_size,
         per_device_train_batch_size=batch,
-        gradient_accumulation_steps=prompts * group_size // batch,
+        gradient_accumulation_steps=share // batch,
         num_iterations=1,
         max_steps=1_000_000,
         loss_type="grpo",
@@ -199,6 +223,7 @@ def _trainer(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
         **settings,
     )
     if generation == "vllm":
@@ -267,29 +292,43 @@ def _fix_transformers_lengths(trainer, lengths: Sequence[int]) -> None:
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """For each workload, the seconds a step of r1zero and TRL, and TRL's over r1zero's; for the built-in task, for as
-    many seeds, the seconds until four fifths of the responses are right.
+    """For each workload, the seconds a step of each runner; for the built-in task, the median over as many seeds of the
+    seconds until four fifths of the responses are right. `<runner> / r1zero` is TRL's over those of r1zero on as many
+    ranks.
     """
     figures = {}
     for name, workload in WORKLOADS.items():
-        runners = {"r1zero": (r1zero, synthetic(workload, scratch()), Forced(workload.lengths))}
-        runners |= {kind: (trl, str(scratch() / "model"), workload, *how) for kind, how in KINDS.items()}
+        base, model = synthetic(workload, scratch()), str(scratch() / "model")
+        runners = {
+            runner: (r1zero, [*base, *cluster], Forced(workload.lengths), ranks)
+            for runner, (cluster, ranks) in OURS.items()
+        }
+        runners |= {runner: (trl, model, workload, *how) for runner, how in THEIRS.items()}
         taken = relay(runners, rounds=rounds)
         figures[name] = {runner: times.median for runner, times in taken.items()}
-        figures[name] |= {f"{kind} / r1zero": taken[kind].over(taken["r1zero"]) for kind in KINDS}
+        figures[name] |= {f"{runner} / r1zero": taken[runner].over(taken[_ours(runner)]) for runner in THEIRS}
     races = [until_right(seed) for seed in range(rounds)]
     figures["built-in"] = {runner: median(race[runner] for race in races) for runner in races[0]}
     figures["built-in"] |= {
-        f"{kind} / r1zero": median(race[kind] / race["r1zero"] for race in races) for kind in KINDS if kind in races[0]
+        f"{runner} / r1zero": median(race[runner] / race[_ours(runner)] for race in races)
+        for runner in THEIRS
+        if runner in races[0]
     }
     return figures
+
+
+def _ours(runner: str) -> str:
+    """What TRL's runner is compared with: r1zero on as many ranks."""
+    return next(ours for ours, (_, ranks) in OURS.items() if ranks == THEIRS[runner].ranks)
 
 
 def until_right(seed: int) -> dict[str, float]:
     """The seconds of each from the start of training until the mean accuracy of `WINDOW` steps is `RIGHT`."""
     overrides = [f"seed={seed}", *BUILTIN]
-    runners = {"r1zero": (r1zero, overrides)}
-    runners |= {kind: (trl_until, how, overrides) for kind, (how, defaults) in KINDS.items() if not defaults}
+    runners = {runner: (r1zero, [*overrides, *cluster], Forced(), ranks) for runner, (cluster, ranks) in OURS.items()}
+    runners |= {
+        runner: (trl_until, overrides, how.generation, how.ranks) for runner, how in THEIRS.items() if not how.defaults
+    }
 
     def has_arrived(reports: Sequence[Mapping[str, float]]) -> bool:
         last = [report.get("accuracy", report.get("verify/correct")) for report in reports[-WINDOW:]]
@@ -300,15 +339,17 @@ def until_right(seed: int) -> dict[str, float]:
 
 def report(figures: Mapping[str, Mapping[str, float]]) -> str:
     """The figures as a table in Markdown."""
-    rows = [
-        [
-            f"{name}, s {'to 80 % right' if name == 'built-in' else 'a step'}",
-            f"{f['r1zero']:.2f}",
-            *(f"{f[kind]:.2f} ({f[f'{kind} / r1zero']:.2f})" if kind in f else "" for kind in KINDS),
-        ]
-        for name, f in figures.items()
-    ]
-    return table(["workload", "r1zero", *(f"TRL, {kind} (/ r1zero)" for kind in KINDS)], rows)
+    rows = [[runner, *(_shown(of_workload, runner) for of_workload in figures.values())] for runner in [*OURS, *THEIRS]]
+    units = {"built-in": "s to 80 % right"}
+    table_ = table(["", *(f"{name}, {units.get(name, 's a step')}" for name in figures)], rows)
+    return f"{table_}\n\nIn brackets: the seconds over those of r1zero on as many ranks."
+
+
+def _shown(of_workload: Mapping[str, float], runner: str) -> str:
+    if runner not in of_workload:
+        return ""
+    ratio = of_workload.get(f"{runner} / r1zero")
+    return f"{of_workload[runner]:.2f}" + (f" ({ratio:.2f})" if ratio else "")
 
 
 if __name__ == "__main__":

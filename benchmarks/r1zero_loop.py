@@ -1,9 +1,6 @@
 """r1zero's own training loop as a program of a relay: nothing of it is written again, its steps only wait for turns."""
 
 import json
-import multiprocessing
-import os
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -12,14 +9,17 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 
-from relay import Turns, peak_gib
+from relay import Turns, on_ranks, peak_gib
 from workload import PROMPT_TOKENS, Workload, write_model, write_problems
+
+# Two processes of a thread each, which share out the responses and nothing else.
+TWO_RANKS = ["cluster=cpu_2rank", "cluster.zero_stage=0"]
 
 
 @dataclass(frozen=True)
 class Forced:
-    """What no setting of r1zero says. Response i of a rank's share of a step has lengths[i] tokens, where there are
-    any; unless `seeded`, requests have no seeds of their own.
+    """What no setting of r1zero says. The responses of a step, one rank's after the other's, have these lengths, where
+    there are any; unless `seeded`, requests have no seeds of their own.
     """
 
     lengths: Sequence[int] = ()
@@ -43,21 +43,16 @@ def r1zero(turns: Turns, overrides: Sequence[str], forced: Forced = _forced, ran
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = to_typed(compose("train", [f"run.dir={run_dir}", *overrides]), "train")
     check_train(config)
-    os.environ |= {"WORLD_SIZE": f"{ranks}", "LOCAL_WORLD_SIZE": f"{ranks}"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{_free_port()}"}
     with held(run_dir, config, lambda: None) as config_file:
-        for rank in range(1, ranks):
-            multiprocessing.Process(target=_rank, args=(rank, None, config_file, forced)).start()
-        _rank(0, turns, config_file, forced)
+        on_ranks(ranks, turns, _rank, config_file, forced)
 
 
-def _rank(rank: int, turns: Turns | None, config_file: Path, forced: Forced) -> None:
+def _rank(turns: Turns | None, config_file: Path, forced: Forced) -> None:
     global _turns, _forced
     _turns, _forced = turns, forced
 
     from grpo_cli.launch import worker
 
-    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"}
     worker.LOOPS["train"] = "r1zero_loop:train_in_turns"
     worker.main("train", config_file)
 
@@ -65,6 +60,7 @@ def _rank(rank: int, turns: Turns | None, config_file: Path, forced: Forced) -> 
 def train_in_turns(config, terminal) -> None:
     """The loop, whose clock starts a step when it is its turn."""
     from grpo_cli.metrics.clock import Clock
+    from grpo_cli.ranks import rank
     from grpo_cli.rollout.vllm_engine import RolloutEngine
     from grpo_cli.training import grpo
 
@@ -81,7 +77,7 @@ def train_in_turns(config, terminal) -> None:
 
     class ForcedEngine(RolloutEngine):
         def generate(self, requests, sampling):
-            self._lengths = iter(_forced.lengths)
+            self._lengths = iter(_forced.lengths[rank() * len(requests) :])
             yield from super().generate(requests, sampling)
 
         def _params(self, request, sampling):  # asked for one request after the other
@@ -186,9 +182,3 @@ def synthetic(workload: Workload, folder: Path, **shape: int) -> list[str]:
         "logger=none",
         "steps=1000000",
     ]
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]

@@ -7,6 +7,7 @@ where the times themselves do not.
 import multiprocessing
 import os
 import signal
+import socket
 import statistics
 import tempfile
 import time
@@ -90,6 +91,26 @@ def _run(pipe: Connection, folder: str, program: Callable[..., None], arguments:
     except BaseException:
         pipe.send(traceback.format_exc())
         raise
+
+
+def on_ranks(number: int, turns: Turns, program: Callable[..., None], *arguments: Any) -> None:
+    """`program(turns, *arguments)` as so many ranks on this machine's cores; the first alone has turns."""
+    os.environ |= {"WORLD_SIZE": f"{number}", "LOCAL_WORLD_SIZE": f"{number}"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{_free_port()}"}
+    for rank in range(1, number):
+        multiprocessing.Process(target=_as_rank, args=(rank, None, program, arguments)).start()
+    _as_rank(0, turns, program, arguments)
+
+
+def _as_rank(rank: int, turns: Turns | None, program: Callable[..., None], arguments: Sequence[Any]) -> None:
+    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"}
+    program(turns, *arguments)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,9 @@ def test_the_phases_of_a_step_add_up():
 
 @pytest.mark.skipif(find_spec("trl") is None, reason="needs the extra `bench`")
 def test_trl_does_the_same_work():
-    figures = measured("bench_trl", "bench_trl.until_right = lambda seed: dict(r1zero=2, transformers=4)")
-    assert figures["small"]["vLLM / r1zero"] == pytest.approx(figures["small"]["vLLM"] / figures["small"]["r1zero"])
-    assert figures["built-in"]["transformers / r1zero"] == 2
+    seconds = "{'r1zero': 2, 'r1zero, two ranks': 1, 'TRL, transformers': 4, 'TRL, vLLM, two ranks': 3}"
+    figures = measured("bench_trl", f"bench_trl.until_right = lambda seed: {seconds}")
+    ratio = figures["small"]["TRL, vLLM"] / figures["small"]["r1zero"]
+    assert figures["small"]["TRL, vLLM / r1zero"] == pytest.approx(ratio)
+    assert figures["built-in"]["TRL, transformers / r1zero"] == 2
+    assert figures["built-in"]["TRL, vLLM, two ranks / r1zero"] == 3  # r1zero on two ranks
