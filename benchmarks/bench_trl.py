@@ -1,7 +1,7 @@
 """The same work by TRL's GRPOTrainer: `python benchmarks/bench_trl.py`, with r1zero's extra `bench` installed.
 
-Both have the same model, prompts, lengths and batch, in float32 on the CPU's cores, as one rank and as two; TRL generates
-with transformers or with vLLM in its process.
+Both have the same model, prompts, lengths and batch, in float32 on the CPU's cores, as one rank and as two; TRL
+generates with transformers or with vLLM in its process.
 
 What had to be mended for vLLM inside TRL's process on a CPU: its engine would be bfloat16 without a word; TRL's weight
 sync raises, since vLLM repacks linear weights there; and the tied head must be sent too. What is set in TRL's favour,
