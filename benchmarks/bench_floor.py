@@ -92,7 +92,7 @@ def _loss(policy, sequences, prompt_tokens: int):
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of a step of r1zero and of the floor, and their ratio, for each workload, of `SETS` times as many rounds."""
+    """Seconds of a step of r1zero and of the floor, and their ratio, for each workload; of `SETS` times the rounds."""
     figures = {}
     for name, workload in WORKLOADS.items():
         overrides = synthetic(workload, scratch())
