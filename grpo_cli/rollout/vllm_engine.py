@@ -37,6 +37,9 @@ class RolloutEngine:
             max_num_seqs=cluster.vllm.max_num_seqs,
             enforce_eager=cluster.vllm.enforce_eager,
             enable_prefix_caching=not on_cpu,  # pays where a group shares a long prompt
+            # vLLM reads a prompt that is split over two of its steps again with the request's seeded generator set
+            # back, which a CPU generator cannot do. Whole prompts only, then; as many a step as before.
+            enable_chunked_prefill=not on_cpu,
             enable_sleep_mode=self._sleep_level > 0,
             distributed_executor_backend="external_launcher",  # one engine a rank, in the rank's own process
             tensor_parallel_size=self._tensor_parallel_size,

@@ -1,5 +1,7 @@
 """Sampling with the real vLLM: seeds that repeat, weights that arrive, ids that cannot be sampled."""
 
+import random
+
 import torch
 
 from grpo_cli.rollout.vllm_engine import RolloutEngine
@@ -25,6 +27,25 @@ def test_a_seeded_response_repeats_whatever_is_sampled_beside_it(rollout_engine)
     together = sampled(rollout_engine)
     assert sampled(rollout_engine, order=list(reversed(range(16)))) == together
     assert sampled(rollout_engine, order=[3]) == {3: together[3]}
+
+
+def test_more_prompt_tokens_than_one_step_of_vllm_reads_are_sampled(new_engine):
+    # 64 prompts of 200 tokens: vLLM reads 4,096 tokens a step on a CPU, which is 20 of them and a half.
+    from grpo_cli.config.schema import ModelConfig
+    from grpo_cli.model import load_base_model
+
+    draw = random.Random(0)
+    prompts = [tuple(draw.randrange(256) for _ in range(200)) for _ in range(64)]
+    engine = new_engine(load_base_model(ModelConfig(name="random", path="builtin:random"), needed_len=208))
+    sampling = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=8)
+
+    def sampled_of(indices: list[int]) -> dict[int, object]:
+        asked = [Request(prompts[index], seed=1000 + index) for index in indices]
+        return {indices[index]: completion for index, completion in engine.generate(asked, sampling)}
+
+    together = sampled_of(list(range(64)))
+    assert len(together) == 64
+    assert sampled_of([20])[20].token_ids == together[20].token_ids
 
 
 def test_other_seeds_give_other_responses(rollout_engine):
