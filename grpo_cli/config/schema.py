@@ -289,7 +289,7 @@ class VLLMConfig:
     enforce_eager: bool = False
     kv_cache_gib: float = 1.0  # on a CPU
     gpu_memory_utilization: float = 0.4  # share of a GPU's memory for weights and KV cache
-    max_num_seqs: int = 256
+    max_num_seqs: int | None = None  # responses generated at one time; vLLM's default for the device unless set
     tensor_parallel_size: int = 1  # ranks that share an engine
     # On a GPU while the trainer works: 0 stays awake, 1 keeps the weights in CPU memory, 2 drops them.
     sleep_level: int = 2
@@ -316,6 +316,7 @@ class ClusterConfig:
     ranks: int = 1  # processes on all nodes, each with its own vLLM engine and its share of the prompts
     slurm: SlurmConfig | None = None  # start the ranks through sbatch; on this machine unless set
     zero_stage: int = 0
+    persistence_threshold: int = 100_000  # ZeRO-3 keeps parameters of at most so many values whole on every rank
     offload_optimizer: bool = False  # keep the optimizer's states in CPU memory and step there
     offload_during_rollout: bool = False  # move the trainer's states to CPU memory while vLLM generates
     dtype: DType = DType.bf16

@@ -1,12 +1,20 @@
-"""Attention within each of several sequences that stand in one row, so that nothing is padded."""
+"""Attention within each of several sequences that stand in one row, so that nothing is padded.
+
+S tokens of the row, Q heads of queries, K of keys and values, of size D.
+"""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AttentionInterface, PretrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 WITHIN_SEQUENCES = "within_sequences"  # as `attn_implementation`
 KINDS = {"full_attention", "sliding_attention"}  # of layers that it stands in for
+FLASH_DTYPES = (torch.bfloat16, torch.float16)
+FLASH_HEAD_SIZE = 256  # the largest that FlashAttention has kernels for
 
 
 def keeps_sequences_apart(config: PretrainedConfig) -> bool:
@@ -19,20 +27,60 @@ def keeps_sequences_apart(config: PretrainedConfig) -> bool:
 
 
 def _attend(
+    module: nn.Module, query_1QSD: Tensor, key_1KSD: Tensor, value_1KSD: Tensor, mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """What transformers' own function gives for each sequence alone, as (1, S, Q, D)."""
+    has_kernel = query_1QSD.dtype in FLASH_DTYPES and query_1QSD.shape[-1] <= FLASH_HEAD_SIZE
+    attend = _in_one_call if query_1QSD.is_cuda and has_kernel else _one_by_one
+    return attend(module, query_1QSD, key_1KSD, value_1KSD, **options), None
+
+
+def _in_one_call(
     module: nn.Module,
     query_1QSD: Tensor,
     key_1KSD: Tensor,
     value_1KSD: Tensor,
-    attention_mask: Tensor | None,
     *,
     sequence_lengths: list[int],
+    sequence_starts: Tensor,
     sliding_window: int | None = None,
-    **options,
-) -> tuple[Tensor, None]:
-    """What transformers' own function gives for each sequence alone; Q heads of queries, K of keys, of size D."""
+    scaling: float | None = None,
+    **_: Any,
+) -> Tensor:
+    """By FlashAttention over the whole row; `sequence_starts` are int32 on the device, and end with S."""
+    query_SQD, key_SKD, value_SKD = (heads[0].transpose(0, 1) for heads in (query_1QSD, key_1KSD, value_1KSD))
+    longest = max(sequence_lengths)
+    attended_SQD = varlen_attn(
+        query_SQD,
+        key_SKD,
+        value_SKD,
+        sequence_starts,
+        sequence_starts,
+        longest,
+        longest,
+        scale=scaling,
+        # How far a token sees to its left and to its right; -1: as far as its sequence goes.
+        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
+        enable_gqa=query_SQD.shape[1] != key_SKD.shape[1],
+    )
+    return attended_SQD[None]
+
+
+def _one_by_one(
+    module: nn.Module,
+    query_1QSD: Tensor,
+    key_1KSD: Tensor,
+    value_1KSD: Tensor,
+    *,
+    sequence_lengths: list[int],
+    sequence_starts: Tensor,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> Tensor:
+    """By transformers' own function, a call a sequence: on a CPU, and in float32, which FlashAttention lacks."""
     parts = zip(*(heads.split(sequence_lengths, dim=2) for heads in (query_1QSD, key_1KSD, value_1KSD)), strict=True)
     attended = [sdpa_attention_forward(module, *part, _window(part[0], sliding_window), **options)[0] for part in parts]
-    return torch.cat(attended, dim=1), None
+    return torch.cat(attended, dim=1)
 
 
 def _window(query_1QSD: Tensor, size: int | None) -> Tensor | None:

@@ -61,8 +61,8 @@ class Engine:
         self._is_offloaded = False
         self._skipped_in_a_row = 0
 
-    def __call__(self, *inputs: Any) -> Any:
-        return self._engine(*inputs)
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self._engine(*inputs, **options)
 
     @property
     def network(self) -> nn.Module:
@@ -250,14 +250,22 @@ def _schedule(optimizer: OptimizerConfig, total_steps: int):
 
 
 def _deepspeed_config(optimizer: OptimizerConfig, cluster: ClusterConfig) -> dict:
-    zero = {"stage": cluster.zero_stage, "overlap_comm": False}
+    zero = {
+        "stage": cluster.zero_stage,
+        "overlap_comm": False,
+        "stage3_param_persistence_threshold": cluster.persistence_threshold,
+    }
     if cluster.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cluster.device == Device.cuda}
+    # In bf16 the sum over many micro-batches would lose what each adds. Under ZeRO-1 it stays so: DeepSpeed adds up in
+    # fp32 there with another optimizer, whose state cannot be moved to the CPU or resharded.
+    adds_in_fp32 = cluster.dtype == DType.bf16 and cluster.zero_stage >= 2
     return {
         "train_micro_batch_size_per_gpu": 1,
         "managed_gradient_accumulation": False,  # `step()` ends a minibatch, however many micro-batches it has
         "gradient_clipping": optimizer.max_grad_norm,
         "bf16": {"enabled": cluster.dtype == DType.bf16},
+        "data_types": {"grad_accum_dtype": "fp32" if adds_in_fp32 else cluster.dtype.value},
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW needs no compiler
         "steps_per_print": 2**31,

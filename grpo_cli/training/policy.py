@@ -186,7 +186,7 @@ class Policy:
     def _token_logprobs(self, network: torch.nn.Module, microbatches: Sequence[MicroBatch]) -> TokenValues:
         values = {}
         for microbatch in microbatches:
-            logprobs_N, _ = network(*microbatch.inputs)
+            logprobs_N, _ = network(*microbatch.inputs, with_entropy=False)
             lengths = [len(s.response_ids) for s in microbatch.sequences]
             values.update(zip(microbatch.sequences, logprobs_N.split(lengths), strict=True) if lengths else {})
         return values
