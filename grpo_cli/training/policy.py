@@ -17,6 +17,7 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank
 from grpo_cli.training.attention import WITHIN_SEQUENCES, keeps_sequences_apart
+from grpo_cli.training.balance import balanced
 from grpo_cli.training.batch import (
     MicroBatch,
     TrainingSequence,
@@ -119,11 +120,13 @@ class Policy:
         return tally
 
     def _microbatches(self, minibatch: Sequence[TrainingSequence]) -> list[MicroBatch]:
-        """Only what has a gradient is forwarded; where nothing has, a few sequences, to compare with the sampler."""
+        """Only what has a gradient is forwarded, an equal share on each rank; where nothing has, a few sequences, to
+        compare with the sampler.
+        """
         teaching = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.advantage != 0)]
         if not any(gather(bool(teaching))):
             teaching = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
-        return self._filled_up(self._packed(teaching))
+        return self._filled_up(self._packed(balanced(teaching)))
 
     def _packed(self, sequences: Sequence[TrainingSequence]) -> list[MicroBatch]:
         return make_microbatches(sequences, self._cluster.tokens_per_microbatch, self._engine.device)

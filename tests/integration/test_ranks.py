@@ -1,35 +1,56 @@
-"""The same three updates on two ranks as on one, whatever the ZeRO stage."""
+"""The same updates on two ranks as on one, whatever the ZeRO stage and however unequal the ranks' work."""
+
+import json
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-# Ragged sequences, shared unevenly: rank 1 has three of twelve, so that it is filled up with idle micro-batches.
+from grpo_cli.training.balance import assign_owners
+
+# One long response and a few short ones, all sampled by rank 0 but three: no way to share them is equal.
 UPDATE = """
-import random, sys
+import json, random, sys
 from safetensors.torch import save_file
 from grpo_cli.config.schema import ClusterConfig, DType, ModelConfig, TrainConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
+from grpo_cli.training import logprobs
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.policy import Policy
 
-config = TrainConfig(model=ModelConfig(name="tiny", path="builtin:make_zero"))
-config.cluster = ClusterConfig(dtype=DType.fp32, zero_stage=int(sys.argv[1]), tokens_per_microbatch=60)
+options = json.loads(sys.argv[1])
+config = TrainConfig(model=ModelConfig(name="m", path=options["model"]))
+config.cluster = ClusterConfig(
+    dtype=DType.fp32,
+    zero_stage=options["stage"],
+    persistence_threshold=0,
+    tokens_per_microbatch=60,
+    gradient_checkpointing=options["checkpointing"],
+)
+config.algorithm.beta = options["beta"]
 config.optimizer.lr, config.optimizer.eps = 1e-3, 1e-3
 init_distributed(config.cluster)
+model = load_base_model(config.model, needed_len=128)
+logprobs.CHUNK_VALUES = {"cpu": options["chunk_tokens"] * model.vocab_size}
 draw = random.Random(0)
-policy = Policy(load_base_model(config.model, needed_len=64), config)
-for _ in range(3):
-    sequences = []
-    for _ in range(12):
-        length = draw.randint(1, 40)
+policy = Policy(model, config)
+if options["stage"] == 3:
+    assert not any(parameter.ds_persist for parameter in policy._engine.network.parameters())
+
+
+def sequences():
+    made = []
+    for length in [100, *(draw.randint(1, 20) for _ in range(11))]:
         tokens = tuple(draw.randrange(2, 180) for _ in range(length))
         advantage = draw.choice([-1.5, -0.5, 0.5, 2.0])
-        sequences.append(TrainingSequence((23, 15), tokens, (-1.0,) * length, advantage, weight=1 / (12 * length)))
-    mine = sequences if world_size() == 1 else (sequences[:9], sequences[9:])[rank()]
-    policy.update([mine])
+        made.append(TrainingSequence((23, 15), tokens, (-1.0,) * length, advantage, weight=1 / (12 * length)))
+    return made if world_size() == 1 else (made[:9], made[9:])[rank()]
+
+
+for _ in range(3):
+    policy.update([sequences() for _ in range(options["minibatches"])])
 weights = {name: weight.clone().contiguous() for name, weight in policy.named_weights()}
 if rank() == 0:
     save_file(weights, sys.argv[2])
@@ -38,24 +59,100 @@ if rank() == 0:
 
 @pytest.fixture(scope="module")
 def updated(run_on_ranks, tmp_path_factory):
-    """Called for the weights after three updates at a ZeRO stage on so many ranks."""
+    """Called for the weights after three updates on so many ranks, with these options."""
 
-    def update(stage: int, num_ranks: int) -> dict[str, torch.Tensor]:
+    def update(num_ranks: int, **options) -> dict[str, torch.Tensor]:
+        options = {"checkpointing": False, "beta": 0.0, "minibatches": 1, "chunk_tokens": 10_000} | options
         path = tmp_path_factory.mktemp("ranks") / "weights.safetensors"
-        run_on_ranks(UPDATE, str(stage), str(path), num_ranks=num_ranks)
+        run_on_ranks(UPDATE, json.dumps(options), str(path), num_ranks=num_ranks)
         return load_file(path)
 
     return update
 
 
 @pytest.fixture(scope="module")
+def many_words(tmp_path_factory) -> str:
+    """A model whose output layer has 20,000 ids, tied to its embedding."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("many_words")
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(20_000)}, unk_token="w0"))
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w1").save_pretrained(folder)
+    config = Qwen2Config(
+        vocab_size=20_000,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(other[name], weight, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.fixture(scope="module")
 def on_one_rank(updated):
-    return updated(stage=0, num_ranks=1)
+    return updated(1, model="builtin:make_zero", stage=0)
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_two_ranks_take_the_steps_of_one(stage, on_one_rank, updated):
-    on_two_ranks = updated(stage, num_ranks=2)
-    assert on_two_ranks.keys() == on_one_rank.keys()
-    for name, weight in on_one_rank.items():
-        torch.testing.assert_close(on_two_ranks[name], weight, rtol=0, atol=1e-5)
+    assert_equal_weights(on_one_rank, updated(2, model="builtin:make_zero", stage=stage))
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "beta", "minibatches"), [(False, 0.0, 1), (True, 0.04, 2)], ids=["plain", "all"]
+)
+def test_a_large_vocabulary_under_zero_3_takes_several_chunks_of_logits(
+    checkpointing, beta, minibatches, many_words, updated
+):
+    # Five tokens a chunk: the rank with the long response has many times the chunks of the other.
+    options = {"model": many_words, "checkpointing": checkpointing, "beta": beta, "minibatches": minibatches}
+    assert_equal_weights(
+        updated(2, stage=0, chunk_tokens=10_000, **options), updated(2, stage=3, chunk_tokens=5, **options)
+    )
+
+
+def test_the_ranks_of_these_tests_have_unequal_work():
+    lengths = [102, *[12] * 8], [12] * 3
+    owners = assign_owners(lengths)
+    counts = [sum(of_rank.count(rank) for of_rank in owners) for rank in (0, 1)]
+    assert sorted(counts) == [2, 10]
+
+
+SHARES = """
+import json, sys
+from torch.distributed import destroy_process_group
+from grpo_cli.ranks import gather, rank, start_ranks
+from grpo_cli.training.balance import balanced
+from grpo_cli.training.batch import TrainingSequence
+
+start_ranks("gloo")
+mine = [TrainingSequence((rank(),), (i,) * (1 + 7 * i * (rank() == 0)), (-1.0,), 1.0, 0.5) for i in range(6)]
+before, share = gather([s.length for s in mine]), balanced(mine)
+after = gather([(s.prompt_ids, s.response_ids, s.advantage, s.weight) for s in share])
+if rank() == 0:
+    open(sys.argv[1], "w").write(json.dumps([before, after]))
+destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_every_sequence_is_trained_on_by_one_rank(num_ranks, run_on_ranks, tmp_path):
+    run_on_ranks(SHARES, str(tmp_path / "shares.json"), num_ranks=num_ranks)
+    before, after = json.loads((tmp_path / "shares.json").read_text())
+    seen = sorted((prompt[0], response[0]) for share in after for prompt, response, *_ in share)
+    assert seen == [(rank, i) for rank in range(num_ranks) for i in range(6)]
+    tokens = [sum(len(prompt) + len(response) for prompt, response, *_ in share) for share in after]
+    assert sum(tokens) == sum(map(sum, before))
+    assert max(tokens) - min(tokens) <= max(map(max, before))
