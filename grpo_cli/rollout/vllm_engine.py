@@ -4,17 +4,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from transformers import PreTrainedTokenizerBase
 from vllm import LLM, SamplingParams
 from vllm.distributed import get_tp_group
+from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.sample.logits_processor import LogitsProcessor
+from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as LogitsProcessorV2
 
 from grpo_cli.config.schema import ClusterConfig, Device, DType
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather
+from grpo_cli.rollout.weight_check import WeightCheck
 from grpo_cli.types import Completion, Request, Sampling
 
 _KEPT: list[LLM] = []  # to the process's end: an engine that is dropped takes the process group along
+NUM_BEFORE = 8  # tokens of a prompt's end that tell how the response's text begins
 DTYPES = {DType.fp32: "float32", DType.bf16: "bfloat16"}
 
 
@@ -44,10 +49,12 @@ class RolloutEngine:
             distributed_executor_backend="external_launcher",  # one engine a rank, in the rank's own process
             tensor_parallel_size=self._tensor_parallel_size,
             logprobs_mode="processed_logprobs",  # at the sampling temperature
-            logits_processors=[_mask_padding(model.vocab_size)],
+            logits_processors=[mask_padding(model.vocab_size)],
             **memory,
         )
         _KEPT.append(self._llm)
+        self._tokenizer = model.tokenizer
+        self._weight_check = WeightCheck()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         """Yield (index of the request, its completion) as each is done, in no certain order.
@@ -65,7 +72,7 @@ class RolloutEngine:
             for output in engine.step():
                 index = int(output.request_id) - first
                 if output.finished and 0 <= index < len(requests):
-                    yield index, _completion(output.outputs[0])
+                    yield index, self._completion(requests[index], output.outputs[0])
 
     def _params(self, request: Request, sampling: Sampling) -> SamplingParams:
         return SamplingParams(
@@ -74,10 +81,20 @@ class RolloutEngine:
             max_tokens=sampling.max_new_tokens,
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
+            detokenize=bool(sampling.stop),  # as it goes, to look for them; else once, at the end
             seed=request.seed,
             logprobs=0,
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _completion(self, request: Request, output: CompletionOutput) -> Completion:
+        assert len(output.logprobs.logprobs) == len(output.token_ids)
+        return Completion(
+            token_ids=tuple(output.token_ids),
+            logprobs=tuple(output.logprobs.logprobs),
+            text=output.text or text_after(self._tokenizer, request.token_ids, output.token_ids),
+            truncated=output.finish_reason == "length",
         )
 
     def _shared(self, requests: Sequence[Request]) -> tuple[Sequence[Request], int]:
@@ -111,9 +128,15 @@ class RolloutEngine:
         yield
         self.sleep()
 
-    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Replace every weight by (Hugging Face name, tensor) pairs; `open_cache` comes next."""
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> int:
+        """Replace every weight by (Hugging Face name, tensor) pairs, and return how many were compared with them;
+        `open_cache` comes next.
+
+        Raises TrainingError where a weight did not arrive.
+        """
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._weight_check.watched(weights)})
+        (num_compared,) = self._llm.apply_model(self._weight_check.compare)
+        return num_compared
 
     def open_cache(self) -> None:
         """Take the memory of the KV cache again, and forget what the old weights computed."""
@@ -122,21 +145,22 @@ class RolloutEngine:
         self._llm.reset_prefix_cache()
 
 
-def _completion(output) -> Completion:
-    assert len(output.logprobs.logprobs) == len(output.token_ids)
-    return Completion(
-        token_ids=tuple(output.token_ids),
-        logprobs=tuple(output.logprobs.logprobs),
-        text=output.text,
-        truncated=output.finish_reason == "length",
-    )
+def text_after(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
+    """The text that `ids` add to the prompt's: a first space is part of it or not, as the prompt's end has it."""
+    end = list(prompt_ids[-NUM_BEFORE:])
+    before, whole = tokenizer.batch_decode([end, [*end, *ids]], skip_special_tokens=True)
+    return whole[len(before) :]
 
 
-def _mask_padding(vocab_size: int) -> type[LogitsProcessor]:
-    """A processor that rules out the ids which pad the embedding beyond the tokenizer's vocabulary."""
+def mask_padding(vocab_size: int) -> type[LogitsProcessor]:
+    """A processor that rules out the ids which pad the embedding beyond the tokenizer's vocabulary.
 
-    class MaskPadding(LogitsProcessor):
-        def __init__(self, vllm_config, device, is_pin_memory):
+    vLLM has two model runners, one on a CPU and another on a GPU, each with an interface of logits processors: this
+    one is of both.
+    """
+
+    class MaskPadding(LogitsProcessor, LogitsProcessorV2):
+        def __init__(self, *_) -> None:
             pass
 
         def is_argmax_invariant(self) -> bool:
@@ -145,7 +169,7 @@ def _mask_padding(vocab_size: int) -> type[LogitsProcessor]:
         def update_state(self, batch_update) -> None:
             pass
 
-        def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        def apply(self, logits: torch.Tensor, context=None) -> torch.Tensor:
             logits[:, vocab_size:] = float("-inf")
             return logits
 

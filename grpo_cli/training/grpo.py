@@ -87,9 +87,10 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 )
                 update = policy.update(minibatches)
             with clock.phase("sync"):
-                sync_weights(policy, engine)
+                num_compared = sync_weights(policy, engine)
             tally = rollout_tally(rollout.groups + rollout.discarded).merge(update)
             tally.sum("group/discarded", len(rollout.discarded))
+            tally.max("sampler/weights_checked", num_compared)
             is_last = step == config.steps
             evaluation = {}
             if is_last or (config.eval.every_steps and step % config.eval.every_steps == 0):

@@ -10,11 +10,15 @@ from grpo_cli.training.policy import Policy
 MISMATCH_LIMITS = {DType.fp32: 1e-4, DType.bf16: 0.1}  # measured: 1e-6 and 0.02
 
 
-def sync_weights(policy: Policy, engine: RolloutEngine) -> None:
-    """Every weight of the policy, by name, into the engine, which then has its room for generating again."""
-    engine.load_weights(policy.named_weights())
+def sync_weights(policy: Policy, engine: RolloutEngine) -> int:
+    """Every weight of the policy, by name, into the engine, which then has its room for generating again.
+
+    Returns how many weights were compared after it.
+    """
+    num_compared = engine.load_weights(policy.named_weights())
     policy.offload()
     engine.open_cache()
+    return num_compared
 
 
 def mismatch_limit(config: TrainConfig) -> float:

@@ -2,9 +2,11 @@
 
 import random
 
+import pytest
 import torch
 
-from grpo_cli.rollout.vllm_engine import RolloutEngine
+from grpo_cli.errors import TrainingError
+from grpo_cli.rollout.vllm_engine import RolloutEngine, mask_padding
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.policy import Policy
 from grpo_cli.training.weight_sync import sync_weights
@@ -107,3 +109,44 @@ def test_ids_beyond_the_tokenizer_are_never_sampled(new_engine, model, config, t
     completions = sampled(new_engine(padded))
     assert all(token < 180 for completion in completions.values() for token in completion.token_ids)
     assert largest_difference(Policy(padded, config), completions) < 1e-3
+
+
+def test_the_padding_mask_is_a_processor_of_both_of_vllms_model_runners():
+    # By vLLM's own builders and validators: the first runner is that of a CPU, the second that of a GPU.
+    from unittest.mock import MagicMock
+
+    from vllm import SamplingParams
+    from vllm.v1.sample import logits_processor as first
+    from vllm.v1.worker.gpu.sample import logits_processor as second
+
+    config = MagicMock(speculative_config=None)
+    processor = mask_padding(10)
+    first.validate_logits_processors_parameters([processor], SamplingParams())
+    second.build_custom_logits_processors_params_validator([processor])(SamplingParams())
+    of_first = list(first.build_logitsprocs(config, torch.device("cpu"), False, False, [processor]).all)[-1]
+    (of_second,) = second.build_custom_logits_processors(config, MagicMock(), False, [processor])
+    assert of_second.add_request(0, SamplingParams())
+    for masked in (of_first.apply(torch.zeros(1, 12)), of_second.apply(torch.zeros(1, 12), MagicMock())):
+        assert masked.tolist() == [[0.0] * 10 + [float("-inf")] * 2]
+
+
+@pytest.mark.parametrize("forgotten", ["lm_head.weight", "model.norm.weight", "mlp.down_proj.weight", "o_proj.weight"])
+def test_a_weight_that_does_not_arrive_stops_the_run_at_any_learning_rate(
+    forgotten, rollout_engine, model, config, monkeypatch
+):
+    config.optimizer.lr = 1e-6
+    policy = Policy(model, config)
+    assert sync_weights(policy, rollout_engine) == len(list(policy.named_weights()))
+    policy.update([[TrainingSequence(PROMPT, (40, 41, 42), (-1.0,) * 3, advantage=1.0, weight=1.0)]])
+
+    vllm, reload = rollout_engine._llm, rollout_engine._llm.collective_rpc
+
+    def forget(method, kwargs):
+        some = ((name, weight) for name, weight in kwargs["weights_iterator"] if not name.endswith(forgotten))
+        return reload(method, kwargs={"weights_iterator": some})
+
+    monkeypatch.setattr(vllm, "collective_rpc", forget)
+    with pytest.raises(TrainingError, match=f"{forgotten}.*another policy"):
+        sync_weights(policy, rollout_engine)
+    monkeypatch.undo()
+    sync_weights(Policy(model, config), rollout_engine)  # leave the engine as it was found
