@@ -13,12 +13,16 @@ Item = TypeVar("Item")
 class EpochSampler(Generic[Item]):
     """Prompts, or other items, without end: each epoch is a permutation of its own, given by `seed` and the epoch's
     number. Items are told apart by their repr.
+
+    It also remembers how long the responses to a prompt were the last time, by which ranks share prompts.
     """
 
     def __init__(self, items: Sequence[Item], seed: int) -> None:
         assert items, "a sampler needs items"
         self._items = items
         self._seed = seed
+        self._places = {id(item): place for place, item in enumerate(items)}
+        self._lengths: dict[int, float] = {}  # by the place of the item
         self._identity = {"seed": seed, "num_items": len(items), "fingerprint": _fingerprint(items)}
         self._start_epoch(0)
 
@@ -33,9 +37,18 @@ class EpochSampler(Generic[Item]):
             self._position += len(part)
         return taken
 
+    def record_length(self, item: Item, length: float) -> None:
+        """Remember how long the responses to one of the items were, in tokens on average."""
+        self._lengths[self._places[id(item)]] = length
+
+    def expected_length(self, item: Item) -> float | None:
+        """What was recorded last; None of an item that has not had its turn."""
+        return self._lengths.get(self._places[id(item)])
+
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in, as plain JSON values."""
-        return {"epoch": self._epoch, "position": self._position, **self._identity}
+        lengths = [[place, length] for place, length in sorted(self._lengths.items())]
+        return {"epoch": self._epoch, "position": self._position, "lengths": lengths, **self._identity}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken.
@@ -50,6 +63,7 @@ class EpochSampler(Generic[Item]):
                 )
         self._start_epoch(state["epoch"])
         self._position = state["position"]
+        self._lengths = dict(map(tuple, state.get("lengths", ())))
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch, self._position = epoch, 0

@@ -5,12 +5,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from grpo_cli.config.schema import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
+from grpo_cli.sharing import assign_owners
 from grpo_cli.types import Completion, Prompt, Request, Sampling, Score, ScoredGroup, Verdict
 
 if TYPE_CHECKING:
@@ -63,11 +65,12 @@ def collect_rollout(
     for _ in range(1 + config.algorithm.dynamic_sampling.max_refills):
         num_drawn = len(agreeing)
         prompts = sampler.next(wanted - agreeing.count(False) if agreeing_last else wanted)
-        places = range(num_drawn + rank(), num_drawn + len(prompts), world_size())
+        taken = _share(prompts, sampler)
+        places = [num_drawn + i for i in taken]
         sampled = collect_and_score(
             engine,
             reward,
-            prompts[rank() :: world_size()],
+            [prompts[i] for i in taken],
             sampling,
             group_size=config.rollout.group_size,
             # By its place, not its id: a small data set may give a prompt twice in a step.
@@ -78,8 +81,10 @@ def collect_rollout(
         mine |= drawn
         generation_s += sampled.generation_s
         reward_s += sampled.reward_s
-        agrees = {i: _agrees(group) for i, group in drawn.items()}
-        agreeing += [flag for _, flag in sorted(pair for of_rank in gather(agrees) for pair in of_rank.items())]
+        facts = {i: (_agrees(group), _mean_length(group)) for i, group in drawn.items()}
+        for i, (agrees, length) in sorted(pair for of_rank in gather(facts) for pair in of_rank.items()):
+            agreeing.append(agrees)
+            sampler.record_length(prompts[i - num_drawn], length)
         if agreeing.count(False) >= wanted:
             break
     order = sorted(range(len(agreeing)), key=lambda i: (agreeing[i] and agreeing_last, i))
@@ -91,6 +96,27 @@ def collect_rollout(
         generation_s=generation_s,
         reward_s=reward_s,
     )
+
+
+def _share(prompts: Sequence[Prompt], sampler: EpochSampler) -> list[int]:
+    """Which prompts this rank samples, rising: by the lengths of their last responses where all are known, else in
+    turn. A sample does not depend on it.
+    """
+    in_turn = [range(first, len(prompts), world_size()) for first in range(world_size())]
+    lengths = [sampler.expected_length(prompt) for prompt in prompts]
+    if None in lengths:
+        return list(in_turn[rank()])
+    owners = assign_owners([[lengths[i] for i in of_rank] for of_rank in in_turn])
+    pairs = (
+        (i, owner)
+        for of_rank, given in zip(in_turn, owners, strict=True)
+        for i, owner in zip(of_rank, given, strict=True)
+    )
+    return sorted(i for i, owner in pairs if owner == rank())
+
+
+def _mean_length(group: ScoredGroup) -> float:
+    return fmean(len(completion.token_ids) for completion in group.completions)
 
 
 def _agrees(group: ScoredGroup) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from grpo_cli.training.balance import assign_owners
+from grpo_cli.sharing import assign_owners
 
 # One long response and a few short ones, all sampled by rank 0 but three: no way to share them is equal.
 UPDATE = """

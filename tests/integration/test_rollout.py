@@ -71,6 +71,14 @@ def test_a_stop_string_ends_the_response_and_stays_in_it(rollout_engine):
     assert all(text.count("</think>") <= 1 for text in stopped)
 
 
+def test_a_text_decoded_at_its_end_is_the_one_decoded_as_it_was_sampled(rollout_engine):
+    as_sampled = Sampling(1.0, 1.0, max_new_tokens=64, stop=("never in a response",))
+    at_the_end = Sampling(1.0, 1.0, max_new_tokens=64)
+    texts = {i: completion.text for i, completion in sampled(rollout_engine, sampling=at_the_end).items()}
+    assert texts == {i: completion.text for i, completion in sampled(rollout_engine, sampling=as_sampled).items()}
+    assert all(texts.values())
+
+
 def largest_difference(policy: Policy, completions) -> float:
     """Between the sampler's log-probabilities and the trainer's, of the same tokens."""
     sequences = [

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import itself, what stands on a floor below its own, and nothing else of the project.
 FLOORS = [
-    {"errors", "types", "ranks", "stop", "__init__"},
+    {"errors", "types", "ranks", "sharing", "stop", "__init__"},
     {"config", "analysis"},
     {"data", "reward", "algorithm", "metrics"},
     {"model"},

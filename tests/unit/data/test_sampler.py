@@ -49,6 +49,14 @@ def test_a_sampler_goes_on_where_another_was_left(taken):
     assert ids(resumed.next(12)) == ids(left.next(12))
 
 
+def test_the_lengths_of_responses_are_part_of_the_state():
+    items = prompts(5)
+    left, resumed = EpochSampler(items, seed=7), EpochSampler(items, seed=7)
+    left.record_length(items[3], 41.5)
+    resumed.load_state_dict(json.loads(json.dumps(left.state_dict())))
+    assert [resumed.expected_length(item) for item in items] == [None, None, None, 41.5, None]
+
+
 @pytest.mark.parametrize(
     ("other", "fault"),
     [

@@ -6,6 +6,7 @@ import pytest
 
 from grpo_cli.config.schema import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
+from grpo_cli.rollout import collect as collect_module
 from grpo_cli.rollout.collect import collect_rollout, sample_seed
 from grpo_cli.types import Completion, Problem, Prompt, Sampling, Score, Verdict
 
@@ -81,7 +82,7 @@ def test_agreeing_groups_are_replaced_until_the_batch_is_full():
     # The sampler stands behind the last prompt that was drawn.
     again = EpochSampler(PROMPTS, seed=0)
     again.next(drawn)
-    assert again.state_dict() == sampler.state_dict()
+    assert again.next(3) == sampler.next(3)
 
 
 def test_when_refills_do_not_suffice_agreeing_groups_stay():
@@ -117,3 +118,29 @@ def test_the_reward_is_told_the_step():
     reward = EasyBelow(0)
     collect(reward=reward, step=7)
     assert reward.steps == {7}
+
+
+def test_prompts_are_shared_by_the_lengths_of_their_last_responses(monkeypatch):
+    sampler = EpochSampler(PROMPTS, seed=0)
+
+    def shares() -> list[list[int]]:
+        monkeypatch.setattr(collect_module, "world_size", lambda: 2)
+        of_ranks = []
+        for rank in (0, 1):
+            monkeypatch.setattr(collect_module, "rank", lambda rank=rank: rank)
+            of_ranks.append(collect_module._share(PROMPTS[:4], sampler))
+        return of_ranks
+
+    for prompt, length in zip(PROMPTS[:3], (300.0, 100.0, 100.0), strict=True):
+        sampler.record_length(prompt, length)
+    assert shares() == [[0, 2], [1, 3]]  # the fourth is not known yet: in turn
+    sampler.record_length(PROMPTS[3], 100.0)
+    assert shares() == [[0], [1, 2, 3]]
+
+
+def test_the_lengths_of_responses_are_remembered_by_prompt():
+    _, _, sampler = collect()
+    drawn = EpochSampler(PROMPTS, seed=0).next(4)
+    assert [sampler.expected_length(prompt) for prompt in PROMPTS] == [
+        2.0 if prompt in drawn else None for prompt in PROMPTS
+    ]

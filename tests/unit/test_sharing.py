@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_cli.training.balance import assign_owners
+from grpo_cli.sharing import assign_owners
 
 LENGTHS = st.lists(st.lists(st.integers(1, 3000), max_size=12), min_size=1, max_size=8)
 
