@@ -1,0 +1,77 @@
+"""Log-probabilities in chunks against plain autograd over all logits at once."""
+
+import pytest
+import torch
+
+from grpo_cli.training import logprobs
+from grpo_cli.training.logprobs import chunked_logprobs
+
+N, H, V, VOCAB = 11, 8, 20, 17  # the embedding is padded by 3 ids
+
+
+def inputs(has_bias: bool, dtype: torch.dtype = torch.float64) -> list[torch.Tensor | None]:
+    torch.manual_seed(0)
+    hidden_NH, weight_VH, bias_V = torch.randn(N, H), torch.randn(V, H), torch.randn(V)
+    leaves = (hidden_NH, weight_VH, bias_V if has_bias else None)
+    return [None if leaf is None else leaf.to(dtype).requires_grad_() for leaf in leaves]
+
+
+TARGETS_N = torch.arange(N) % VOCAB
+UPSTREAM_N = torch.linspace(-1, 2, N)
+
+
+def whole(hidden_NH, weight_VH, bias_V) -> torch.Tensor:
+    logits_NV = torch.nn.functional.linear(hidden_NH, weight_VH, bias_V).float()[:, :VOCAB] / 0.7
+    return logits_NV.log_softmax(-1)
+
+
+@pytest.mark.parametrize("tokens_a_chunk", [1, 4, 11, 100])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_chunks_give_the_values_and_gradients_of_the_whole(tokens_a_chunk, has_bias, monkeypatch):
+    monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": tokens_a_chunk * VOCAB})
+    chunked, expected = inputs(has_bias), inputs(has_bias)
+    logprobs_N, entropy_N = chunked_logprobs(*chunked, TARGETS_N, temperature=0.7, vocab_size=VOCAB, with_entropy=True)
+    expected_NV = whole(*expected)
+    torch.testing.assert_close(logprobs_N, expected_NV.gather(-1, TARGETS_N[:, None]).squeeze(-1))
+    torch.testing.assert_close(entropy_N, -(expected_NV.exp() * expected_NV).sum(-1))
+    assert not entropy_N.requires_grad
+    (logprobs_N * UPSTREAM_N).sum().backward()
+    (expected_NV.gather(-1, TARGETS_N[:, None]).squeeze(-1) * UPSTREAM_N).sum().backward()
+    for mine, its in zip(chunked, expected, strict=True):
+        if its is not None:
+            torch.testing.assert_close(mine.grad, its.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_the_gradient_of_the_weight_is_added_up_in_float32(monkeypatch):
+    # 2,000 equal tokens, one a chunk: in bfloat16 the sum would stop to grow at 256 times the first gradient.
+    monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": VOCAB})
+    weight_VH = torch.zeros(VOCAB, H, dtype=torch.bfloat16, requires_grad=True)
+    hidden_NH = torch.ones(2000, H, dtype=torch.bfloat16)
+    targets_N = torch.zeros(2000, dtype=torch.long)
+    logprobs_N, _ = chunked_logprobs(
+        hidden_NH, weight_VH, None, targets_N, temperature=1.0, vocab_size=VOCAB, with_entropy=False
+    )
+    logprobs_N.sum().backward()
+    torch.testing.assert_close(weight_VH.grad[0].float(), torch.full((H,), 2000 * (1 - 1 / VOCAB)), rtol=0.01, atol=0)
+
+
+def test_no_response_token_gives_nothing_and_zero_gradients():
+    hidden_NH, weight_VH, _ = inputs(has_bias=False)
+    none_N = torch.zeros(0, dtype=torch.long)
+    logprobs_N, entropy_N = chunked_logprobs(
+        hidden_NH[:0], weight_VH, None, none_N, temperature=1.0, vocab_size=VOCAB, with_entropy=True
+    )
+    assert logprobs_N.shape == entropy_N.shape == (0,)
+    logprobs_N.sum().backward()
+    assert not weight_VH.grad.any()
+
+
+def test_a_frozen_output_layer_passes_the_gradient_on():
+    hidden_NH, weight_VH, _ = inputs(has_bias=False)
+    weight_VH.requires_grad_(False)
+    logprobs_N, _ = chunked_logprobs(
+        hidden_NH, weight_VH, None, TARGETS_N, temperature=1.0, vocab_size=VOCAB, with_entropy=False
+    )
+    logprobs_N.sum().backward()
+    assert weight_VH.grad is None
+    assert hidden_NH.grad.any()
