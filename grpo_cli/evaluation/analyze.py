@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from grpo_cli.config.schema import AnalyzeTask, Device, TemplateConfig
+from grpo_cli.config.schema import AnalyzeTask, TemplateConfig
 from grpo_cli.data.problems import checkable, load_problems
 from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, teaching_verdict
 from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders
@@ -29,7 +29,7 @@ Metrics = Mapping[str, float]
 
 def analyze(config: AnalyzeTask, terminal: TextIO) -> None:
     """Make what is missing of the samples in `<run.dir>/analyze/`; rank 0 then writes `<run.dir>/analyze.json`."""
-    start_ranks("gloo" if config.cluster.device == Device.cpu else "nccl")
+    start_ranks(config.cluster.device)
     console = report_console(terminal)
     problems = _drawn(checkable(load_problems(config.data, config.data.name, "data")), config)
     templates = config.templates or {"default": config.template}
@@ -37,7 +37,9 @@ def analyze(config: AnalyzeTask, terminal: TextIO) -> None:
     all_series = [Series(name, problems, template, config.eval.n) for name, template in templates.items()]
     with ExitStack() as stack:
         rewards = {
-            name: stack.enter_context(Reward(config.reward, template, config.eval.max_new_tokens))
+            name: stack.enter_context(
+                Reward(config.reward, template, config.eval.max_new_tokens, config.cluster.device)
+            )
             for name, template in templates.items()
         }
         completed = complete(
