@@ -29,14 +29,17 @@ LOOPS = {
     "eval": "grpo_cli.evaluation.evaluate:evaluate",
     "analyze": "grpo_cli.evaluation.analyze:analyze",
     "sample": "grpo_cli.evaluation.sample:sample",
+    "judge": "grpo_cli.evaluation.analyze:judge",
 }
+STAGES = {"judge": "analyze"}  # loops that a command starts after its own, in new processes, with the same settings
 SAVING = {"train", "sft", "reward-model"}  # those that save what they have when they are asked to stop
 
 
 def main(command: str, config_file: Path) -> None:
     die_with(os.getppid())
     rank = int(os.environ["RANK"])
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), OmegaConf.load(config_file)))
+    schema = OmegaConf.structured(SCHEMAS[STAGES.get(command, command)])
+    config = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(config_file)))
     if command in SAVING:
         # From the launcher; under Slurm from Slurm itself: when it preempts or requeues, and before the time is up.
         of_slurm = (signal.SIGTERM, signal.SIGUSR2) if config.cluster.slurm is not None else ()
