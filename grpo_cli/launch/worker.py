@@ -75,11 +75,13 @@ def _set_environment(cluster: ClusterConfig, *, verbose: bool) -> None:
         cores = cluster.slurm.cpus_per_rank  # it may have bound this process to its own already
     os.environ["OMP_NUM_THREADS"] = str(cluster.threads or max(1, cores))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve others on shared cores
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # vLLM would send statistics home
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine lives in this process, beside the trainer
     if cluster.device == Device.cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve others on shared cores
         if cluster.vllm.enforce_eager:
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM's sampler would still compile, for seconds
 
