@@ -54,7 +54,7 @@ class Ungraded:
 
 
 def main() -> None:
-    start_ranks("gloo")
+    start_ranks("cpu")
     base = make_zero.problems()
     problems = [replace(base[i % len(base)], id=f"p{i}") for i in range(NUM_PROBLEMS)]
     template = TemplateConfig(text="{problem} :", answer=AnswerMarker.answer_tag)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.config.schema import Device, RewardConfig, TemplateConfig
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Problem, Verdict
 
@@ -49,7 +49,7 @@ def measure(
         (Problem(str(n), "", gold), Completion((), (), f" so </think> <answer>{answer}</answer>", truncated=False))
         for n, (gold, answer) in enumerate(pairs)
     ]
-    with Reward(config, TemplateConfig(response_prefix="<think>"), max_new_tokens=100) as reward:
+    with Reward(config, TemplateConfig(response_prefix="<think>"), 100, Device.cpu) as reward:
         for n in range(4 * num_workers):  # the processes start
             reward.submit(
                 Problem("", "", f"{n}a+b"), Completion((), (), f"</think><answer>b+{n}a</answer>", False)

@@ -122,7 +122,7 @@ def _trl_until(turns: Turns | None, overrides: Sequence[str], generation: str) -
     prompts = EpochSampler(prompts, config.seed).next(rollout.prompts_per_step * MOST_STEPS)
     accuracy: dict[str, float] = {}  # of the last step
 
-    with Reward(config.reward, config.template, rollout.max_new_tokens) as reward:
+    with Reward(config.reward, config.template, rollout.max_new_tokens, config.cluster.device) as reward:
 
         def submit(number: int, token_ids: Sequence[int], text: str) -> Future[Score]:
             truncated = token_ids[-1] != tokenizer.eos_token_id

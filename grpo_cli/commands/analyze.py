@@ -26,5 +26,7 @@ def run(composed: DictConfig) -> float:
     folder = run_dir / "analyze"
     with held(folder, config, lambda: check_same(config, folder)) as config_file:
         start("analyze", config_file, config.cluster)
+        if config.analyze.judge is not None:
+            start("judge", config_file, config.cluster)
     templates = json.loads((run_dir / "analyze.json").read_text())["templates"]
     return max(metrics["avg"] for metrics in templates.values())

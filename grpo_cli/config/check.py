@@ -426,10 +426,13 @@ def _offload_faults(cluster: ClusterConfig) -> Iterator[str]:
 
 
 def _model_faults(model: ModelConfig) -> Iterator[str]:
-    path = model.path
+    yield from _model_folder_faults("model.path", model.path)
+
+
+def _model_folder_faults(key: str, path: str) -> Iterator[str]:
     if path.startswith((".", "/", "~")) and not (Path(path).expanduser() / "config.json").is_file():
         yield (
-            f"model.path={path}: there is no model folder there (no config.json). Give a folder as transformers "
+            f"{key}={path}: there is no model folder there (no config.json). Give a folder as transformers "
             "saves it, a hub id such as Qwen/Qwen2.5-Math-1.5B, or builtin:make_zero."
         )
 
@@ -528,6 +531,8 @@ def _analyze_faults(config: AnalyzeTask) -> Iterator[str]:
     sizes = config.analyze.group_sizes
     if not sizes or min(sizes) < 2:
         yield f"analyze.group_sizes={sizes}: must be sizes of 2 or more, as in [8,16,64]."
+    if config.analyze.judge is not None:
+        yield from _model_folder_faults("analyze.judge", config.analyze.judge)
 
 
 def _sample_faults(config: SampleTask) -> Iterator[str]:

@@ -144,7 +144,7 @@ class ModelTerm(TermConfig):
 
     path: str  # a hub id or a folder
     on: ScoredPrompts = ScoredPrompts.general
-    device: str = "auto"  # or a name of torch's; auto: the rank's GPU where there is one, else the CPU
+    device: str = "auto"  # or a name of torch's, such as cpu; auto: as cluster.device, there the rank's own GPU
     batch_size: int = field(default=8, metadata={"min": 1})
     max_tokens: int = field(default=4096, metadata={"min": 1})
 

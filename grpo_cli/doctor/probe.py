@@ -66,7 +66,9 @@ def _setting():
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    quiet = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    for name, value in {"OMP_WAIT_POLICY": "PASSIVE", **quiet}.items():
+        os.environ.setdefault(name, value)
 
     import torch
 
@@ -75,7 +77,6 @@ def _setting():
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     config = TrainConfig(
         model=ModelConfig(name="tiny", path="builtin:make_zero"),
         cluster=ClusterConfig(

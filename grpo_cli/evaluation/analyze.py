@@ -1,4 +1,7 @@
-"""`r1zero analyze` on a rank: samples of a base model under each template, then rank 0 reports what it can do."""
+"""`r1zero analyze` on a rank: samples of a base model under each template, then rank 0 reports what it can do.
+
+A judging model comes between the two, in new processes: a vLLM engine keeps its GPU memory until its process ends.
+"""
 
 import json
 import random
@@ -11,15 +14,16 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from grpo_cli.config.schema import AnalyzeTask, Device, TemplateConfig
+from grpo_cli.config.schema import AnalyzeTask, TemplateConfig
 from grpo_cli.data.problems import checkable, load_problems
 from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, teaching_verdict
-from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders
-from grpo_cli.evaluation.judge import load_judge
+from grpo_cli.evaluation.completion import Series, complete, engine_responders, stored_samples
+from grpo_cli.evaluation.judge import judge_model, load_judge
 from grpo_cli.evaluation.measures import right_of_each
 from grpo_cli.evaluation.provenance import data_source, model_source, versions
 from grpo_cli.evaluation.report import figures_table, log_to_wandb, plot_bars, report_console
-from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.evaluation.samples import Sample
+from grpo_cli.model import load_base_model
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Problem
@@ -28,30 +32,66 @@ Metrics = Mapping[str, float]
 
 
 def analyze(config: AnalyzeTask, terminal: TextIO) -> None:
-    """Make what is missing of the samples in `<run.dir>/analyze/`; rank 0 then writes `<run.dir>/analyze.json`."""
-    start_ranks("gloo" if config.cluster.device == Device.cpu else "nccl")
+    """Make what is missing of the samples in `<run.dir>/analyze/`. Rank 0 then reports, unless a judge comes next."""
+    start_ranks(config.cluster.device)
     console = report_console(terminal)
-    problems = _drawn(checkable(load_problems(config.data, config.data.name, "data")), config)
-    templates = config.templates or {"default": config.template}
+    all_series = _all_series(config)
     model = load_base_model(config.model)
-    all_series = [Series(name, problems, template, config.eval.n) for name, template in templates.items()]
+    if config.analyze.judge is not None:
+        judge_model(config.analyze.judge)  # its faults show before anything is sampled
     with ExitStack() as stack:
         rewards = {
-            name: stack.enter_context(Reward(config.reward, template, config.eval.max_new_tokens))
-            for name, template in templates.items()
+            series.name: stack.enter_context(
+                Reward(config.reward, series.template, config.eval.max_new_tokens, config.cluster.device)
+            )
+            for series in all_series
         }
         completed = complete(
             all_series,
             lambda: engine_responders(all_series, model, config.eval, config.cluster, console),
             rewards,
-            Path(config.run.dir) / "analyze",
+            _folder(config),
             config.seed,
             console,
         )
-    answers = _answers(completed, problems, templates, config, console)
-    if rank() == 0:
-        _report(completed, answers, problems, templates, model, config, console)
+    if rank() == 0 and config.analyze.judge is None:
+        samples = {name: series.samples for name, series in completed.items()}
+        answers = {series.name: _by_rule(samples[series.name], series.template) for series in all_series}
+        _report(samples, answers, all_series, config, console)
     gather(None)  # no rank ends while another is still at work
+
+
+def judge(config: AnalyzeTask, terminal: TextIO) -> None:
+    """Ask the judging model whether each sample that `analyze` made answers its question; rank 0 then reports."""
+    start_ranks(config.cluster.device)
+    console = report_console(terminal)
+    all_series = _all_series(config)
+    samples = {series.name: stored_samples(series, _folder(config), config.seed) for series in all_series}
+    ask = load_judge(config.analyze.judge, config.cluster, console)
+    answers = {}
+    for series in all_series:
+        mine = ask(samples[series.name][rank() :: world_size()], series.problems)
+        answers[series.name] = [False] * len(samples[series.name])
+        for of_rank, judged in enumerate(gather(mine)):
+            answers[series.name][of_rank :: world_size()] = judged
+    if rank() == 0:
+        _report(samples, answers, all_series, config, console)
+    gather(None)  # no rank ends while another is still at work
+
+
+def _by_rule(samples: Sequence[Sample], template: TemplateConfig) -> list[bool]:
+    return [answers_question(sample, template.answer, template.response_prefix) for sample in samples]
+
+
+def _all_series(config: AnalyzeTask) -> list[Series]:
+    """The same problems under each template."""
+    problems = _drawn(checkable(load_problems(config.data, config.data.name, "data")), config)
+    templates = config.templates or {"default": config.template}
+    return [Series(name, problems, template, config.eval.n) for name, template in templates.items()]
+
+
+def _folder(config: AnalyzeTask) -> Path:
+    return Path(config.run.dir) / "analyze"
 
 
 def _drawn(problems: Sequence[Problem], config: AnalyzeTask) -> list[Problem]:
@@ -59,55 +99,29 @@ def _drawn(problems: Sequence[Problem], config: AnalyzeTask) -> list[Problem]:
     return random.Random(config.seed).sample(problems, min(count, len(problems)))
 
 
-def _answers(
-    completed: Mapping[str, Completed],
-    problems: Sequence[Problem],
-    templates: Mapping[str, TemplateConfig],
-    config: AnalyzeTask,
-    console: Console,
-) -> dict[str, list[bool]]:
-    """Whether each sample answers its question, by rule or by the judging model, whose work all ranks share."""
-    if config.analyze.judge is None:
-        return {
-            name: [
-                answers_question(sample, template.answer, template.response_prefix)
-                for sample in completed[name].samples
-            ]
-            for name, template in templates.items()
-        }
-    judge = load_judge(config.analyze.judge, config.cluster, console)
-    answers = {}
-    for name, series in completed.items():
-        answers[name] = [False] * len(series.samples)
-        for of_rank, judged in enumerate(gather(judge(series.samples[rank() :: world_size()], problems))):
-            answers[name][of_rank :: world_size()] = judged
-    return answers
-
-
 def _report(
-    completed: Mapping[str, Completed],
+    all_samples: Mapping[str, Sequence[Sample]],
     answers: Mapping[str, Sequence[bool]],
-    problems: Sequence[Problem],
-    templates: Mapping[str, TemplateConfig],
-    model: BaseModel,
+    all_series: Sequence[Series],
     config: AnalyzeTask,
     console: Console,
 ) -> None:
     run_dir = Path(config.run.dir)
     metrics = {}
-    for name, series in completed.items():
-        metrics[name] = base_model_metrics(series.samples, answers[name], config.analyze.group_sizes)
-        rates = right_of_each(series.samples)
+    for name, samples in all_samples.items():
+        metrics[name] = base_model_metrics(samples, answers[name], config.analyze.group_sizes)
+        rates = right_of_each(samples)
         lines = [json.dumps({"id": id, "pass_rate": c / n, "n": n}) + "\n" for id, (n, c) in rates.items()]
         (run_dir / f"pass_rates_{name}.jsonl").write_text("".join(lines))
 
+    source = model_source(load_base_model(config.model).folder)
     settings = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     results = {
         "templates": metrics,
-        "model": settings["model"] | {"checkpoint": config.checkpoint} | model_source(model.folder),
-        "data": data_source(config.data, problems),
+        "model": settings["model"] | {"checkpoint": config.checkpoint} | source,
+        "data": data_source(config.data, all_series[0].problems),
         "sampling": settings["eval"] | {"seed": config.seed},
-        "template_texts": {name: template.text for name, template in templates.items()},
+        "template_texts": {series.name: series.template.text for series in all_series},
         "engine": {key: settings["cluster"][key] for key in ("device", "dtype")},
         "versions": versions(),
     }

@@ -70,14 +70,22 @@ def complete(
 
     completed = {}
     for name, store in stores.items():
-        done = store.load()
-        samples = [done[question.problem.id, question.sample] for question in asked[name]]
-        completed[name] = Completed(samples, speed[name])
+        completed[name] = Completed(_in_order(store, asked[name]), speed[name])
     gather(None)  # every rank has read them all before they are moved
     if rank() == 0:
         for name, store in stores.items():
             store.conclude([(question.problem.id, question.sample) for question in asked[name]])
     return completed
+
+
+def stored_samples(series: Series, folder: Path, seed: int) -> list[Sample]:
+    """The samples of a series that `complete` has completed, by problem and number."""
+    return _in_order(SampleStore(folder, series.name), questions(series.name, series.problems, series.n, seed))
+
+
+def _in_order(store: SampleStore, asked: Sequence[Question]) -> list[Sample]:
+    done = store.load()
+    return [done[question.problem.id, question.sample] for question in asked]
 
 
 def _missing(asked: Sequence[Question], done: Mapping[tuple[str, int], Sample]) -> list[Question]:
@@ -114,7 +122,7 @@ def engine_responders(
     prompts = {series.name: render(series.problems, series.template, model.tokenizer) for series in all_series}
     longest = max(len(prompt.token_ids) for some in prompts.values() for prompt in some)
     max_model_len = min(model.max_model_len, longest + sampling.max_new_tokens)
-    engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster)
+    engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster, shares_gpu=False)
     return {
         series.name: EngineResponder(
             engine,

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from grpo_cli.config.schema import Device, EvalTask
+from grpo_cli.config.schema import EvalTask
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.evaluation.benchmark import answer_equality
 from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders
@@ -27,7 +27,7 @@ MAX_SHOWN = 5  # faults on the terminal; eval.json has all
 
 def evaluate(config: EvalTask, terminal: TextIO) -> None:
     """Make what is missing of the samples in `<run.dir>/eval/`; rank 0 then writes `<run.dir>/eval.json`."""
-    start_ranks("gloo" if config.cluster.device == Device.cpu else "nccl")
+    start_ranks(config.cluster.device)
     console = report_console(terminal)
     problems = {name: load_benchmark(name, benchmark) for name, benchmark in config.benchmark.items()}
     stored = StoredResponder(Path(config.rescore)) if config.rescore else None
@@ -42,7 +42,7 @@ def evaluate(config: EvalTask, terminal: TextIO) -> None:
             return dict.fromkeys(problems, stored)
         return engine_responders(all_series, model, config.eval, config.cluster, console)
 
-    with Reward(config.reward, config.template, config.eval.max_new_tokens) as reward:
+    with Reward(config.reward, config.template, config.eval.max_new_tokens, config.cluster.device) as reward:
         rewards = dict.fromkeys(problems, reward)
         completed = complete(all_series, responders, rewards, Path(config.run.dir) / "eval", config.seed, console)
         if rank() == 0:

@@ -29,15 +29,21 @@ MAX_REPLY_TOKENS = 8
 MAX_RESPONSE_CHARS = 4000  # the beginning and the end of a longer one are shown
 
 
+def judge_model(path: str) -> BaseModel:
+    """The judging model at a folder or hub id, as far as it is read: there is room for any question and the shown part
+    of a response.
+    """
+    model = load_base_model(ModelConfig(name="judge", path=path))
+    return replace(model, max_model_len=min(model.max_model_len, 4 * MAX_RESPONSE_CHARS))
+
+
 def load_judge(path: str, cluster: ClusterConfig, console: Console) -> "Judge":
-    """The judging model at a folder or hub id, in vLLM."""
+    """The judging model in vLLM."""
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
     console.print(f"loading the judge {path} into vLLM", highlight=False)
-    model = load_base_model(ModelConfig(name="judge", path=path))
-    # Room for any question and the shown part of a response; never more than the model can read.
-    model = replace(model, max_model_len=min(model.max_model_len, 4 * MAX_RESPONSE_CHARS))
-    return Judge(model, RolloutEngine(model, cluster))
+    model = judge_model(path)
+    return Judge(model, RolloutEngine(model, cluster, shares_gpu=False))
 
 
 class Judge:

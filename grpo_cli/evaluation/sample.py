@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from grpo_cli.config.schema import Device, OnBadGold, SampleTask
+from grpo_cli.config.schema import OnBadGold, SampleTask
 from grpo_cli.data.problems import checkable, load_problem_set
 from grpo_cli.data.templates import render
 from grpo_cli.errors import DataError, SetupError
@@ -43,13 +43,13 @@ def sample(config: SampleTask, terminal: TextIO) -> None:
 
     Raises DataError where nothing is; the samples stay.
     """
-    start_ranks("gloo" if config.cluster.device == Device.cpu else "nccl")
+    start_ranks(config.cluster.device)
     console = report_console(terminal)
     problems = _drawn(_gradable(checkable(load_problem_set(config.data, config.seed).train), config, console), config)
     model = load_base_model(config.model)
     name = config.data.name
     all_series = [Series(name, problems, config.template, config.sample.n)]
-    with Reward(config.reward, config.template, config.sample.max_new_tokens) as reward:
+    with Reward(config.reward, config.template, config.sample.max_new_tokens, config.cluster.device) as reward:
         completed = complete(
             all_series,
             lambda: engine_responders(all_series, model, config.sample, config.cluster, console),

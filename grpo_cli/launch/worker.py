@@ -29,14 +29,17 @@ LOOPS = {
     "eval": "grpo_cli.evaluation.evaluate:evaluate",
     "analyze": "grpo_cli.evaluation.analyze:analyze",
     "sample": "grpo_cli.evaluation.sample:sample",
+    "judge": "grpo_cli.evaluation.analyze:judge",
 }
+STAGES = {"judge": "analyze"}  # loops that a command starts after its own, in new processes, with the same settings
 SAVING = {"train", "sft", "reward-model"}  # those that save what they have when they are asked to stop
 
 
 def main(command: str, config_file: Path) -> None:
     die_with(os.getppid())
     rank = int(os.environ["RANK"])
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), OmegaConf.load(config_file)))
+    schema = OmegaConf.structured(SCHEMAS[STAGES.get(command, command)])
+    config = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(config_file)))
     if command in SAVING:
         # From the launcher; under Slurm from Slurm itself: when it preempts or requeues, and before the time is up.
         of_slurm = (signal.SIGTERM, signal.SIGUSR2) if config.cluster.slurm is not None else ()
@@ -72,11 +75,13 @@ def _set_environment(cluster: ClusterConfig, *, verbose: bool) -> None:
         cores = cluster.slurm.cpus_per_rank  # it may have bound this process to its own already
     os.environ["OMP_NUM_THREADS"] = str(cluster.threads or max(1, cores))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve others on shared cores
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # vLLM would send statistics home
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine lives in this process, beside the trainer
     if cluster.device == Device.cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve others on shared cores
         if cluster.vllm.enforce_eager:
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM's sampler would still compile, for seconds
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grpo_cli.config.reward_terms import ModelTerm
+from grpo_cli.config.schema import Device
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.background import Background
 from grpo_cli.types import Completion, Problem
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def reward_model(name: str, term: ModelTerm) -> Background:
+def reward_model(name: str, term: ModelTerm, device: Device) -> Background:
     """The model's one logit for a response to its problem, in batches; texts are cut at `term.max_tokens`.
+
+    With `term.device` auto the model is on `device`, the cluster's; cuda is the GPU that `start_ranks` gave this rank.
 
     Raises ConfigError where there is no such model, or it has not one output.
     """
@@ -22,9 +25,10 @@ def reward_model(name: str, term: ModelTerm) -> Background:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     key = f"reward.terms.{name}.path={term.path}"
+    place = device if term.device == "auto" else term.device
     try:
         tokenizer = AutoTokenizer.from_pretrained(term.path)
-        model = AutoModelForSequenceClassification.from_pretrained(term.path).to(_device(term.device)).eval()
+        model = AutoModelForSequenceClassification.from_pretrained(term.path).to(place).eval()
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"{key}: cannot be loaded: {str(error).strip()}\nGive a folder, such as the model/ of a run of r1zero "
@@ -83,11 +87,3 @@ def use_padding(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") 
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

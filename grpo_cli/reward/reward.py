@@ -25,7 +25,7 @@ from grpo_cli.config.reward_terms import (
     TermConfig,
     typed_terms,
 )
-from grpo_cli.config.schema import AnswerMarker, Grader, RewardConfig, TemplateConfig
+from grpo_cli.config.schema import AnswerMarker, Device, Grader, RewardConfig, TemplateConfig
 from grpo_cli.reward.answer import extract_answer
 from grpo_cli.reward.background import Background, user_function
 from grpo_cli.reward.code import code_fault, grade_code
@@ -56,7 +56,8 @@ class Reward:
     Every response that a rule can judge is judged, whether or not accuracy is a term: evaluation reads the verdict.
     """
 
-    def __init__(self, config: RewardConfig, template: TemplateConfig, max_new_tokens: int) -> None:
+    def __init__(self, config: RewardConfig, template: TemplateConfig, max_new_tokens: int, device: Device) -> None:
+        """`device` is the cluster's: a reward model is there unless its term says otherwise."""
         self._terms = typed_terms(config.terms)
         self._template = template
         accuracy = next((term for term in self._terms.values() if isinstance(term, AccuracyTerm)), AccuracyTerm())
@@ -67,7 +68,7 @@ class Reward:
             check_sandbox(term.sandbox)
         self._code = code_terms[0] if code_terms else CodeTerm()
         with ExitStack() as stack:
-            slow = {name: _background(name, term) for name, term in self._terms.items()}
+            slow = {name: _background(name, term, device) for name, term in self._terms.items()}
             self._slow = {name: stack.enter_context(closing(term)) for name, term in slow.items() if term}
             self._runners = stack.enter_context(ThreadPoolExecutor(config.num_workers, "reward-code"))
             self._verifier = stack.enter_context(VerifierPool(config.num_workers, config.timeout_s, config.memory_gib))
@@ -190,12 +191,12 @@ def gold_fault(problem: Problem) -> str | None:
     return fault and f"the answer {problem.answer[:100]!r} cannot be graded: {fault}"
 
 
-def _background(name: str, term: TermConfig) -> Background | None:
+def _background(name: str, term: TermConfig, device: Device) -> Background | None:
     match term:
         case FunctionTerm():
             return user_function(name, term)
         case ModelTerm():
-            return reward_model(name, term)
+            return reward_model(name, term, device)
     return None
 
 

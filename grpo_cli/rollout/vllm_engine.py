@@ -26,9 +26,10 @@ DTYPES = {DType.fp32: "float32", DType.bf16: "bfloat16"}
 class RolloutEngine:
     """The current policy as a vLLM engine, one on each rank, or shared by a group of `tensor_parallel_size` ranks."""
 
-    def __init__(self, model: BaseModel, cluster: ClusterConfig):
+    def __init__(self, model: BaseModel, cluster: ClusterConfig, *, shares_gpu: bool = True):
+        """It can sleep only where it `shares_gpu` with a trainer: sleep mode allows one engine a process."""
         self._tensor_parallel_size = cluster.vllm.tensor_parallel_size
-        self._sleep_level = cluster.vllm.sleep_level if cluster.device == Device.cuda else 0
+        self._sleep_level = cluster.vllm.sleep_level if shares_gpu and cluster.device == Device.cuda else 0
         on_cpu = cluster.device == Device.cpu
         memory = (
             {"kv_cache_memory_bytes": int(cluster.vllm.kv_cache_gib * 2**30)}

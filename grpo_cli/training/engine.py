@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from grpo_cli.config.schema import ClusterConfig, Device, DType, OptimizerConfig, Schedule
 from grpo_cli.errors import TrainingError
 from grpo_cli.metrics.metrics import Tally
-from grpo_cli.ranks import rank, world_size
+from grpo_cli.ranks import rank, start_ranks, world_size
 from grpo_cli.training.shards import MOMENTS, Layout, SavedShards
 
 DTYPES = {DType.fp32: torch.float32, DType.bf16: torch.bfloat16}
@@ -28,7 +28,8 @@ MAX_SKIPPED_STEPS = 3
 
 
 def init_distributed(cluster: ClusterConfig) -> None:
-    """Join the ranks. It comes before the vLLM engine, which takes part in this process group."""
+    """Join the ranks, as `start_ranks` does, and let DeepSpeed use their process group."""
+    start_ranks(cluster.device)
     # DeepSpeed would compile its shared-memory collectives for CPU ranks first: a minute, and a compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="gloo" if cluster.device == Device.cpu else "nccl", verbose=False)

@@ -55,7 +55,9 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     checkpoints = Checkpoints(config, "train")
 
     with ExitStack() as stack:
-        reward = stack.enter_context(Reward(config.reward, config.template, config.rollout.max_new_tokens))
+        reward = stack.enter_context(
+            Reward(config.reward, config.template, config.rollout.max_new_tokens, config.cluster.device)
+        )
         engine = RolloutEngine(model, config.cluster)
         with engine.asleep():
             policy = Policy(model, config)

@@ -125,7 +125,9 @@ def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable
     }
     longest = max(len(prompt.token_ids) for some in prompts.values() for prompt in some)
     max_model_len = min(model.max_model_len, longest + config.eval.max_new_tokens)
-    reward = stack.enter_context(Reward(config.reward, config.template, config.eval.max_new_tokens))
+    reward = stack.enter_context(
+        Reward(config.reward, config.template, config.eval.max_new_tokens, config.cluster.device)
+    )
     engine = RolloutEngine(replace(model, max_model_len=max_model_len), config.cluster)
     engine.sleep()
     live = LiveEvaluation(engine, reward, [], prompts, config, max_model_len)

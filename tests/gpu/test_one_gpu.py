@@ -29,7 +29,7 @@ def test_the_engine_gives_its_memory_to_the_trainer(tmp_path):
     from grpo_cli.ranks import start_ranks
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
-    start_ranks("nccl")
+    start_ranks("cuda")
     model = load_base_model(ModelConfig(name="tiny", path="builtin:make_zero"))
     engine = RolloutEngine(model, ClusterConfig(device=Device.cuda))
     awake, total = torch.cuda.mem_get_info()

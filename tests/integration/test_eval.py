@@ -6,10 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from grpo_cli.data.random_base import END, build_base
 
 SAMPLED = ("eval", "eval.n=8", "eval.temperature=1", "logger=none")
 
@@ -181,13 +186,38 @@ def test_a_base_model_is_looked_at_under_several_templates(tmp_path, r1zero):
     assert (tmp_path / "run/analyze.png").stat().st_size > 1000
 
 
-def test_ranks_share_the_work_of_a_judging_model(tmp_path, r1zero):
-    result = r1zero(
-        *("analyze", "analyze.judge=builtin:random", "cluster.ranks=2", "analyze.num_problems=5", "eval.n=3"),
+@pytest.fixture
+def yes_sayer(tmp_path) -> Path:
+    """A model whose every reply is `yes`: a letter alone decides on the next one."""
+    folder = tmp_path / "yes_sayer"
+    build_base(folder)
+    network = LlamaForCausalLM(LlamaConfig.from_pretrained(folder, tie_word_embeddings=False))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.model.norm.weight.fill_(1)
+        chain = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids([*":yes", END])
+        for place, (letter, following) in enumerate(pairwise(chain)):
+            network.model.embed_tokens.weight[letter, place] = 1
+            network.lm_head.weight[following, place] = 1
+    network.save_pretrained(folder)
+    return folder
+
+
+def test_ranks_share_the_work_of_a_judging_model(yes_sayer, tmp_path, r1zero):
+    judged = (
+        *("analyze", f"analyze.judge={yes_sayer}", "cluster.ranks=2", "analyze.num_problems=5", "eval.n=3"),
         *("analyze.group_sizes=[2]", "logger=none", "run.dir=run"),
-        cwd=tmp_path,
     )
+    result = r1zero(*judged, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    found = json.loads((tmp_path / "run/analyze.json").read_text())["templates"]["default"]
-    assert found["num_samples"] == 15
-    assert found["answering"] == 0  # a model that knows nothing says neither yes nor no
+    report = tmp_path / "run/analyze.json"
+    found = json.loads(report.read_text())
+    assert found["templates"]["default"]["num_samples"] == 15
+    assert found["templates"]["default"]["answering"] == 1
+
+    report.unlink()  # as if it had been killed before the end
+    again = r1zero(*judged, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "0 samples, 15 kept" in again.stdout
+    assert json.loads(report.read_text()) == found

@@ -98,7 +98,7 @@ def test_responses_of_an_end_alone_or_of_nothing_are_scored_and_trained_on(
         Completion(ids, (-0.5,) * len(ids), "", truncated=not ids) for ids in (end, (), (*end * 2,), (40, *end))
     )
     prompt = Prompt(Problem("1", "13 5 6 2", "13 5 6 2 = 0", "expression"), "13 5 6 2 :", PROMPT)
-    with Reward(composed.reward, composed.template, 64) as reward:
+    with Reward(composed.reward, composed.template, 64, composed.cluster.device) as reward:
         scores = tuple(reward.submit(prompt.problem, completion).result() for completion in completions)
     assert all(score.verdict is Verdict.unparsable for score in scores)
     group = ScoredGroup(prompt, completions, scores)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.config.schema import Device, RewardConfig, TemplateConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Problem, Verdict
@@ -43,7 +43,7 @@ def test_a_reward_model_scores_what_it_was_made_to_like(model, tmp_path):
     model.tokenizer.save_pretrained(tmp_path)
     terms = {"model": {"weight": 1.0, "path": str(tmp_path)}}
     problem = Problem("p", "13 5 6 2", "", "model")
-    with Reward(RewardConfig(terms=terms), TEMPLATE, max_new_tokens=8) as reward:
+    with Reward(RewardConfig(terms=terms), TEMPLATE, 8, Device.cpu) as reward:
         liked, disliked = (reward.submit(problem, completion(word)).result(60).total for word in ("yes", "no"))
     assert liked > 1
     assert disliked == pytest.approx(-liked)
@@ -52,7 +52,7 @@ def test_a_reward_model_scores_what_it_was_made_to_like(model, tmp_path):
 def test_a_reward_model_that_is_not_there_is_answered_with_the_mend(tmp_path):
     terms = {"model": {"path": str(tmp_path / "nowhere")}}
     with pytest.raises(ConfigError, match=r"nowhere: cannot be loaded.*(.|\n)*Give a folder"):
-        Reward(RewardConfig(terms=terms), TEMPLATE, max_new_tokens=8)
+        Reward(RewardConfig(terms=terms), TEMPLATE, 8, Device.cpu)
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")
@@ -61,7 +61,7 @@ def test_code_earns_what_its_tests_say(scoring, values):
     tests = json.dumps({"fn_name": "half", "inputs": [[4], [7]], "outputs": [2, 3]})
     problem = Problem("p", "Halve a whole number, rounding down.", tests, "code")
     programs = ("def half(n): return n // 2", "def half(n): return 2", "def half(n): exit(0)")
-    with Reward(RewardConfig(terms={"code": {"scoring": scoring}}), TEMPLATE, max_new_tokens=8) as reward:
+    with Reward(RewardConfig(terms={"code": {"scoring": scoring}}), TEMPLATE, 8, Device.cpu) as reward:
         scores = [reward.submit(problem, completion(f"```python\n{p}\n```")).result(60) for p in programs]
     assert [score.total for score in scores] == values
     assert [score.verdict is Verdict.correct for score in scores] == [True, False, False]

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
 from grpo_cli.config.reward_terms import ModelTerm
-from grpo_cli.config.schema import PreferencesConfig, RewardModelTask
+from grpo_cli.config.schema import Device, PreferencesConfig, RewardModelTask
 from grpo_cli.data import make_zero
 from grpo_cli.data.preferences import load_preferences
 from grpo_cli.reward.model import reward_model
@@ -80,7 +80,7 @@ def test_a_reward_model_is_trained_and_scores_the_general_prompts_of_a_run(r1zer
 
     # What the exported model says of the held-out pairs is what was measured in training.
     heldout = load_preferences(PreferencesConfig(path=str(tmp_path / "pairs.jsonl")), seed=0).heldout
-    scorer = reward_model("model", ModelTerm(path=str(tmp_path / "scorer/model"), device="cpu"))
+    scorer = reward_model("model", ModelTerm(path=str(tmp_path / "scorer/model"), device="cpu"), Device.cpu)
     margins = []
     for pair in heldout:
         better, worse = (

@@ -72,6 +72,7 @@ EVAL_FAULTS = [
 ANALYZE_FAULTS = [
     (["analyze.group_sizes=[]"], "must be sizes of 2 or more, as in [8,16,64]"),
     (["analyze.num_problems=-1"], "must be 0 (all) or more"),
+    (["analyze.judge=./nowhere"], "analyze.judge=./nowhere: there is no model folder there"),
     (["+template@templates.r1=r1", "templates.r1.text=hello"], "{problem}"),
 ]
 SAMPLE_FAULTS = [

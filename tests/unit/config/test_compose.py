@@ -120,3 +120,11 @@ def test_the_tiny_models_settings_give_way_to_an_algorithms(compose_train):
     assert compose_train().optimizer.lr == 5e-5
     assert compose_train("algorithm=r1_zero").optimizer.lr == 3e-6
     assert compose_train("model=qwen2_5_3b").optimizer.lr == 1e-6
+
+
+@pytest.mark.parametrize("command", ["eval", "sample", "analyze"])
+@pytest.mark.parametrize("cluster", ["gpu_1", "gpu_8", "slurm_2x8"])
+def test_a_command_without_a_trainer_leaves_the_gpu_to_vllm(command, cluster, compose_as):
+    assert compose_as(command, f"cluster={cluster}").cluster.vllm.gpu_memory_utilization == 0.9
+    chosen = compose_as(command, f"cluster={cluster}", "cluster.vllm.gpu_memory_utilization=0.5")
+    assert chosen.cluster.vllm.gpu_memory_utilization == 0.5

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.config.schema import Device, RewardConfig, TemplateConfig
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Problem, Prompt, Verdict
@@ -35,7 +35,7 @@ def template() -> TemplateConfig:
 
 @pytest.fixture
 def reward(template):
-    with Reward(RewardConfig(terms={"accuracy": {"weight": 1.0}}, num_workers=2), template, 3000) as reward:
+    with Reward(RewardConfig(terms={"accuracy": {"weight": 1.0}}, num_workers=2), template, 3000, Device.cpu) as reward:
         yield reward
 
 

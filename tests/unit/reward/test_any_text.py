@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grpo_cli.config.schema import AnswerMarker, RewardConfig, TemplateConfig
+from grpo_cli.config.schema import AnswerMarker, Device, RewardConfig, TemplateConfig
 from grpo_cli.reward.math_grader import Undecided, judge
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Problem
@@ -32,7 +32,7 @@ GOLDS = st.sampled_from(
 @pytest.fixture(scope="module")
 def rewards():
     config = RewardConfig(terms=TERMS, timeout_s=TIMEOUT_S, memory_gib=1.0)
-    opened = {marker: Reward(config, TemplateConfig(answer=marker), max_new_tokens=100) for marker in AnswerMarker}
+    opened = {marker: Reward(config, TemplateConfig(answer=marker), 100, Device.cpu) for marker in AnswerMarker}
     yield opened
     for reward in opened.values():
         reward.close()

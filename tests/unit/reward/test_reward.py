@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from grpo_cli.config.schema import AnswerMarker, RewardConfig, TemplateConfig
+from grpo_cli.config.schema import AnswerMarker, Device, RewardConfig, TemplateConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.background import Background
 from grpo_cli.reward.reward import Reward, gold_fault
@@ -20,7 +20,7 @@ def completion(text: str, num_tokens: int = 10, truncated: bool = False) -> Comp
 
 
 def score(terms, template, problem, *completions, step=None):
-    with Reward(RewardConfig(terms=terms), template, max_new_tokens=100) as reward:
+    with Reward(RewardConfig(terms=terms), template, 100, Device.cpu) as reward:
         return [future.result() for future in [reward.submit(problem, each, step=step) for each in completions]]
 
 
@@ -151,7 +151,7 @@ def test_what_a_users_function_raises_rises():
 
 def test_misspelt_terms_are_refused():
     with pytest.raises(ConfigError, match="accuracy"):
-        Reward(RewardConfig(terms={"acuracy": {}}), R1_TEMPLATE, 100)
+        Reward(RewardConfig(terms={"acuracy": {}}), R1_TEMPLATE, 100, Device.cpu)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""A rank's environment."""
+
+import os
+
+import pytest
+
+from grpo_cli.config.schema import ClusterConfig, Device
+from grpo_cli.launch.worker import _set_environment
+
+
+@pytest.fixture
+def environment(monkeypatch) -> dict[str, str]:
+    monkeypatch.setattr(os, "environ", {"LOCAL_WORLD_SIZE": "1"})
+    return os.environ
+
+
+@pytest.mark.parametrize("device", Device)
+def test_threads_do_not_spin_and_vllm_tells_nobody_of_its_use(environment, device):
+    _set_environment(ClusterConfig(device=device), verbose=False)
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
+
+
+def test_what_the_user_has_set_stays(environment):
+    given = {"OMP_WAIT_POLICY": "ACTIVE", "VLLM_NO_USAGE_STATS": "0", "DO_NOT_TRACK": "0"}
+    environment |= given
+    _set_environment(ClusterConfig(device=Device.cuda), verbose=False)
+    assert environment | given == environment
