@@ -122,7 +122,7 @@ def engine_responders(
     prompts = {series.name: render(series.problems, series.template, model.tokenizer) for series in all_series}
     longest = max(len(prompt.token_ids) for some in prompts.values() for prompt in some)
     max_model_len = min(model.max_model_len, longest + sampling.max_new_tokens)
-    engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster, shares_gpu=False)
+    engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster)
     return {
         series.name: EngineResponder(
             engine,

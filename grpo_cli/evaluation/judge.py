@@ -43,7 +43,7 @@ def load_judge(path: str, cluster: ClusterConfig, console: Console) -> "Judge":
 
     console.print(f"loading the judge {path} into vLLM", highlight=False)
     model = judge_model(path)
-    return Judge(model, RolloutEngine(model, cluster, shares_gpu=False))
+    return Judge(model, RolloutEngine(model, cluster))
 
 
 class Judge:

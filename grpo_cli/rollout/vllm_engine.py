@@ -26,10 +26,12 @@ DTYPES = {DType.fp32: "float32", DType.bf16: "bfloat16"}
 class RolloutEngine:
     """The current policy as a vLLM engine, one on each rank, or shared by a group of `tensor_parallel_size` ranks."""
 
-    def __init__(self, model: BaseModel, cluster: ClusterConfig, *, shares_gpu: bool = True):
-        """It can sleep only where it `shares_gpu` with a trainer: sleep mode allows one engine a process."""
+    def __init__(self, model: BaseModel, cluster: ClusterConfig, *, for_training: bool = False):
+        """With `for_training` it can sleep while a trainer works, and must be given its weights before it generates:
+        those in the model's folder are not read.
+        """
         self._tensor_parallel_size = cluster.vllm.tensor_parallel_size
-        self._sleep_level = cluster.vllm.sleep_level if shares_gpu and cluster.device == Device.cuda else 0
+        self._sleep_level = cluster.vllm.sleep_level if for_training and cluster.device == Device.cuda else 0
         on_cpu = cluster.device == Device.cpu
         memory = (
             {"kv_cache_memory_bytes": int(cluster.vllm.kv_cache_gib * 2**30)}
@@ -46,7 +48,9 @@ class RolloutEngine:
             # vLLM reads a prompt that is split over two of its steps again with the request's seeded generator set
             # back, which a CPU generator cannot do. Whole prompts only, then; as many a step as before.
             enable_chunked_prefill=not on_cpu,
+            load_format="dummy" if for_training else "auto",
             enable_sleep_mode=self._sleep_level > 0,
+            sleep_mode_offload_cudagraph=self._sleep_level > 0,
             distributed_executor_backend="external_launcher",  # one engine a rank, in the rank's own process
             tensor_parallel_size=self._tensor_parallel_size,
             logprobs_mode="processed_logprobs",  # at the sampling temperature

@@ -58,7 +58,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         reward = stack.enter_context(
             Reward(config.reward, config.template, config.rollout.max_new_tokens, config.cluster.device)
         )
-        engine = RolloutEngine(model, config.cluster)
+        engine = RolloutEngine(model, config.cluster, for_training=True)
         with engine.asleep():
             policy = Policy(model, config)
             start_step = checkpoints.load_latest(policy, sampler, partial(say, console))

@@ -128,7 +128,7 @@ def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable
     reward = stack.enter_context(
         Reward(config.reward, config.template, config.eval.max_new_tokens, config.cluster.device)
     )
-    engine = RolloutEngine(replace(model, max_model_len=max_model_len), config.cluster)
+    engine = RolloutEngine(replace(model, max_model_len=max_model_len), config.cluster, for_training=True)
     engine.sleep()
     live = LiveEvaluation(engine, reward, [], prompts, config, max_model_len)
     sampling = Sampling(1.0, 1.0, config.eval.max_new_tokens, tuple(config.template.stop))

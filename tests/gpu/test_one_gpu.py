@@ -31,7 +31,7 @@ def test_the_engine_gives_its_memory_to_the_trainer(tmp_path):
 
     start_ranks("cuda")
     model = load_base_model(ModelConfig(name="tiny", path="builtin:make_zero"))
-    engine = RolloutEngine(model, ClusterConfig(device=Device.cuda))
+    engine = RolloutEngine(model, ClusterConfig(device=Device.cuda), for_training=True)
     awake, total = torch.cuda.mem_get_info()
     with engine.asleep():
         asleep, _ = torch.cuda.mem_get_info()

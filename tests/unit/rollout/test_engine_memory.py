@@ -33,7 +33,7 @@ def model() -> BaseModel:
 def test_an_engine_beside_a_trainer_can_sleep(llm, model):
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
-    RolloutEngine(model, GPU).sleep()
+    RolloutEngine(model, GPU, for_training=True).sleep()
     assert llm.call_args.kwargs["enable_sleep_mode"]
     assert llm.return_value.sleep.called
 
