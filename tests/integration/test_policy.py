@@ -186,6 +186,18 @@ def test_a_small_learning_rate_does_not_vanish_in_bf16(model, config):
     assert moved > 0.03 * sum(mask.sum() for mask in large.values())
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_gradients_of_many_microbatches_are_added_up_in_fp32(stage, model, config):
+    # In bf16 a sum of equal parts stops at 256 of them, where the next part is half of its last digit.
+    config.cluster.dtype, config.cluster.zero_stage, config.cluster.tokens_per_microbatch = DType.bf16, stage, 8
+    sequence = TrainingSequence(PROMPT, (40, 41, 42), (-1.0,) * 3, advantage=1.0, weight=0.25)
+    one, many = (
+        Policy(model, config).update([[replace(sequence) for _ in range(count)]]).compute()["policy/grad_norm"]
+        for count in (1, 400)
+    )
+    assert many == pytest.approx(400 * one, rel=0.01)
+
+
 @pytest.mark.parametrize("stage", [0, 2])
 def test_a_checkpoint_goes_on_as_if_never_stopped(stage, model, config, tmp_path):
     config.cluster.zero_stage = stage
