@@ -41,6 +41,7 @@ from grpo_cli.config.schema import (
 from grpo_cli.data.demonstrations import BUILTIN
 from grpo_cli.data.templates import template_fault
 from grpo_cli.errors import ConfigError
+from grpo_cli.hardware import GPUS, find_gpu
 from grpo_cli.types import Problem
 
 HUB = "hub:"  # before the name of a repository there
@@ -407,6 +408,9 @@ def _engine_faults(cluster: ClusterConfig) -> Iterator[str]:
         yield f"cluster.vllm.sleep_level={cluster.vllm.sleep_level}: must be 0, 1 or 2."
     if cluster.memory_gib is not None and cluster.memory_gib <= 0:
         yield f"cluster.memory_gib={cluster.memory_gib}: must be above 0, such as 80."
+    if cluster.gpu is not None and find_gpu(cluster.gpu) is None:
+        known = ", ".join(gpu.name for gpu in GPUS)
+        yield f"cluster.gpu={cluster.gpu}: not a known GPU. Set one of {known}, or cluster.gpu=null."
 
 
 def _offload_faults(cluster: ClusterConfig) -> Iterator[str]:

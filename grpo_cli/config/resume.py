@@ -14,7 +14,8 @@ from grpo_cli.config.compose import flat_settings
 from grpo_cli.config.schema import SCHEMAS, Schedule
 from grpo_cli.errors import CheckpointError, ConfigError
 
-FREE = ("run.", "resume.", "logger.", "checkpoint.", "cluster.slurm.")  # none of it changes what is learned
+# None of it changes what is learned.
+FREE = ("run.", "resume.", "logger.", "checkpoint.", "cluster.slurm.", "cluster.gpu.", "cluster.memory_gib.")
 ROUNDING = ("cluster.",)  # memory and speed: the same mathematics, added up in another order
 NOT_ROUNDING = ("cluster.device", "cluster.dtype")
 

@@ -322,7 +322,8 @@ class ClusterConfig:
     dtype: DType = DType.bf16
     gradient_checkpointing: bool = True
     offload_reference: bool = False  # keep the reference model in CPU memory but for its forward passes
-    memory_gib: float | None = None  # of one GPU, for planning
+    gpu: str | None = None  # the kind of its GPUs, such as H100 or "A100 40GB", for planning
+    memory_gib: float | None = None  # of one GPU, for planning; what its data sheet says unless set
     tokens_per_microbatch: int = 16384  # a longer sequence is a micro-batch of its own; 1: each is
     threads: int | None = None  # CPU threads a rank; the cores shared evenly unless set
     vllm: VLLMConfig = field(default_factory=VLLMConfig)

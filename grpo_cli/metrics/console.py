@@ -21,6 +21,7 @@ TRAINING = (
     ("waits", "reflection/wait_rate", ".2f"),
     ("kl", "policy/kl_ref", ".4f"),
     ("tokens/s", "perf/tokens_per_s", ",.0f"),
+    ("mfu", "perf/mfu", ".1%"),
 )
 HELDOUT = (
     ("held-out", "eval/heldout/avg", ".3f"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from grpo_cli.config.schema import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
+from grpo_cli.metrics.metrics import Tally, rollout_tally
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
 from grpo_cli.sharing import assign_owners
@@ -40,6 +41,14 @@ class Rollout:
     discarded: tuple[ScoredGroup, ...]  # drawn, and replaced because they agreed
     generation_s: float
     reward_s: float
+
+    def tally(self) -> Tally:
+        """What was sampled and how it was judged, and the seconds of the slowest rank."""
+        tally = rollout_tally(self.groups + self.discarded)
+        tally.sum("group/discarded", len(self.discarded))
+        tally.max("time/rollout", self.generation_s)
+        tally.max("time/reward", self.reward_s)
+        return tally
 
 
 def collect_rollout(

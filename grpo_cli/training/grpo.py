@@ -19,7 +19,8 @@ from grpo_cli.data.templates import render, render_prompts
 from grpo_cli.errors import DataError
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
-from grpo_cli.metrics.metrics import SampleRow, rollout_tally
+from grpo_cli.metrics.metrics import SampleRow
+from grpo_cli.metrics.performance import find_peak, peak_memory_gib, performance
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank
 from grpo_cli.reward.reward import Reward, gold_fault
@@ -53,6 +54,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     }
     sampler = EpochSampler(train_prompts, config.seed)
     checkpoints = Checkpoints(config, "train")
+    peak = find_peak(model.folder, config)
 
     with ExitStack() as stack:
         reward = stack.enter_context(
@@ -73,8 +75,6 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             clock = Clock()
             sampling = _sampling(config, step)
             rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
-            clock.add("rollout", rollout.generation_s)
-            clock.add("reward", rollout.reward_s)
             with clock.phase("update"), engine.asleep():
                 rewards_PG = objective_rewards(rollout, config.algorithm)
                 if config.algorithm.kl.placement == KLPlacement.reward and config.algorithm.beta > 0:
@@ -88,19 +88,18 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                     sampling.max_new_tokens,
                 )
                 update = policy.update(minibatches)
+                update.max("perf/peak_memory_gib", peak_memory_gib())
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)
-            tally = rollout_tally(rollout.groups + rollout.discarded).merge(update)
-            tally.sum("group/discarded", len(rollout.discarded))
+            tally = rollout.tally().merge(update)
             tally.max("sampler/weights_checked", num_compared)
+            tally.max("perf/peak_memory_gib", peak_memory_gib())
             is_last = step == config.steps
             evaluation = {}
             if is_last or (config.eval.every_steps and step % config.eval.every_steps == 0):
                 with clock.phase("eval"):
                     evaluation = evaluate(sampling)
-            metrics = merged(tally) | evaluation | clock.times()
-            training_s = metrics["time/step"] - metrics.get("time/eval", 0.0)
-            metrics["perf/tokens_per_s"] = metrics["rollout/tokens"] / training_s
+            metrics = performance(merged(tally) | evaluation | clock.times(), peak)
             log(step, metrics, _samples(step, rollout, advantages_PG, config))
             check_mismatch(metrics, config)
             is_stopped = is_asked_to_stop() and not is_last

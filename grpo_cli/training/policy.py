@@ -14,6 +14,7 @@ from grpo_cli.algorithm.loss import policy_loss
 from grpo_cli.config.schema import KLPlacement, TrainConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.metrics.metrics import Tally
+from grpo_cli.metrics.performance import tally_busy, tally_trained
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank
 from grpo_cli.training.attention import WITHIN_SEQUENCES, keeps_sequences_apart
@@ -114,8 +115,10 @@ class Policy:
                 for microbatch in batch:
                     self._accumulate(microbatch, old, reference, tally, first_epoch=epoch == 0)
                 self._engine.step(tally)
-        num_tokens = sum(s.length for microbatch in everything for s in microbatch.sequences)
-        tally.sum("perf/trained_tokens", num_tokens * self._algorithm.num_epochs)
+        sequences = [s for microbatch in everything for s in microbatch.sequences]
+        lengths = ((len(s.prompt_ids), len(s.response_ids)) for s in sequences)
+        tally_trained(tally, lengths, self._algorithm.num_epochs)
+        tally_busy(tally, rank(), sum(s.length for s in sequences))  # what it computes is in proportion to its tokens
         self._maybe_refresh_reference(num_steps=len(batches) * self._algorithm.num_epochs)
         return tally
 

@@ -15,6 +15,7 @@ from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import DataError
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
+from grpo_cli.metrics.performance import peak_memory_gib, performance
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.training.checkpoint import Checkpoints, Learner, whole_checkpoints
 from grpo_cli.training.export import export
@@ -76,12 +77,13 @@ def fit(
             with clock.phase("update"):
                 batch = sampler.next(config.batch_size)
                 tally = update(batch[rank() :: world_size()])
+            tally.max("perf/peak_memory_gib", peak_memory_gib())
             is_last = step == steps
             evaluation = {}
             if is_last or (config.eval.every_steps and step % config.eval.every_steps == 0):
                 with clock.phase("eval"):
                     evaluation = evaluate()
-            metrics = merged(tally) | evaluation | clock.times()
+            metrics = performance(merged(tally) | evaluation | clock.times())
             metrics["epoch"] = step * config.batch_size / len(examples)
             log(step, metrics)
             is_stopped = is_asked_to_stop() and not is_last

@@ -65,7 +65,7 @@ def outcome(run_dir: Path) -> dict:
     return {
         "weights": hashlib.sha256((run_dir / "model/model.safetensors").read_bytes()).hexdigest(),
         "metrics": [
-            json.dumps({key: value for key, value in row.items() if not key.startswith(("time/", "perf/tokens_per_s"))})
+            json.dumps({key: value for key, value in row.items() if not key.startswith(("time/", "perf/"))})
             for row in rows
         ],
         "samples": {file.name: file.read_text() for file in (run_dir / "samples").iterdir()},

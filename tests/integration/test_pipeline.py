@@ -69,7 +69,7 @@ def kill_in(folder: Path, stage: str) -> None:
 
 def metrics(stage: Path) -> list[dict]:
     rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith(("time/", "perf/tokens_per_s"))} for row in rows]
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "perf/"))} for row in rows]
 
 
 @pytest.fixture(scope="module")

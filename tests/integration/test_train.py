@@ -18,7 +18,7 @@ def rows(run_dir: Path) -> list[dict]:
 
 
 def without_times(row: dict) -> dict:
-    return {key: value for key, value in row.items() if not key.startswith(("time/", "perf/tokens_per_s"))}
+    return {key: value for key, value in row.items() if not key.startswith(("time/", "perf/"))}
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,11 @@ def test_every_step_has_its_row_and_its_metrics(run):
             ),
             *("sampler/logprob_diff_mean", "sampler/logprob_diff_max", "perf/tokens_per_s", "time/step"),
             *("time/rollout", "time/reward", "time/update", "time/sync"),
+            *("perf/generation_tokens_per_s", "perf/training_tokens_per_s", "perf/trained_tokens"),
         }
         assert row["sampler/logprob_diff_max"] <= 1e-3
+        assert row["perf/peak_memory_gib"] > 0.1
+        assert not row.keys() & {"perf/mfu", "perf/trained_squares", "perf/trained_responses"}
 
 
 def test_it_says_what_was_reached_and_what_to_type_next(run):

@@ -5,17 +5,19 @@ import sys
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from grpo_cli.commands.plan import find_shape, run
-from grpo_cli.config.compose import conf_dir, register_schemas
+from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 from grpo_cli.config.schema import ModelConfig
 from grpo_cli.data import make_zero, random_base
 from grpo_cli.errors import ConfigError
 
 
 @pytest.fixture
-def plan():
+def plan(monkeypatch):
     """`r1zero plan <overrides>`, in this process."""
+    monkeypatch.setattr("grpo_cli.commands.plan.given_keys", lambda: [])  # Hydra's own, which is not running
     register_schemas()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield lambda *overrides: run(compose("train", ["run.dir=unused", *overrides]))
@@ -27,13 +29,41 @@ def test_it_shows_what_a_run_would_need(plan, capsys):
     printed = capsys.readouterr().out
     for shown in ["7.62 B parameters", "ZeRO-3", "1,600", "4,120,576", "6.5 GiB", "73 of the longest sequences"]:
         assert shown in printed
-    assert "it fits into 80 GiB a GPU and leaves 31.8 GiB" in printed
+    assert "it fits into 80 GiB a GPU and leaves 30.0 GiB" in printed
+
+
+def test_it_estimates_how_long_a_run_takes_and_says_by_what(plan, capsys):
+    plan("experiment=oat_zero_7b", "cluster.gpu=A100")
+    printed = capsys.readouterr().out
+    for shown in ["Time, an estimate", "1,500 tokens on average (half of rollout.max_new_tokens)", "of 8 GPUs"]:
+        assert shown in printed
+    assert "A100: 60% of 312 TFLOP/s and 2,039 GB/s at 70%" in printed
+
+
+def test_of_a_gpu_that_is_not_named_no_time_is_told(plan, capsys):
+    plan("experiment=oat_zero_7b", "cluster.gpu=null", "cluster.memory_gib=80")
+    printed = capsys.readouterr().out
+    assert "Time, an estimate" not in printed
+    assert "Set cluster.gpu, the kind of its GPUs" in printed
+
+
+def test_next_to_the_estimate_is_what_a_run_measured(plan, capsys, tmp_path):
+    config = to_typed(compose("train", ["run.dir=unused", "rollout.max_new_tokens=100"]), "train")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    row = {"time/rollout": 111.0, "time/update": 222.0, "time/sync": 333.0, "time/step": 777.0}
+    row |= {"step": 1, "length/mean": 23.0, "length/max": 77.0, "perf/trained_tokens": 2000.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    plan(f"resume.run={tmp_path}")
+    printed = capsys.readouterr().out
+    for shown in ["measured", "111 s", "222 s", "333 s", "777 s", "23 tokens on average, 77 at most"]:
+        assert shown in printed
+    assert "116" in printed  # the longest sequence: of its settings, not of those that are the default
 
 
 def test_what_cannot_fit_is_shown_and_refused(plan, capsys):
-    with pytest.raises(ConfigError, match=r"Training needs 143\.9 GiB of a GPU that has 80"):
+    with pytest.raises(ConfigError, match=r"Training needs 139\.9 GiB of a GPU that has 80"):
         plan("experiment=oat_zero_7b", "cluster=gpu_1")
-    assert "143.9 GiB" in capsys.readouterr().out
+    assert "139.9 GiB" in capsys.readouterr().out
 
 
 def test_faults_of_settings_and_of_the_model_are_told_together(plan):
@@ -52,7 +82,7 @@ def test_it_answers_without_torch():
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "Training" in answer.stdout
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
-    assert "grpo_cli.config.plan" in imported
+    assert "grpo_cli.planner.memory" in imported
     assert not imported & {"torch", "transformers", "vllm", "deepspeed"}
 
 
@@ -61,6 +91,34 @@ def test_a_folder_tells_its_shape(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 10, "max_position_embeddings": 32}))
     shape = find_shape(ModelConfig(name="mine", path=str(tmp_path)))
     assert (shape.num_kv_heads, shape.head_dim, shape.tied_embeddings) == (4, 16, False)  # where they are not told
+
+
+def test_a_hub_model_that_was_downloaded_before_tells_its_shape(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    model = ModelConfig(name="mine", path="org/mine")
+    with pytest.raises(ConfigError, match="its shape is not known here"):
+        find_shape(model)
+    cached = tmp_path / "models--org--mine"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("abc")
+    (cached / "snapshots" / "abc").mkdir(parents=True)
+    config = make_zero.base_model_dir() / "config.json"
+    (cached / "snapshots" / "abc" / "config.json").write_text(config.read_text())
+    assert find_shape(model).vocab_size == 180
+
+
+@pytest.mark.parametrize("path", ["org/mine/too/long", "C:\\model", "model with spaces"])
+def test_what_is_no_hub_id_is_not_looked_for_in_the_cache(path):
+    with pytest.raises(ConfigError, match="its shape is not known here"):
+        find_shape(ModelConfig(name="mine", path=path))
+
+
+def test_the_shape_of_a_mixture_of_experts_is_not_guessed(tmp_path):
+    found = json.loads((make_zero.base_model_dir() / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(found | {"num_experts": 8}))
+    with pytest.raises(ConfigError, match="a mixture of experts"):
+        find_shape(ModelConfig(name="mine", path=str(tmp_path)))
 
 
 def test_a_folder_that_does_not_tell_its_shape_is_refused(tmp_path):

@@ -1,67 +1,15 @@
-"""What a run needs, against sums by hand and against torch; what cannot fit, and mends that do work."""
-
-import re
+"""What a run needs, against sums by hand and against torch."""
 
 import pytest
 
-from grpo_cli.config import plan
-from grpo_cli.config.check import check_train
-from grpo_cli.config.plan import (
-    GIB,
-    activation_bytes,
-    memory_faults,
-    num_adapter_parameters,
-    num_parameters,
-    plan_batches,
-    plan_memory,
-    shape_faults,
-)
 from grpo_cli.config.schema import DType, LoraConfig, ShapeConfig
-from grpo_cli.errors import ConfigError
+from grpo_cli.planner import memory as planned
+from grpo_cli.planner.batches import plan_batches
+from grpo_cli.planner.memory import GIB, Gradients, activation_bytes, pinned, plan_gradients, plan_memory
+from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
 
 P_7B = 7_615_616_512  # parameters of Qwen2.5-Math-7B, as published
 OAT_7B = "experiment=oat_zero_7b"  # 8 ranks of 80 GiB, ZeRO-3, bf16
-
-# What cannot fit, and a part of the message.
-OVERRUNS = [
-    ([OAT_7B, "cluster=gpu_1"], "Set cluster.offload_optimizer=true and cluster.offload_during_rollout=false."),
-    ([OAT_7B, "cluster.gradient_checkpointing=false"], "Set cluster.gradient_checkpointing=true, or"),
-    (
-        [OAT_7B, "cluster.vllm.gpu_memory_utilization=0.9"],
-        "Set cluster.offload_optimizer=true, or cluster.vllm.gpu_memory_utilization=0.79.",
-    ),
-    ([OAT_7B, "cluster.vllm.gpu_memory_utilization=0.15"], "or cluster.vllm.gpu_memory_utilization=0.21."),
-    ([OAT_7B, "cluster.zero_stage=1", "cluster.memory_gib=48"], "Set cluster.tokens_per_microbatch=13824, or"),
-    ([OAT_7B, "cluster.zero_stage=1", "cluster.memory_gib=48"], "or cluster.zero_stage=2, or"),
-    (
-        [OAT_7B, "cluster.zero_stage=2", "cluster.vllm.gpu_memory_utilization=0.7"],
-        "Set cluster.offload_during_rollout=true, or",
-    ),
-    (
-        [OAT_7B, "cluster.vllm.sleep_level=0", "cluster.vllm.gpu_memory_utilization=0.7"],
-        "or cluster.vllm.sleep_level=1",
-    ),
-    (
-        [OAT_7B, "algorithm.beta=0.01", "cluster.vllm.gpu_memory_utilization=0.7"],
-        "Set cluster.offload_reference=true, or",
-    ),
-    ([OAT_7B, "cluster.memory_gib=24"], "cluster.offload_optimizer=true and cluster.vllm.tensor_parallel_size=2."),
-    ([OAT_7B, "cluster=gpu_1", "cluster.memory_gib=16"], "Set cluster.ranks=4, "),
-]
-SHAPE_FAULTS = [
-    (["cluster.vllm.tensor_parallel_size=3", "cluster.ranks=24"], "size=2 or cluster.vllm.tensor_parallel_size=4."),
-    (["cluster.vllm.tensor_parallel_size=7", "cluster.ranks=56"], "Set cluster.vllm.tensor_parallel_size=4"),
-    (["model.max_model_len=8192"], "Set model.max_model_len=4096."),
-    (["model.max_model_len=null", "rollout.max_new_tokens=4000"], "Set rollout.max_new_tokens=3072."),
-    (["model.max_model_len=null", "rollout.max_prompt_tokens=4096"], "Lower rollout.max_prompt_tokens."),
-]
-ENGINE_FAULTS = [
-    (["cluster.vllm.tensor_parallel_size=0"], "must be 1 or more"),
-    (["cluster.ranks=8", "cluster.vllm.tensor_parallel_size=3"], "Set cluster.vllm.tensor_parallel_size=2, or"),
-    (["cluster.vllm.gpu_memory_utilization=0"], "must be above 0 and at most 1"),
-    (["cluster.vllm.sleep_level=3"], "must be 0, 1 or 2"),
-    (["cluster.memory_gib=0"], "must be above 0"),
-]
 
 
 @pytest.mark.parametrize(
@@ -103,11 +51,35 @@ def test_a_microbatch_is_never_larger_than_a_minibatch(compose_train):
     ("stage", "parts"),  # of weights, gradients and optimizer
     [(1, (1, 1, 8)), (2, (1, 8, 8)), (3, (8, 8, 8))],
 )
-def test_zero_shares_the_sixteen_bytes_of_a_parameter_by_its_stage(stage, parts, compose_train):
+def test_zero_shares_the_eighteen_bytes_of_a_parameter_by_its_stage(stage, parts, compose_train):
     config = compose_train(OAT_7B, f"cluster.zero_stage={stage}")
     memory = plan_memory(config, config.model.shape)
-    sizes = (2 * P_7B, 2 * P_7B, 12 * P_7B)  # bf16 weights and gradients; master weights and two moments in fp32
-    assert (memory.weights, memory.gradients, memory.optimizer) == tuple(map(lambda s, n: s / n, sizes, parts))
+    sizes = (2 * P_7B, 4 * P_7B, 12 * P_7B)  # bf16 weights, fp32 gradients; master weights and two moments in fp32
+    of_a_rank = (memory.weights, memory.gradients.held, memory.optimizer)
+    assert of_a_rank == tuple(map(lambda s, n: s / n, sizes, parts))
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype", "gradients"),  # of 10^9 parameters on two ranks
+    [
+        (0, "bf16", Gradients(2e9, at_step=4e9)),  # added up in bf16, copied in fp32
+        (1, "bf16", Gradients(4e9, passing=2e9, stays=True)),  # autograd's own next to the sum
+        (2, "bf16", Gradients(2e9)),
+        (3, "bf16", Gradients(2e9, at_step=2e9, stays=True)),
+        (0, "fp32", Gradients(4e9)),
+        (1, "fp32", Gradients(4e9)),
+        (2, "fp32", Gradients(2e9)),
+        (3, "fp32", Gradients(2e9, at_step=2e9, stays=True)),
+    ],
+)
+def test_gradients_are_held_as_deepspeed_holds_them(stage, dtype, gradients, compose_train):
+    cluster = compose_train(OAT_7B, "cluster.ranks=2", f"cluster.zero_stage={stage}", f"cluster.dtype={dtype}").cluster
+    assert plan_gradients(cluster, 10**9) == gradients
+
+
+def test_zero_3_copies_the_gradients_of_one_subgroup_at_a_time(compose_train):
+    cluster = compose_train(OAT_7B, "cluster.ranks=2").cluster
+    assert plan_gradients(cluster, 10 * 10**9).at_step == 4 * 10**9
 
 
 @pytest.mark.parametrize(("stage", "optimizer"), [(0, 8), (2, 12), (3, 8)])
@@ -120,8 +92,13 @@ def test_in_fp32_only_stages_1_and_2_keep_master_weights(stage, optimizer, compo
 def test_an_offloaded_optimizer_takes_its_gradients_along(compose_train):
     config = compose_train(OAT_7B, "cluster.offload_optimizer=true")
     memory = plan_memory(config, config.model.shape)
-    assert (memory.gradients, memory.optimizer, memory.gradients_fp32) == (0, 0, 0)
-    assert memory.cpu == 14 * P_7B / 8
+    assert (memory.gradients, memory.optimizer) == (Gradients(), 0)
+    # Of 0.95 * 10^9 parameters: two moments, and three buffers of 3.5 GiB that are pinned
+    assert memory.cpu == 8 * P_7B / 8 + 3 * 4 * GIB
+
+
+def test_pinned_buffers_are_powers_of_two():
+    assert [pinned(size) for size in (0.0, 1.0, 3.0, 4.0, 5e9)] == [0, 1, 4, 4, 8 * GIB]
 
 
 def test_with_adapters_only_they_have_gradients_and_the_reference_is_the_base(compose_train):
@@ -129,9 +106,9 @@ def test_with_adapters_only_they_have_gradients_and_the_reference_is_the_base(co
         OAT_7B, "model.lora.rank=16", "model.lora.target_modules=[q_proj,v_proj]", "algorithm.beta=1"
     )
     memory = plan_memory(config, config.model.shape)
-    assert (memory.gradients, memory.optimizer) == (2 * 5046272 / 8, 12 * 5046272 / 8)
+    assert (memory.gradients.held, memory.optimizer) == (4 * 5046272 / 8, 12 * 5046272 / 8)
     assert memory.weights == 2 * (P_7B + 5046272) / 8
-    assert memory.reference == 0
+    assert (memory.reference, memory.output_gradient) == (0, 0)
 
 
 def test_the_kv_cache_is_what_vllm_has_left(compose_train):
@@ -188,26 +165,39 @@ def test_a_layer_keeps_what_torch_keeps(dtype):
 def test_logits_are_planned_for_the_chunks_that_the_trainer_makes():
     from grpo_cli.training.logprobs import CHUNK_VALUES
 
-    assert plan.LOGITS_CHUNK == CHUNK_VALUES
+    assert planned.LOGITS_CHUNK == CHUNK_VALUES
 
 
 def test_the_peaks_of_oat_zero(compose_train):
     config = compose_train(OAT_7B)
     memory = plan_memory(config, config.model.shape)
-    # 2 of CUDA, 16/8 bytes a parameter, activations 6.5, logits 0.5, 5e8 gradients in buckets and 1e9 weights gathered
-    assert memory.training == 2 * GIB + 2 * P_7B + 6.5 * GIB + 0.5 * GIB + 2 * 5 * 10**8 + 2 * 10**9
-    # 2 of CUDA, vLLM's 0.4 of 80, and the trainer's 16/8 bytes a parameter
-    assert memory.rollout == 34 * GIB + 2 * P_7B
+    states = 18 * P_7B / 8  # weights 2, gradients 4 and optimizer 12 bytes a parameter
+    # 2 of CUDA, 1 of a vLLM asleep, activations 6.5, logits 2, 5e8 gradients in buckets and 1e9 weights gathered, and two
+    # gradients of the output layer: the sum in fp32, a chunk's in bf16
+    output = (4 + 2) * 152064 * 3584
+    assert memory.training == 3 * GIB + states + 6.5 * GIB + 2 * GIB + 2 * 5 * 10**8 + 2 * 10**9 + output
+    # 2 of CUDA, vLLM's 0.4 of 80, and the trainer's
+    assert memory.rollout == 34 * GIB + states
     # 2 of CUDA, vLLM's whole weights without its cache, and the trainer's
-    assert memory.sync == 2 * GIB + 2 * P_7B + 2 * P_7B
+    assert memory.sync == 3 * GIB + 2 * P_7B + states
+
+
+def test_zero_3_starts_with_the_whole_model_on_each_gpu(compose_train):
+    config = compose_train(OAT_7B)
+    memory = plan_memory(config, config.model.shape)
+    assert memory.start == 3 * GIB + 2 * P_7B + 2 * P_7B / 8  # and the shards cut so far
+    assert memory.cpu_start == 2 * P_7B
+    config.cluster.zero_stage = 2
+    assert "The start" not in plan_memory(config, config.model.shape).phases
 
 
 def test_a_trainer_that_is_moved_out_during_rollouts_is_there_for_the_sync(compose_train):
     config = compose_train(OAT_7B, "cluster.zero_stage=2", "cluster.offload_during_rollout=true")
     memory = plan_memory(config, config.model.shape)
     assert memory.rollout == 34 * GIB
-    assert memory.cpu == 2 * P_7B + 12 * P_7B / 8  # no gradients: ZeRO-2 has freed them
-    assert memory.sync == 2 * GIB + 2 * P_7B + memory.cpu
+    assert memory.moved_out == 2 * P_7B + 12 * P_7B / 8  # no gradients: ZeRO-2 has freed them
+    assert memory.cpu == 16 * GIB + 3 * 4 * GIB  # pinned: of 14.2 GiB of weights, and of three times 3.5
+    assert memory.sync == 3 * GIB + 2 * P_7B + memory.moved_out
 
 
 def test_a_reference_that_is_offloaded_is_there_for_its_forward_passes_only(compose_train):
@@ -216,60 +206,5 @@ def test_a_reference_that_is_offloaded_is_there_for_its_forward_passes_only(comp
     config.cluster.offload_reference = True
     offloaded = plan_memory(config, config.model.shape)
     assert with_reference.rollout - offloaded.rollout == with_reference.reference == 2 * P_7B
-    # In training it comes when the activations (9.8 GiB with buffers and logits) are not there: 14.2 GiB and logits.
-    assert offloaded.training == 2 * GIB + 2 * P_7B + 2 * P_7B + 0.5 * GIB
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        [],
-        ["experiment=oat_zero_1_5b"],
-        ["experiment=oat_zero_1_5b", "cluster=gpu_1"],
-        ["experiment=oat_zero_3b"],
-        [OAT_7B],
-        [OAT_7B, "cluster=slurm_2x8"],
-    ],
-    ids=" ".join,
-)
-def test_what_is_shipped_fits(overrides, compose_train):
-    config = compose_train(*overrides)
-    assert [*shape_faults(config, config.model.shape), *memory_faults(config, config.model.shape)] == []
-
-
-@pytest.mark.parametrize(("overrides", "message"), OVERRUNS, ids=[" ".join(case[0]) for case in OVERRUNS])
-def test_what_cannot_fit_is_refused_with_settings_that_do(overrides, message, compose_train):
-    config = compose_train(*overrides)
-    [fault] = memory_faults(config, config.model.shape)
-    assert message in fault
-    for mend in fault.partition("Set ")[2].split(", or "):
-        changes = re.findall(r"(\S+=[\w.]*\w)", mend)
-        assert changes
-        mended = compose_train(*overrides, *changes)
-        check_train(mended)
-        assert list(memory_faults(mended, config.model.shape)) == [], mend
-
-
-def test_where_nothing_helps_it_says_so(compose_train):
-    config = compose_train(OAT_7B, "cluster.memory_gib=2")
-    [fault] = memory_faults(config, config.model.shape)
-    assert fault.endswith("choose a smaller model, or GPUs of more memory.")
-
-
-def test_an_unknown_memory_is_compared_with_nothing(compose_train):
-    config = compose_train(OAT_7B, "cluster.memory_gib=null", "cluster.zero_stage=1")
-    assert list(memory_faults(config, config.model.shape)) == []
-    assert plan_memory(config, config.model.shape).kv_cache is None
-
-
-@pytest.mark.parametrize(("overrides", "message"), SHAPE_FAULTS, ids=[" ".join(case[0]) for case in SHAPE_FAULTS])
-def test_what_does_not_suit_the_model_is_refused(overrides, message, compose_train):
-    config = compose_train(OAT_7B, *overrides)
-    assert message in " ".join(shape_faults(config, config.model.shape))
-
-
-@pytest.mark.parametrize(("overrides", "message"), ENGINE_FAULTS, ids=[" ".join(case[0]) for case in ENGINE_FAULTS])
-def test_an_engine_that_cannot_be_is_refused(overrides, message, compose_train):
-    with pytest.raises(ConfigError) as raised:
-        check_train(compose_train(*overrides))
-    assert message in str(raised.value)
+    # In training it comes when the activations (14.3 GiB with buffers, logits and the output layer's gradient) are not there: 14.2 GiB and logits.
+    assert offloaded.training == 3 * GIB + 18 * P_7B / 8 + 2 * P_7B + 2 * GIB

@@ -1,0 +1,201 @@
+"""The tables that `r1zero plan` prints."""
+
+from rich.table import Table
+
+from grpo_cli.config.schema import ClusterConfig, Device, ShapeConfig, TrainConfig
+from grpo_cli.hardware import GPUS, Hardware
+from grpo_cli.planner.batches import Batches, num_at_once
+from grpo_cli.planner.duration import BANDWIDTH_SHARE, MATRIX_SHARE, Lengths, Seconds
+from grpo_cli.planner.measured import Measured
+from grpo_cli.planner.memory import GIB, Memory, gpu_memory_gib
+from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
+
+MIB = 2**20
+GPU_UNKNOWN = (
+    "\nSet cluster.gpu, the kind of its GPUs, to be told how long a step takes in bf16. Known are "
+    f"{', '.join(gpu.name for gpu in GPUS)}."
+)
+
+
+def run_table(config: TrainConfig, shape: ShapeConfig) -> Table:
+    algorithm, cluster, optimizer = config.algorithm, config.cluster, config.optimizer
+    adapters = num_adapter_parameters(shape, config.model.lora)
+    moved = {
+        "the optimizer": cluster.offload_optimizer,
+        "the trainer during rollouts": cluster.offload_during_rollout,
+        "the reference": cluster.offload_reference and algorithm.beta > 0,
+    }
+    rows = {
+        "model": f"{config.model.name}, {_count(num_parameters(shape))} parameters, "
+        f"reads {shape.max_model_len:,} tokens",
+        "adapters": f"rank {config.model.lora.rank}, {_count(adapters)} parameters" if adapters else "",
+        "objective": f"surrogate {algorithm.surrogate.value}, epsilon {algorithm.epsilon:g}, beta {algorithm.beta:g}, "
+        f"weighting {algorithm.weighting.value}",
+        "advantage": f"baseline {algorithm.advantage.baseline.value}, scale {algorithm.advantage.scale.value}, "
+        f"groups of {config.rollout.group_size}",
+        "optimizer": f"lr {optimizer.lr:g}, {optimizer.schedule.value}",
+        "ranks": f"{cluster.ranks} on {cluster.nodes} node(s), {cluster.device.value}, {cluster.dtype.value}, "
+        f"ZeRO-{cluster.zero_stage}",
+        "in CPU memory": ", ".join(what for what, is_moved in moved.items() if is_moved),
+    }
+    table = _table("Run", "", "")
+    for name, text in rows.items():
+        if text:
+            table.add_row(name, text)
+    return table
+
+
+def batch_table(batches: Batches) -> Table:
+    table = _table("Batches", "", ">")
+    rows = {
+        "prompts a rollout": batches.prompts,
+        "completions a rollout": batches.completions,
+        "completions a rank": batches.completions_per_rank,
+        "completions an optimizer step": batches.minibatch_completions,
+        "optimizer steps a rollout": batches.steps_per_rollout,
+        "optimizer steps of the run": batches.total_steps,
+        "longest sequence, tokens": batches.longest_sequence,
+        "micro-batches a rank and step, at most": batches.microbatches,
+        "largest micro-batch, tokens": batches.microbatch_tokens,
+        "tokens a rollout, at most": batches.max_tokens,
+    }
+    for name, number in rows.items():
+        table.add_row(name, f"{number:,}")
+    return table
+
+
+def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table:
+    cluster, stage = config.cluster, config.cluster.zero_stage
+    on_gpu = cluster.device == Device.cuda
+    checkpoints = cluster.gradient_checkpointing
+    engine = cluster.vllm.tensor_parallel_size
+
+    def sharing(from_stage: int) -> str:
+        return f"one part of {cluster.ranks}" if stage >= from_stage and cluster.ranks > 1 else "whole"
+
+    on_cpu = "in CPU memory" if on_gpu and cluster.offload_optimizer else ""
+    moves = on_gpu and cluster.offload_reference
+    kept = _size(memory.activations_kept)
+    gradients, asleep = memory.gradients, on_gpu and cluster.vllm.sleep_level > 0
+    rows = [
+        ("weights", memory.weights, sharing(3)),
+        ("gradients", gradients.held, on_cpu if on_cpu and not gradients.held else sharing(2)),
+        ("... of one backward pass", gradients.passing, "next to the sum of them"),
+        ("optimizer", memory.optimizer, on_cpu or sharing(1)),
+        ("reference", memory.reference, "for its forward passes only" if moves else "whole"),
+        ("buffers of ZeRO", memory.zero_buffers, "while gradients are made"),
+        ("activations", memory.activations, f"without gradient checkpointing {kept}" if checkpoints else "all kept"),
+        ("logits", memory.logits, "of one chunk of tokens at a time"),
+        ("output layer's gradient", memory.output_gradient, "the sum of the chunks and that of one"),
+        ("gradients, copied", gradients.at_step, "while the optimizer steps, activations gone"),
+        ("vLLM's weights", memory.vllm_weights, f"one part of {engine}" if engine > 1 else "whole"),
+        ("KV cache", memory.kv_cache, _cache_note(config, batches, memory)),
+    ]
+    table = _table(f"Memory of a {'GPU' if on_gpu else 'rank'}", "", ">", "")
+    for name, size, note in rows:
+        if size != 0 or note == on_cpu:
+            table.add_row(name, "unknown" if size is None else _size(size), note)
+    table.add_section()
+    notes = {
+        "The start": "the whole model, before it is cut into shards",
+        "The rollout": "the trainer in CPU memory" if memory.moved_out else "",
+        "Training": f"vLLM {'asleep' if asleep else 'awake'}",
+    }
+    for phase, peak in memory.phases.items():
+        table.add_row(phase, _size(peak), notes.get(phase, ""))
+    if memory.cpu:
+        table.add_row("in CPU memory", _size(memory.cpu), "a rank; pinned buffers are powers of two")
+    if memory.cpu_start:
+        table.add_row("... at the start", _size(memory.cpu_start), "a rank; each loads the whole model")
+    return table
+
+
+def time_table(
+    config: TrainConfig, hardware: Hardware, lengths: Lengths, seconds: Seconds, measured: Measured | None
+) -> Table:
+    """Seconds of a step and hours of the run, next to what was measured."""
+    table = _table("Time, an estimate", "", ">", *([">"] if measured else []), "")
+
+    def row(name: str, estimate: str, was: str, note: str) -> None:
+        table.add_row(name, estimate, *([was] if measured else []), note)
+
+    parts = {
+        "forward and backward": seconds.passes,
+        "optimizer": seconds.optimizer,
+        "between ranks": seconds.exchange,
+        "to CPU memory and back": seconds.swap,
+    }
+    shown = ", ".join(f"{name} {_seconds(part)}" for name, part in parts.items() if part >= 0.001 * seconds.step)
+    if measured:
+        row("", "estimate", "measured", f"medians of {measured.num_steps} steps")
+    row("generation", _seconds(seconds.generation), _seconds(measured.rollout) if measured else "", "")
+    row("update", _seconds(seconds.update), _seconds(measured.update) if measured else "", shown)
+    row("weight sync", _seconds(seconds.sync), _seconds(measured.sync) if measured else "", "")
+    table.add_section()
+    row("a step", _seconds(seconds.step), _seconds(measured.step) if measured else "", _assumed(lengths, measured))
+    hours, hours_measured = (config.steps * s / 3600 for s in (seconds.step, measured.step if measured else 0.0))
+    note = f"{config.steps:,} steps, without evaluation and checkpoints"
+    row("the run", _hours(hours), _hours(hours_measured), note)
+    if config.cluster.device == Device.cuda:
+        ranks = config.cluster.ranks
+        row("GPU hours", f"{ranks * hours:,.1f}", f"{ranks * hours_measured:,.1f}", f"of {ranks} GPUs")
+    peak = f"{hardware.peak_flops / 1e12:.3g} TFLOP/s and {hardware.bandwidth / 1e9:,.0f} GB/s"
+    row("by", "", "", f"{hardware.name}: {MATRIX_SHARE:.0%} of {peak} at {BANDWIDTH_SHARE:.0%}")
+    return table
+
+
+def _assumed(lengths: Lengths, measured: Measured | None) -> str:
+    """What the estimate takes the sequences to be."""
+    if measured:
+        return f"responses as measured: {lengths.response:,.0f} tokens on average, {lengths.longest:,.0f} at most"
+    return (
+        f"if responses have {lengths.response:,.0f} tokens on average (half of rollout.max_new_tokens) and "
+        f"prompts {lengths.prompt:,.0f}"
+    )
+
+
+def _cache_note(config: TrainConfig, batches: Batches, memory: Memory) -> str:
+    """How many of the longest sequences the cache holds, and how many an engine is asked for."""
+    if memory.kv_cache is None:
+        return "neither cluster.gpu nor cluster.memory_gib is set"
+    vllm = config.cluster.vllm
+    holds = int(memory.kv_cache // (memory.kv_token * batches.longest_sequence))
+    asked = batches.completions_per_rank * vllm.tensor_parallel_size
+    return f"{holds:,} of the longest sequences; {min(asked, num_at_once(config.cluster)):,} at once are asked for"
+
+
+def verdict(cluster: ClusterConfig, memory: Memory) -> str:
+    if cluster.device == Device.cpu:
+        return "Nothing here is compared with this machine's memory. `r1zero train` with the same settings starts it."
+    memory_gib = gpu_memory_gib(cluster)
+    if memory_gib is None:
+        return "Set cluster.memory_gib, the memory of one GPU, to be told whether it fits."
+    spare = memory_gib * GIB - max(memory.phases.values())
+    return (
+        f"By estimates it fits into {memory_gib:g} GiB a GPU and leaves {_size(spare)}. `r1zero train` with "
+        "the same settings starts it."
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Without a header; `>` is a column of numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    for column in columns:
+        table.add_column(justify="right" if column == ">" else "left")
+    return table
+
+
+def _size(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / MIB:.1f} MiB"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.2f} M"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

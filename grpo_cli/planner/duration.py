@@ -1,0 +1,187 @@
+"""How long a step takes, by a roofline: what must be computed over the peak, what must be read over the bandwidth.
+
+An estimate. The shares of the peaks are those that such kernels usually reach, not measured for this program on a GPU;
+a CPU's constants are fitted to steps that were measured there (docs/planning.md). Left out: rewards that outlast
+generation, evaluation, checkpoints, and waiting for the slowest rank.
+"""
+
+import math
+from dataclasses import dataclass
+
+from grpo_cli.config.schema import Device, KLPlacement, ShapeConfig, TrainConfig
+from grpo_cli.hardware import Hardware
+from grpo_cli.planner.batches import num_at_once, plan_batches
+from grpo_cli.planner.flops import Work, forward_flops, layer_flops, output_flops, training_flops
+from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, activation_bytes, plan_memory
+from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
+
+MATRIX_SHARE = 0.6  # of the peak: large matrix products in bf16 reach 0.6 to 0.7, attention 0.4 to 0.6
+BANDWIDTH_SHARE = 0.7  # of the memory's bandwidth: kernels that only read and write reach 0.6 to 0.9
+LINK_SHARE = 0.7  # of a link's: large NCCL collectives
+NODE_LINK = 50e9  # bytes/s a GPU between nodes: one 400 Gb/s adapter each
+HOST_LINK = 25e9  # bytes/s between a GPU and CPU memory, and of a rank's share of CPU memory: 16 lanes of PCIe 4
+# vLLM's Python around a decoding step, and for each sequence in it (scheduler, sampler, output). A GPU computes
+# meanwhile; a CPU does one after the other, and its sampler's arithmetic is in it.
+STEP_S = {Device.cuda: 2e-3, Device.cpu: 2e-3}
+SEQUENCE_S = {Device.cuda: 25e-6, Device.cpu: 90e-6}
+KEPT_PASSES = 2  # in a forward pass, what is kept for the backward one is written once and read once
+LOGITS_PASSES = 10  # over a token's float32 logits in a forward pass: scaling, softmax, entropy, gathering
+ADAM_BYTES = 34  # read and written a parameter: weight, gradient and two moments in fp32, and the new weight
+ATTENTION_CALL_S = 5e-5  # on a CPU, where attention is one call a layer and sequence, of a forward pass
+TENSOR_S = 4e-4  # vLLM's Python for each weight tensor of a sync
+TENSORS_A_LAYER = 12
+SLEEP_S = 1.0  # vLLM's sleep and wake together: mapping and unmapping its memory
+ASSUMED_RESPONSE = 1 / 2  # of rollout.max_new_tokens, on average
+ASSUMED_PROMPT = 1 / 4  # of rollout.max_prompt_tokens, on average
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of the sequences of a step."""
+
+    prompt: float  # mean
+    response: float  # mean
+    longest: float  # response
+    trained: float = 1.0  # share of the tokens that are trained on: responses without an advantage are not
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of a step, on the rank that needs most."""
+
+    generation: float
+    passes: float  # forward and backward
+    optimizer: float
+    exchange: float  # of weights and gradients between ranks
+    swap: float  # sleep and wake, and what moves to CPU memory and back
+    sync: float  # of the weights into vLLM
+
+    @property
+    def update(self) -> float:
+        """What the metric time/update measures."""
+        return self.passes + self.optimizer + self.exchange + self.swap
+
+    @property
+    def step(self) -> float:
+        return self.generation + self.update + self.sync
+
+
+def assumed_lengths(config: TrainConfig) -> Lengths:
+    """What is not known before a run."""
+    rollout = config.rollout
+    return Lengths(
+        prompt=ASSUMED_PROMPT * rollout.max_prompt_tokens,
+        response=ASSUMED_RESPONSE * rollout.max_new_tokens,
+        longest=rollout.max_new_tokens,
+    )
+
+
+def plan_seconds(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> Seconds:
+    """Of one step; `hardware` is what one rank has. `config` has passed check_train."""
+    passes, num_microbatches = _passes(config, shape, hardware, lengths)
+    return Seconds(
+        generation=_generation(config, shape, hardware, lengths),
+        passes=passes,
+        optimizer=_optimizer(config, shape, hardware),
+        exchange=_exchange(config, shape, hardware, num_microbatches),
+        swap=_swap(config, shape),
+        sync=_sync(config, shape, hardware),
+    )
+
+
+def _generation(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> float:
+    """Each decoding step reads the weights and all sequences' keys and values, and adds a token to each."""
+    cluster, memory, batches = config.cluster, plan_memory(config, shape), plan_batches(config)
+    sharers, on_gpu = cluster.vllm.tensor_parallel_size, cluster.device == Device.cuda
+    prompt, response = lengths.prompt, lengths.response
+    requests = batches.completions_per_rank * sharers
+    at_once = min(requests, num_at_once(cluster))
+    if memory.kv_cache is not None:
+        at_once = min(at_once, max(1, int(memory.kv_cache / (memory.kv_token * (prompt + response)))))
+    tokens = requests * response
+    steps = (requests / at_once - 1) * response + lengths.longest  # the last ones to start include the longest
+
+    prefilled = requests / (config.rollout.group_size if on_gpu else 1)  # a GPU caches the prompt of a group
+    whole, prompts = Work.of([(prompt, response)]) * requests, Work.of([(prompt, 0)]) * requests
+    decode = Work(tokens, tokens, whole.squares - prompts.squares)
+    prefill = prompts * (prefilled / requests)
+    peak, bandwidth = MATRIX_SHARE * hardware.peak_flops, BANDWIDTH_SHARE * hardware.bandwidth
+    traffic = steps * memory.vllm_weights + tokens * (prompt + response / 2) * memory.kv_token
+    decode_s = max(traffic / bandwidth, forward_flops(shape, decode) / sharers / peak)
+    prefill_s = forward_flops(shape, prefill) / sharers / peak
+    host_s = steps * STEP_S[cluster.device] + tokens * SEQUENCE_S[cluster.device]
+    return prefill_s + (max(decode_s, host_s) if on_gpu else decode_s + host_s)
+
+
+def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> tuple[float, int]:
+    """Seconds of forward and backward passes, and the micro-batches of each optimizer step."""
+    cluster, algorithm, batches = config.cluster, config.algorithm, plan_batches(config)
+    sequences = batches.completions_per_rank * lengths.trained
+    work = Work.of([(lengths.prompt, lengths.response)]) * sequences
+    epochs, recomputes = algorithm.num_epochs, cluster.gradient_checkpointing
+    extra = int(batches.steps_per_rollout > 1)  # the log-probabilities that ratios are taken to
+    if algorithm.beta > 0:
+        extra += 3 if algorithm.kl.placement == KLPlacement.reward else 1  # the reference's, and once more both
+    has_adapters = num_adapter_parameters(shape, config.model.lora) > 0
+    chunks = work.responses * shape.vocab_size > LOGITS_CHUNK[cluster.device]  # several: each is computed again
+    flops = epochs * (
+        training_flops(shape, work, has_adapters=has_adapters)
+        + recomputes * layer_flops(shape, work)
+        + chunks * output_flops(shape, work)
+    ) + extra * forward_flops(shape, work)
+    # In units of a forward pass; a backward pass reads and writes twice as much.
+    layer_passes, output_passes = epochs * (3 + recomputes) + extra, epochs * (3 + chunks) + extra
+    traffic = KEPT_PASSES * layer_passes * activation_bytes(shape, cluster.dtype, work.tokens, checkpointing=False)
+    traffic += 4 * LOGITS_PASSES * output_passes * shape.vocab_size * work.responses
+    calls = layer_passes * shape.num_layers * sequences if cluster.device == Device.cpu else 0
+    seconds = (
+        flops / (MATRIX_SHARE * hardware.peak_flops)
+        + traffic / (BANDWIDTH_SHARE * hardware.bandwidth)
+        + calls * ATTENTION_CALL_S
+    )
+    num_microbatches = math.ceil(work.tokens / algorithm.num_minibatches / cluster.tokens_per_microbatch)
+    return seconds, max(1, min(num_microbatches, math.ceil(sequences / algorithm.num_minibatches)))
+
+
+def _optimizer(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> float:
+    cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
+    trained = num_adapter_parameters(shape, config.model.lora) or num_parameters(shape)
+    own = trained / (cluster.ranks if cluster.zero_stage >= 1 else 1)
+    is_on_cpu = cluster.device == Device.cuda and cluster.offload_optimizer
+    return steps * ADAM_BYTES * own / (HOST_LINK if is_on_cpu else BANDWIDTH_SHARE * hardware.bandwidth)
+
+
+def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_microbatches: int) -> float:
+    """Below stage 3 the gradients of each micro-batch and the weights of each step cross the links; at stage 3 the
+    weights do twice a micro-batch as well: ZeRO, arXiv:1910.02054, section 7.
+    """
+    cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
+    if cluster.ranks == 1:
+        return 0.0
+    width, parameters = BYTES[cluster.dtype], num_parameters(shape)
+    trained = num_adapter_parameters(shape, config.model.lora) or parameters
+    a_step = 0 if cluster.zero_stage == 3 else width * trained
+    a_microbatch = width * trained + (2 * width * parameters if cluster.zero_stage == 3 else 0)
+    link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link
+    crossing = 1 - 1 / cluster.ranks
+    return crossing * steps * (a_step + num_microbatches * a_microbatch) / link
+
+
+def _swap(config: TrainConfig, shape: ShapeConfig) -> float:
+    cluster = config.cluster
+    if cluster.device == Device.cpu:
+        return 0.0
+    memory = plan_memory(config, shape)
+    moved = 2 * memory.moved_out + (2 * memory.reference if cluster.offload_reference else 0)
+    if cluster.vllm.sleep_level == 1:
+        moved += 2 * memory.vllm_weights
+    return moved / HOST_LINK + (SLEEP_S if cluster.vllm.sleep_level else 0.0)
+
+
+def _sync(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> float:
+    """All weights are read and written, and gathered first where they are in shards."""
+    cluster = config.cluster
+    size = BYTES[cluster.dtype] * num_parameters(shape)
+    link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link
+    gathered = size / link if cluster.zero_stage == 3 and cluster.ranks > 1 else 0.0
+    return 2 * size / (BANDWIDTH_SHARE * hardware.bandwidth) + gathered + TENSOR_S * TENSORS_A_LAYER * shape.num_layers

@@ -1,0 +1,214 @@
+"""The memory of one rank, in bytes. What libraries take for themselves is an allowance."""
+
+from dataclasses import dataclass
+
+from grpo_cli.config.schema import ClusterConfig, Device, DType, ShapeConfig, TrainConfig
+from grpo_cli.hardware import find_gpu
+from grpo_cli.planner.batches import plan_batches
+from grpo_cli.planner.shape import attention_widths, num_adapter_parameters, num_parameters
+
+GIB = 2**30
+BYTES = {DType.fp32: 4, DType.bf16: 2}
+LOGITS_CHUNK = {Device.cpu: 2**25, Device.cuda: 2**27}  # CHUNK_VALUES of grpo_cli/training/logprobs.py
+LOGITS_BYTES = 16  # a value of a chunk: logits, log-probabilities and two passing copies, all float32
+ZERO_BUCKET = 5 * 10**8  # DeepSpeed's reduce_bucket_size: values of gradient that wait to be shared
+ZERO_LIVE = 10**9  # DeepSpeed's stage3_max_live_parameters: weights that ZeRO-3 holds together at one time
+ZERO_SUBGROUP = 10**9  # DeepSpeed's sub_group_size: values that ZeRO-3's optimizer steps through together
+CUDA_ALLOWANCE = 2 * GIB  # the CUDA context, NCCL and fragmentation
+VLLM_ALLOWANCE = 2 * GIB  # vLLM's activations and sampler, of its share
+# What vLLM keeps while it sleeps with its CUDA graphs moved out: compiled kernels, cuBLAS workspaces and input buffers.
+VLLM_ASLEEP = 1 * GIB
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of the trained parameters on one rank."""
+
+    held: float = 0.0  # while micro-batches are added up
+    passing: float = 0.0  # of one backward pass, next to those held
+    at_step: float = 0.0  # copies for the optimizer, once the activations are gone
+    stays: bool = False  # DeepSpeed keeps the buffer of those held between steps
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one rank holds."""
+
+    weights: float
+    gradients: Gradients
+    optimizer: float
+    reference: float
+    zero_buffers: float  # weights gathered and gradients waiting to be shared, while there are activations
+    activations: float  # of the largest micro-batch
+    activations_kept: float  # the same without gradient checkpointing
+    logits: float
+    output_gradient: float  # of the output layer: the sum so far in fp32, and that of a chunk of tokens
+    vllm_weights: float
+    kv_cache: float | None  # None: of a GPU whose memory is not known
+    kv_token: float  # of one token in the KV cache
+    moved_out: float  # of the trainer's states, to CPU memory while vLLM generates
+    cpu: float  # in CPU memory, of what the GPU moves there
+    cpu_start: float  # in CPU memory, of a model that is loaded
+    start: float  # while the model is cut into shards; 0 where it is not
+    rollout: float  # while vLLM generates
+    training: float  # at its peak, while the trainer works
+    sync: float  # while vLLM is given the weights, its KV cache not yet there
+
+    @property
+    def phases(self) -> dict[str, float]:
+        phases = {
+            "The start": self.start,
+            "The rollout": self.rollout,
+            "Training": self.training,
+            "The weight sync": self.sync,
+        }
+        return {name: peak for name, peak in phases.items() if peak}
+
+
+def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
+    """The peaks of one rank; `config` has passed check_train.
+
+    Weights bP, and of Adam 12P (master weights and two moments, in fp32) are divided by N from stage 3 and 1 on: ZeRO,
+    arXiv:1910.02054, section 5. In fp32, stages 0 and 3 need no master weights.
+    """
+    cluster, ranks, stage = config.cluster, config.cluster.ranks, config.cluster.zero_stage
+    on_gpu = cluster.device == Device.cuda
+    width = BYTES[cluster.dtype]
+    parameters, adapters = num_parameters(shape), num_adapter_parameters(shape, config.model.lora)
+    trained = adapters or parameters
+    offloads_optimizer = on_gpu and cluster.offload_optimizer
+    moves_out = on_gpu and cluster.offload_during_rollout
+    sleeps = on_gpu and cluster.vllm.sleep_level > 0
+    has_master = stage in (1, 2) or cluster.dtype == DType.bf16
+    tokens = plan_batches(config).microbatch_tokens
+
+    weights = width * (parameters + adapters) / (ranks if stage == 3 else 1)
+    gradients = plan_gradients(cluster, trained)
+    optimizer = 0.0 if offloads_optimizer else (12 if has_master else 8) * trained / (ranks if stage >= 1 else 1)
+    # With adapters it is the model without them. It is not divided among ranks.
+    reference = width * parameters if config.algorithm.beta > 0 and not adapters else 0.0
+    zero_buffers = 0.0
+    if on_gpu:  # on a CPU a page that is never written takes no memory
+        zero_buffers += width * ZERO_BUCKET if stage >= 1 else 0.0
+        zero_buffers += width * min(ZERO_LIVE, parameters) if stage == 3 else 0.0
+    activations = activation_bytes(shape, cluster.dtype, tokens, checkpointing=cluster.gradient_checkpointing)
+    logits = float(LOGITS_BYTES * min(LOGITS_CHUNK[cluster.device], tokens * shape.vocab_size))
+    output_gradient = 0.0 if adapters else (4.0 + width) * shape.vocab_size * shape.hidden_size
+
+    sharers = cluster.vllm.tensor_parallel_size
+    vllm_weights = width * parameters / sharers
+    kv_token = 2 * shape.num_layers * max(1.0, shape.num_kv_heads / sharers) * shape.head_dim * width
+    kv_cache, vllm_share = _vllm(cluster, vllm_weights)
+    vllm_asleep = VLLM_ASLEEP if sleeps else vllm_share
+
+    comes_and_goes = reference if on_gpu and cluster.offload_reference else 0.0
+    overhead = (CUDA_ALLOWANCE if on_gpu else 0) + reference - comes_and_goes
+    states = weights + optimizer + (gradients.held if gradients.stays else 0.0)
+    moved_out = [width * trained, *[4 * trained / ranks] * 3] if moves_out else []  # each a buffer of its kind
+    return Memory(
+        weights=weights,
+        gradients=gradients,
+        optimizer=optimizer,
+        reference=reference,
+        zero_buffers=zero_buffers,
+        activations=activations,
+        activations_kept=activation_bytes(shape, cluster.dtype, tokens, checkpointing=False),
+        logits=logits,
+        output_gradient=output_gradient,
+        vllm_weights=vllm_weights,
+        kv_cache=kv_cache,
+        kv_token=kv_token,
+        moved_out=sum(moved_out),
+        cpu=sum(map(pinned, moved_out))
+        + (_offloaded(cluster, trained) if offloads_optimizer else 0.0)
+        + comes_and_goes
+        + (vllm_weights if sleeps and cluster.vllm.sleep_level == 1 else 0.0),
+        cpu_start=width * parameters if on_gpu else 0.0,
+        # DeepSpeed moves the whole model to each GPU and then cuts it, one parameter after the other.
+        start=CUDA_ALLOWANCE + vllm_asleep + width * parameters + weights if on_gpu and stage == 3 else 0.0,
+        rollout=overhead + vllm_share + states - sum(moved_out),
+        training=overhead
+        + vllm_asleep
+        + weights
+        + optimizer
+        + gradients.held
+        # One after the other: backward passes, the optimizer's step, the reference's forward passes.
+        + max(
+            gradients.passing + zero_buffers + activations + logits + output_gradient,
+            gradients.at_step,
+            comes_and_goes + logits,
+        ),
+        sync=overhead + (VLLM_ASLEEP + vllm_weights if sleeps else vllm_share) + states,
+    )
+
+
+def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
+    """What DeepSpeed 0.19 holds of them on a GPU, or on a CPU rank.
+
+    In bf16, stages 1 to 3 add up micro-batches in fp32. Stage 1 (BF16_Optimizer) does so in a buffer of all parameters
+    that stays, next to autograd's own in bf16; stage 2 in its part, which is freed with the step; stage 3 in its part,
+    which stays, and which the step copies. Stage 0 adds up in bf16 and copies all in fp32. An offloaded optimizer takes
+    stage 2's and 3's along (ZeRO-Offload, arXiv:2101.06840).
+    """
+    stage, ranks = cluster.zero_stage, cluster.ranks
+    part = 4 * trained / ranks
+    offloads = cluster.device == Device.cuda and cluster.offload_optimizer
+    if offloads and stage >= 2:
+        return Gradients()
+    if stage == 3:
+        return Gradients(part, at_step=4 * min(trained / ranks, ZERO_SUBGROUP), stays=True)
+    if stage == 2:
+        return Gradients(part)
+    if cluster.dtype == DType.fp32:
+        return Gradients(4 * trained)
+    if stage == 1:
+        return Gradients(4 * trained, passing=2 * trained, stays=not offloads)
+    return Gradients(2 * trained, at_step=4 * trained)
+
+
+def pinned(size: float) -> float:
+    """What torch takes of CPU memory for a pinned buffer: a power of two (CachingHostAllocator)."""
+    return float(1 << (int(size) - 1).bit_length()) if size >= 1 else 0.0
+
+
+def _offloaded(cluster: ClusterConfig, trained: int) -> float:
+    """In CPU memory with `offload_optimizer`: two moments, and in pinned buffers the master weights, their gradient,
+    and what the micro-batches add up to (stage 3, in fp32) or that and the new weights (stages 1 and 2, in bf16).
+    """
+    part = trained / cluster.ranks
+    width = BYTES[cluster.dtype]
+    others = [4 * part] if cluster.zero_stage == 3 else [width * part, width * part]
+    return 8 * part + sum(map(pinned, [4 * part, 4 * part, *others]))
+
+
+def activation_bytes(shape: ShapeConfig, dtype: DType, tokens: float, *, checkpointing: bool) -> float:
+    """What the layers keep for the backward pass: a token and layer take 8H + b(4H + 2A + 2K + 4I).
+
+    As arXiv:2205.05198, section 4, counts them, here for RMSNorm (its input in fp32, its output before and after the
+    weight), attention that keeps no scores (queries, keys, values, output) and SwiGLU (four values of width I).
+    Checkpointing keeps each layer's input, bH, and one whole layer at a time.
+    """
+    width, hidden, (queries, keys) = BYTES[dtype], shape.hidden_size, attention_widths(shape)
+    layer = 8 * hidden + width * (4 * hidden + 2 * queries + 2 * keys + 4 * shape.intermediate_size)
+    if checkpointing:
+        return float(tokens * (shape.num_layers * width * hidden + layer))
+    return float(tokens * shape.num_layers * layer)
+
+
+def gpu_memory_gib(cluster: ClusterConfig) -> float | None:
+    """The memory of one GPU, as the settings or its data sheet say; None on a CPU or where neither does."""
+    if cluster.device == Device.cpu or cluster.memory_gib is not None:
+        return cluster.memory_gib if cluster.device == Device.cuda else None
+    gpu = find_gpu(cluster.gpu) if cluster.gpu else None
+    return gpu.memory_gib if gpu else None
+
+
+def _vllm(cluster: ClusterConfig, weights: float) -> tuple[float | None, float]:
+    """(KV cache, all that vLLM takes while it is awake); of a GPU whose memory is not known, its weights alone."""
+    if cluster.device == Device.cpu:
+        return cluster.vllm.kv_cache_gib * GIB, weights + cluster.vllm.kv_cache_gib * GIB
+    memory_gib = gpu_memory_gib(cluster)
+    if memory_gib is None:
+        return None, weights
+    share = cluster.vllm.gpu_memory_utilization * memory_gib * GIB
+    return max(0.0, share - weights - VLLM_ALLOWANCE), share
