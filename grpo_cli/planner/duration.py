@@ -1,7 +1,7 @@
 """How long a step takes, by a roofline: what must be computed over the peak, what must be read over the bandwidth.
 
 An estimate. The shares of the peaks are those that such kernels usually reach, not measured for this program on a GPU;
-a CPU's constants are fitted to steps that were measured there (docs/planning.md). Left out: rewards that outlast
+a CPU's constants are fitted to the steps of models of 0.17 M and 2.65 M parameters. Left out: rewards that outlast
 generation, evaluation, checkpoints, and waiting for the slowest rank.
 """
 
