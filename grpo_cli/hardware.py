@@ -49,7 +49,7 @@ GPUS = (
     _gpu("RTX 5090", 209.5, 1792, PCIE_5, 32),
 )
 MATRIX, VALUES = 512, 2**23  # what is multiplied and copied to measure a CPU: fp32 values
-MEASURE_S = 0.1  # for each
+MEASURE_S, MIN_TRIES = 0.1, 10  # for each
 
 
 def find_gpu(name: str) -> Hardware | None:
@@ -81,7 +81,7 @@ def measure_cpu(ranks: int, threads: int | None) -> Hardware:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     used = min(cores / ranks, threads or cores)
     matrix = np.ones((MATRIX, MATRIX), np.float32)
-    values, copy = np.ones(VALUES, np.float32), np.zeros(VALUES, np.float32)
+    values, copy = np.ones(VALUES, np.float32), np.ones(VALUES, np.float32)
     flops = 2 * MATRIX**3 / _fastest(lambda: matrix @ matrix)
     bandwidth = 2 * values.nbytes / _fastest(lambda: np.copyto(copy, values)) / ranks
     # Ranks exchange through sockets, which copy what they send about four times.
@@ -91,7 +91,7 @@ def measure_cpu(ranks: int, threads: int | None) -> Hardware:
 def _fastest(action: Callable[[], object]) -> float:
     """Seconds of the fastest of many tries: the others were disturbed, or had to warm up."""
     begun, seconds = time.perf_counter(), []
-    while not seconds or time.perf_counter() < begun + MEASURE_S:
+    while len(seconds) < MIN_TRIES or time.perf_counter() < begun + MEASURE_S:
         started = time.perf_counter()
         action()
         seconds.append(time.perf_counter() - started)
