@@ -14,7 +14,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip
 TORCH_FROM = $(if $(wildcard $(WHEELS)/torch-*cpu*.whl),--find-links $(WHEELS),--extra-index-url $(TORCH_CPU_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep pipeline test chaos check format grade-cases check-data bench bench-gpu bench-reward bench-memory lock
+.PHONY: help setup train sweep pipeline test chaos check format grade-cases check-data bench bench-gpu bench-reward bench-memory gpu-check lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -91,6 +91,9 @@ bench-reward: setup  ## verdicts a second
 
 bench-memory: setup  ## memory of the loss over a large vocabulary
 	$(BIN)/python benchmarks/bench_memory.py
+
+gpu-check: setup  ## what one Hopper GPU shows, in at most 8 minutes and without a network, into benchmarks/results
+	$(BIN)/python benchmarks/gpu_check.py
 
 lock:  ## resolve requirements-cpu.txt anew (needs uv)
 	$(if $(wildcard $(WHEELS)/torch-*cpu*.whl),UV_FIND_LINKS=$(WHEELS),UV_TORCH_BACKEND=cpu) $(UV) pip compile --quiet --python-version 3.11 pyproject.toml \

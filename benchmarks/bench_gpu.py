@@ -1,8 +1,9 @@
 """One Hopper GPU at a real size: `python benchmarks/bench_gpu.py [overrides of r1zero train ...]`.
 
 The shape of Qwen2.5-1.5B with random weights in bf16, 64 prompts x 8, lengths drawn log-normal with mean 600 and at
-most 3,000. Generation stands beside vLLM's own `vllm bench throughput` on the same lengths, training beside the GPU's
-peak.
+most 3,000. Generation is compared with vLLM's own `vllm bench throughput` on the same lengths, with as many sequences
+at a time and the same share of memory; training with the GPU's peak. The step is timed undisturbed: its parts come
+from CUDA events. A first step with an eighth of the lengths warms up.
 """
 
 import argparse
@@ -11,12 +12,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-from r1zero_loop import Forced, phases, r1zero, synthetic
-from relay import Times, relay
-from results import scratch, table
+from r1zero_loop import Forced, composed, phases, r1zero, synthetic
+from relay import no_rank, relay
+from results import gpu, scratch, table
 from workload import PROMPT_TOKENS, Workload
+
+from grpo_cli.config.schema import ShapeConfig
+from grpo_cli.hardware import find_gpu
+from grpo_cli.planner import flops
 
 LONG = Workload("long", prompts=64, mean=600, longest=3000)
 QWEN_1_5B = {
@@ -27,44 +35,62 @@ QWEN_1_5B = {
     "num_attention_heads": 12,
     "num_key_value_heads": 2,
 }
-OVERRIDES = ["cluster=gpu_1", "cluster.gradient_checkpointing=false", "cluster.offload_during_rollout=false"]
-BF16_PEAKS = {"H100": 989e12, "H200": 989e12, "GH200": 989e12}  # FLOP/s without sparsity, by NVIDIA's data sheets
+OVERRIDES = [
+    "cluster=gpu_1",
+    "cluster.gradient_checkpointing=false",
+    "cluster.offload_during_rollout=false",
+    "cluster.vllm.max_num_seqs=1024",  # vLLM's own default on such a GPU
+]
+# `vllm bench throughput`, which is not on every machine by that name.
+VLLM_BENCH = """
+from vllm.benchmarks.throughput import add_cli_args, main
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+if __name__ == "__main__":
+    parser = FlexibleArgumentParser()
+    add_cli_args(parser)
+    main(parser.parse_args())
+"""
 
 
-def measure(
-    rounds: int,
-    overrides: Sequence[str],
-    *,
-    workload: Workload = LONG,
-    shape: Mapping[str, int] = QWEN_1_5B,
-    peak_flops: float | None = None,
+def peak_flops(gpu_name: str) -> float | None:
+    """Of a GPU in bf16; None of one that is not known."""
+    known = find_gpu(gpu_name)
+    return known.peak_flops if known else None
+
+
+def commands(workload: Workload, shape: Mapping[str, int], folder: Path, device: str) -> list[str]:
+    """The overrides that train the workload's model, which is written by another process: this one would hold memory
+    of the GPU from then on.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+        return other.submit(partial(synthetic, device=device, **shape), workload, folder).result()
+
+
+def measure_steps(
+    rounds: int, overrides: Sequence[str], workload: Workload, shape: Mapping[str, int], peak: float | None = None
 ) -> dict[str, float]:
-    """Medians. `mfu` is of forward and backward passes and optimizer, without recomputation (arXiv:2204.02311)."""
-    command = [*synthetic(workload, scratch(), **shape), *overrides]
-    times = {
-        name: relay({name: (r1zero, command, Forced(workload.lengths, seeded))}, rounds=rounds)[name]
-        for name, seeded in (("seeded", True), ("unseeded", False))  # one after the other: they do not fit together
-    }
-    seeded = times["seeded"]
-    training_s = seeded.median_of(lambda s, r: sum(map(phases(s, r).get, ("forward", "backward", "optimizer"))))
+    """Medians of `rounds` steps. `mfu` is of all that the trainer does in a step but making room for vLLM, without
+    recomputation (arXiv:2204.02311); `part/...` are seconds.
+    """
+    eighth = [max(1, length // 8) for length in workload.lengths]
+    runners = {"r1zero": (r1zero, overrides, Forced(workload.lengths, first=eighth))}
+    times = relay(runners, rounds=rounds, warm_up=1)["r1zero"]
+    work = training_flops(workload.lengths, shape)
     figures = {
-        "seconds": seeded.median,
-        "rollout_tokens_per_s": _rollout_speed(seeded),
-        "rollout_tokens_per_s/unseeded": _rollout_speed(times["unseeded"]),
-        "rollout_tokens_per_s/vllm": _vllm_speed(workload, scratch() / "model"),
-        "swap_and_sync_share": seeded.median_of(lambda s, r: (phases(s, r)["sync"] + phases(s, r)["swap"]) / s),
-        "peak_gib": max(report["peak_gib"] for report in seeded.reports),
-        "model_flops_per_s": training_flops(workload.lengths, shape) / training_s,
+        "seconds": times.median,
+        "rollout_tokens_per_s": times.median_of(lambda _, report: report["rollout/tokens"] / report["time/rollout"]),
+        "model_flops_per_s": times.median_of(lambda s, r: work / (r["time/update"] - phases(s, r)["swap"])),
+        "peak_gib": max(report["peak_gib"] for report in times.reports),
     }
-    return figures | ({"mfu": figures["model_flops_per_s"] / peak_flops} if peak_flops else {})
+    for name in phases(times.seconds[0], times.reports[0]):
+        figures[f"part/{name}"] = times.median_of(lambda s, r, name=name: phases(s, r)[name])
+    return figures | ({"mfu": figures["model_flops_per_s"] / peak} if peak else {})
 
 
-def _rollout_speed(times: Times) -> float:
-    return times.median_of(lambda _, report: report["rollout/tokens"] / report["time/rollout"])
-
-
-def _vllm_speed(workload: Workload, model: Path) -> float:
+def vllm_speed(overrides: Sequence[str], workload: Workload, model: Path) -> float:
     """Tokens generated a second by vLLM's own benchmark. Its prompts are of other tokens, and a little longer."""
+    vllm = composed(overrides, scratch() / "unused").cluster.vllm
     lengths, result = scratch() / "lengths.csv", scratch() / "throughput.json"
     with lengths.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -77,66 +103,76 @@ def _vllm_speed(workload: Workload, model: Path) -> float:
         "num-prompts": len(workload.lengths),
         "output-json": result,
         "dtype": "bfloat16",
-        "max-num-seqs": 256,
+        "max-num-seqs": vllm.max_num_seqs,
+        "gpu-memory-utilization": vllm.gpu_memory_utilization,
         "max-model-len": workload.longest + 512,
     }
-    command = [f"--{name}={value}" for name, value in options.items()]
-    subprocess.run([Path(sys.executable).parent / "vllm", "bench", "throughput", *command], check=True)
+    command = [sys.executable, "-c", VLLM_BENCH, *(f"--{name}={value}" for name, value in options.items())]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=no_rank())
+    if done.returncode:
+        print(done.stdout)
+        last = [line for line in done.stdout.splitlines() if line.strip()][-1:]
+        raise RuntimeError(f"vLLM's own benchmark ended with status {done.returncode}: {''.join(last)}")
     return sum(workload.lengths) / json.loads(result.read_text())["elapsed_time"]
 
 
 def training_flops(lengths: Sequence[int], shape: Mapping[str, int]) -> float:
-    """Floating-point operations of a forward and a backward pass over all responses: 6 a weight and token, with the
-    output layer for the responses' tokens alone, and those of causal attention.
-
-    >>> one = {"hidden_size": 2, "num_attention_heads": 1, "num_key_value_heads": 1, "intermediate_size": 3}
-    >>> one |= {"num_hidden_layers": 1, "vocab_size": 5}
-    >>> weights, tokens = 4 * 2 * 2 + 3 * 2 * 3, 1 + PROMPT_TOKENS
-    >>> training_flops([1], one) == 6 * (weights * tokens + 2 * 5 * 1) + 6 * tokens**2 * 2
-    True
-    """
-    hidden = shape["hidden_size"]
-    key_and_value = 2 * hidden * hidden * shape["num_key_value_heads"] // shape["num_attention_heads"]
-    weights_a_layer = 2 * hidden * hidden + key_and_value + 3 * hidden * shape["intermediate_size"]
-    flops = 0.0
-    for length in lengths:
-        tokens = length + PROMPT_TOKENS
-        flops += 6 * shape["num_hidden_layers"] * (weights_a_layer * tokens + tokens**2 * hidden)
-        flops += 6 * hidden * shape["vocab_size"] * length
-    return flops
+    """Floating-point operations of a forward and a backward pass over all responses of a step."""
+    return flops.training_flops(shape_of(shape), flops.Work.of([(PROMPT_TOKENS, length) for length in lengths]))
 
 
-def report(figures: Mapping[str, float]) -> str:
-    """The figures as a table in Markdown."""
-    speed = figures["rollout_tokens_per_s"]
-    rows = [
+def shape_of(shape: Mapping[str, int]) -> ShapeConfig:
+    """The workload's model as the planner sees it."""
+    return ShapeConfig(
+        num_layers=shape["num_hidden_layers"],
+        hidden_size=shape["hidden_size"],
+        intermediate_size=shape["intermediate_size"],
+        num_heads=shape["num_attention_heads"],
+        num_kv_heads=shape["num_key_value_heads"],
+        head_dim=shape["hidden_size"] // shape["num_attention_heads"],
+        vocab_size=shape["vocab_size"],
+        tied_embeddings=True,
+        max_model_len=4096,
+    )
+
+
+def rows_of_steps(figures: Mapping[str, float]) -> list[list[str]]:
+    """What `measure_steps` found, in words."""
+    parts = {name.removeprefix("part/"): s for name, s in figures.items() if name.startswith("part/")}
+    share = (parts["sync"] + parts["swap"]) / figures["seconds"]
+    return [
         ["a step, s", f"{figures['seconds']:.1f}"],
-        ["generation, tokens/s", f"{speed:,.0f}"],
-        ["... without seeds a request", f"{figures['rollout_tokens_per_s/unseeded']:,.0f}"],
-        ["... of vLLM's own benchmark", f"{figures['rollout_tokens_per_s/vllm']:,.0f}"],
-        ["r1zero / vLLM's own", f"{speed / figures['rollout_tokens_per_s/vllm']:.2f}"],
+        ["... its parts, s", ", ".join(f"{name} {s:.1f}" for name, s in parts.items())],
+        ["generation, tokens/s", f"{figures['rollout_tokens_per_s']:,.0f}"],
         ["training, model TFLOP/s", f"{figures['model_flops_per_s'] / 1e12:.1f}"],
         ["... of the peak (MFU)", f"{figures['mfu']:.1%}" if "mfu" in figures else "unknown: give --peak-tflops"],
-        ["sync, sleep and wake, of a step", f"{figures['swap_and_sync_share']:.1%}"],
-        ["GPU memory taken, GiB", f"{figures['peak_gib']:.1f}"],
+        ["sync, sleep and wake, of a step", f"{share:.1%}"],
+        ["GPU memory in use at its peak (sampled every 20 ms), GiB", f"{figures['peak_gib']:.1f}"],
     ]
-    return table(["figure", "median"], rows)
+
+
+def rows_of_vllm(figures: Mapping[str, float], vllm_tokens_per_s: float) -> list[list[str]]:
+    """The comparison with `vllm_speed`, in words."""
+    return [
+        ["generation of vLLM's own benchmark, tokens/s", f"{vllm_tokens_per_s:,.0f}"],
+        ["r1zero / vLLM's own", f"{figures['rollout_tokens_per_s'] / vllm_tokens_per_s:.2f}"],
+    ]
 
 
 def main() -> None:
-    import torch
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak-tflops", type=float, help="of the GPU in bf16, where it is not a known one")
     parser.add_argument("overrides", nargs="*", help="of r1zero train")
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("it needs a GPU")
-    name = torch.cuda.get_device_name()
-    known = next((flops for gpu, flops in BF16_PEAKS.items() if gpu in name), None)
-    peak_flops = 1e12 * options.peak_tflops if options.peak_tflops else known
-    print(f"{name}\n\n{report(measure(options.rounds, [*OVERRIDES, *options.overrides], peak_flops=peak_flops))}")
+    card = gpu()
+    if card is None:
+        parser.error("it needs a CUDA GPU, and torch sees none here")
+    peak = 1e12 * options.peak_tflops if options.peak_tflops else peak_flops(card["name"])
+    overrides = [*commands(LONG, QWEN_1_5B, scratch(), "cuda"), *OVERRIDES, *options.overrides]
+    figures = measure_steps(options.rounds, overrides, LONG, QWEN_1_5B, peak)
+    rows = rows_of_steps(figures) + rows_of_vllm(figures, vllm_speed(overrides, LONG, scratch() / "model"))
+    print(f"{card['name']}\n\n{table(['figure', 'median'], rows)}")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from relay import Turns, on_ranks, peak_gib
 from workload import PROMPT_TOKENS, Workload, write_model, write_problems
@@ -19,11 +21,11 @@ TWO_RANKS = ["cluster=cpu_2rank", "cluster.zero_stage=0"]
 @dataclass(frozen=True)
 class Forced:
     """What no setting of r1zero says. The responses of a step, one rank's after the other's, have these lengths, where
-    there are any; unless `seeded`, requests have no seeds of their own.
+    there are any; those of the first step `first`, where that is given, to warm up with less work.
     """
 
     lengths: Sequence[int] = ()
-    seeded: bool = True
+    first: Sequence[int] = ()
 
 
 _turns: Turns | None = None  # of this process; only the first rank has turns
@@ -32,19 +34,25 @@ _forced = Forced()
 
 def r1zero(turns: Turns, overrides: Sequence[str], forced: Forced = _forced, ranks: int = 1) -> None:
     """`r1zero train` with `overrides`. It reports the row of metrics of each step, its parts, and `peak_gib`."""
+    from grpo_cli.commands.run_folder import held
+
+    run_dir = Path(tempfile.mkdtemp(prefix="r1zero_bench_"))
+    with held(run_dir, composed(overrides, run_dir), lambda: None) as config_file:
+        on_ranks(ranks, turns, _rank, config_file, forced)
+
+
+def composed(overrides: Sequence[str], run_dir: Path):
+    """The checked configuration of `r1zero train` with `overrides`."""
     from hydra import compose, initialize_config_dir
 
-    from grpo_cli.commands.run_folder import held
     from grpo_cli.config.check import check_train
     from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 
-    run_dir = Path(tempfile.mkdtemp(prefix="r1zero_bench_"))
     register_schemas()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = to_typed(compose("train", [f"run.dir={run_dir}", *overrides]), "train")
     check_train(config)
-    with held(run_dir, config, lambda: None) as config_file:
-        on_ranks(ranks, turns, _rank, config_file, forced)
+    return config
 
 
 def _rank(turns: Turns | None, config_file: Path, forced: Forced) -> None:
@@ -65,19 +73,22 @@ def train_in_turns(config, terminal) -> None:
     from grpo_cli.training import grpo
 
     metrics = Path(config.run.dir) / "metrics.jsonl"
-    spent = _timed_parts()
+    parts = _timed_parts()
+    num_steps = 0
 
     class WaitingClock(Clock):
         def __init__(self) -> None:
+            nonlocal num_steps
             if _turns:
                 row = metrics.read_text().splitlines()[-1]
-                _turns.wait(json.loads(row) | spent | {"peak_gib": peak_gib()})
-                spent.clear()
+                _turns.wait(json.loads(row) | parts.take() | {"peak_gib": peak_gib()})
+            num_steps += 1
             super().__init__()
 
     class ForcedEngine(RolloutEngine):
         def generate(self, requests, sampling):
-            self._lengths = iter(_forced.lengths[rank() * len(requests) :])
+            lengths = _forced.first if _forced.first and num_steps <= 1 else _forced.lengths
+            self._lengths = iter(lengths[rank() * len(requests) :])
             yield from super().generate(requests, sampling)
 
         def _params(self, request, sampling):  # asked for one request after the other
@@ -85,8 +96,6 @@ def train_in_turns(config, terminal) -> None:
             if _forced.lengths:
                 params.ignore_eos = True
                 params.max_tokens = min(params.max_tokens, next(self._lengths))
-            if not _forced.seeded:
-                params.seed = None
             return params
 
     grpo.Clock = WaitingClock
@@ -94,9 +103,50 @@ def train_in_turns(config, terminal) -> None:
     grpo.train(config, terminal)
 
 
-def _timed_parts() -> Counter[str]:
-    """Seconds in each part of a step, `part/<name>`, which are added up from here on: in `engine_...` those of a call
-    through DeepSpeed, in `torch_...` those of torch's work within it.
+class Parts:
+    """Seconds in each part of a step, `part/<name>`, added up until they are taken.
+
+    On a GPU they are the time between two events in its queue. Nothing waits for them before the step is over: to
+    synchronise after each part would show launches that a run hides behind the GPU's work.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: Counter[str] = Counter()
+        self._events: list[tuple[str, Any, Any]] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        import torch
+
+        if torch.cuda.is_available():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            self._events.append((f"part/{name}", start, end))
+            start.record()
+            try:
+                yield
+            finally:
+                end.record()
+            return
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[f"part/{name}"] += time.perf_counter() - started
+
+    def take(self) -> dict[str, float]:
+        """What was measured since the last call; it waits for the GPU."""
+        for name, start, end in self._events:
+            end.synchronize()
+            self._seconds[name] += start.elapsed_time(end) / 1000
+        taken = dict(self._seconds)
+        self._events.clear()
+        self._seconds.clear()
+        return taken
+
+
+def _timed_parts() -> Parts:
+    """The parts of a step from here on: in `engine_...` those of a call through DeepSpeed, in `torch_...` those of
+    torch's work within it.
     """
     import torch
 
@@ -104,20 +154,15 @@ def _timed_parts() -> Counter[str]:
     from grpo_cli.training.engine import Engine
     from grpo_cli.training.logprobs import TokenLogprobs
 
-    spent: Counter[str] = Counter()
+    parts = Parts()
 
     def time_calls(owner, method: str, name: Callable[[], str]) -> None:
         function = getattr(owner, method)
 
         @wraps(function)
         def timed(*arguments, **options):
-            started = time.perf_counter()
-            try:
+            with parts.part(name()):
                 return function(*arguments, **options)
-            finally:
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
-                spent[f"part/{name()}"] += time.perf_counter() - started
 
         setattr(owner, method, timed)
 
@@ -131,7 +176,7 @@ def _timed_parts() -> Counter[str]:
     time_calls(Engine, "reload", lambda: "swap")
     time_calls(RolloutEngine, "sleep", lambda: "swap")
     time_calls(RolloutEngine, "wake", lambda: "swap")
-    return spent
+    return parts
 
 
 def phases(seconds: float, report: Mapping[str, float]) -> dict[str, float]:
@@ -154,13 +199,13 @@ def phases(seconds: float, report: Mapping[str, float]) -> dict[str, float]:
     return shares | {"other": seconds - sum(shares.values())}
 
 
-def synthetic(workload: Workload, folder: Path, **shape: int) -> list[str]:
+def synthetic(workload: Workload, folder: Path, *, device: str = "cpu", **shape: int) -> list[str]:
     """The overrides that train the workload's model on its prompts, which are written to `folder` unless they are
     there.
     """
     model, data = folder / "model", folder / "problems.jsonl"
     if not data.exists():
-        write_model(model, **shape)
+        write_model(model, device=device, **shape)
         write_problems(data)
     return [
         "model=file",

@@ -10,30 +10,66 @@ import signal
 import socket
 import statistics
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
 READY_S = 600
 ROUNDS_OF_A_PROCESS = 5  # one may be some percent slower than its like for all its life
+SAMPLE_EVERY_S = 0.02
+OF_A_RANK = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+OF_A_RANK |= {"VLLM_ENABLE_V1_MULTIPROCESSING"}  # in the rank's own process; elsewhere vLLM's default
 
 Step = tuple[float, dict[str, float]]  # its seconds, and what was told of it
 
 
+class Peak:
+    """The largest value of `look()` from now on, sampled by a thread every 20 ms."""
+
+    def __init__(self, look: Callable[[], float]) -> None:
+        self._look = look
+        self._largest = look()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def largest(self) -> float:
+        return max(self._largest, self._look())
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(SAMPLE_EVERY_S)
+            self._largest = max(self._largest, self._look())
+
+
 def peak_gib() -> float:
-    """The most memory that this process has held; on a GPU, what is taken of it now, by all."""
+    """The most memory that this process has held; on a GPU, the most that was in use there, by all processes and what
+    they keep for reuse included, since the first call.
+    """
     import torch
 
     if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        return (total - free) / 2**30
+        return _gpu_peak().largest()
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 2**20
+
+
+@cache
+def _gpu_peak() -> Peak:
+    return Peak(gpu_gib)
+
+
+def gpu_gib() -> float:
+    """GPU memory in use now, by all processes."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**30
 
 
 class Turns:
@@ -100,6 +136,11 @@ def on_ranks(number: int, turns: Turns, program: Callable[..., None], *arguments
     for rank in range(1, number):
         multiprocessing.Process(target=_as_rank, args=(rank, None, program, arguments)).start()
     _as_rank(0, turns, program, arguments)
+
+
+def no_rank() -> dict[str, str]:
+    """The environment of a process that is no rank, even if this one is."""
+    return {name: value for name, value in os.environ.items() if name not in OF_A_RANK}
 
 
 def _as_rank(rank: int, turns: Turns | None, program: Callable[..., None], arguments: Sequence[Any]) -> None:

@@ -1,6 +1,7 @@
 """How figures are written down: the machine they were measured on, tables, and where runners keep their files."""
 
 import argparse
+import json
 import os
 import platform
 import tempfile
@@ -33,6 +34,20 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+@cache
+def gpu() -> dict[str, object] | None:
+    """Name and GiB of the first GPU, and torch's CUDA; None where torch sees none. Another process looks, since this
+    one would hold memory of the GPU from then on.
+    """
+    from grpo_cli.doctor.process import run_probe
+
+    seen = json.loads(run_probe("torch", limit_s=120))
+    if not seen["gpus"]:
+        return None
+    first = seen["gpus"][0]
+    return {"name": first["name"], "gib": round(first["total"] / 2**30, 1), "cuda": seen["cuda"]}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -64,10 +64,11 @@ def write_problems(path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_model(folder: Path, **shape: int) -> None:
+def write_model(folder: Path, *, device: str = "cpu", **shape: int) -> None:
     """A Qwen2 of random weights, always the same, behind a byte-level tokenizer of as many ids as it has.
 
-    `shape` overrides what is in its config.json.
+    `shape` overrides what is in its config.json. On `cuda` the weights are in bf16, for models that would take a CPU
+    a minute.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -92,6 +93,11 @@ def write_model(folder: Path, **shape: int) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END).save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        Qwen2ForCausalLM(Qwen2Config(**settings)).save_pretrained(folder)
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
+    try:
+        with torch.random.fork_rng(), torch.device(device):
+            torch.manual_seed(0)
+            Qwen2ForCausalLM(Qwen2Config(**settings)).save_pretrained(folder)
+    finally:
+        torch.set_default_dtype(usual)

@@ -54,14 +54,14 @@ def compose_train(compose_as) -> Callable[..., TrainConfig]:
 def r1zero() -> Callable[..., subprocess.CompletedProcess]:
     """The command as a user starts it, off line."""
 
-    def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    def run(*arguments: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:
         return subprocess.run(
             [Path(sys.executable).parent / "r1zero", *arguments],
             capture_output=True,
             text=True,
             cwd=cwd,
             env={**os.environ, "WANDB_MODE": "offline"},
-            timeout=400,
+            timeout=timeout,
         )
 
     return run

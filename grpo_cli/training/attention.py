@@ -31,11 +31,11 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """What transformers' own function gives for each sequence alone, as (1, S, Q, D)."""
     has_kernel = query_1QSD.dtype in FLASH_DTYPES and query_1QSD.shape[-1] <= FLASH_HEAD_SIZE
-    attend = _in_one_call if query_1QSD.is_cuda and has_kernel else _one_by_one
+    attend = in_one_call if query_1QSD.is_cuda and has_kernel else one_by_one
     return attend(module, query_1QSD, key_1KSD, value_1KSD, **options), None
 
 
-def _in_one_call(
+def in_one_call(
     module: nn.Module,
     query_1QSD: Tensor,
     key_1KSD: Tensor,
@@ -66,7 +66,7 @@ def _in_one_call(
     return attended_SQD[None]
 
 
-def _one_by_one(
+def one_by_one(
     module: nn.Module,
     query_1QSD: Tensor,
     key_1KSD: Tensor,

@@ -1,4 +1,12 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+
+GPU_CHECK = Path(__file__).parents[2] / "benchmarks/gpu_check.py"
 
 
 @pytest.fixture(autouse=True)
@@ -8,3 +16,18 @@ def gpu() -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU")
+
+
+@pytest.fixture
+def measured(tmp_path) -> Callable[[str], dict]:
+    """What a stage of gpu_check shows with tiny shapes, in a process of its own, which is a rank; with `gpu_gib`."""
+
+    def run(stage: str) -> dict:
+        command = [sys.executable, GPU_CHECK, stage, "--tiny", "--minutes=14", f"--out={tmp_path}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (file,) = tmp_path.glob("gpu-*.json")
+        written = json.loads(file.read_text())
+        return {**written["stages"][stage]["figures"], "gpu_gib": written["machine"]["gpu"]["gib"]}
+
+    return run

@@ -172,8 +172,8 @@ def test_the_peaks_of_oat_zero(compose_train):
     config = compose_train(OAT_7B)
     memory = plan_memory(config, config.model.shape)
     states = 18 * P_7B / 8  # weights 2, gradients 4 and optimizer 12 bytes a parameter
-    # 2 of CUDA, 1 of a vLLM asleep, activations 6.5, logits 2, 5e8 gradients in buckets and 1e9 weights gathered, and two
-    # gradients of the output layer: the sum in fp32, a chunk's in bf16
+    # 2 of CUDA, 1 of a vLLM asleep, activations 6.5, logits 2, 5e8 gradients in buckets and 1e9 weights gathered, and
+    # two gradients of the output layer: the sum in fp32, a chunk's in bf16
     output = (4 + 2) * 152064 * 3584
     assert memory.training == 3 * GIB + states + 6.5 * GIB + 2 * GIB + 2 * 5 * 10**8 + 2 * 10**9 + output
     # 2 of CUDA, vLLM's 0.4 of 80, and the trainer's
@@ -206,5 +206,5 @@ def test_a_reference_that_is_offloaded_is_there_for_its_forward_passes_only(comp
     config.cluster.offload_reference = True
     offloaded = plan_memory(config, config.model.shape)
     assert with_reference.rollout - offloaded.rollout == with_reference.reference == 2 * P_7B
-    # In training it comes when the activations (14.3 GiB with buffers, logits and the output layer's gradient) are not there: 14.2 GiB and logits.
+    # In training it comes when activations, buffers and the output layer's gradient (14.3 GiB with logits) are gone.
     assert offloaded.training == 3 * GIB + 18 * P_7B / 8 + 2 * P_7B + 2 * GIB
