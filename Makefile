@@ -1,11 +1,15 @@
-# `make train` and `make test` do all the set-up that they need. STACK=cpu or STACK=cuda overrules the detection.
+# `make train` and `make test` do all the set-up that they need. STACK=cpu or STACK=cuda overrules the detection: cuda
+# where there is an NVIDIA GPU, and where .venv was made for one, as on the login node of a Slurm cluster.
 # The first interpreter that runs: a pyenv shim may be on the PATH and lead nowhere.
 PYTHON ?= $(firstword $(shell for python in python3.11 python3.12 python3; do $$python -c "import venv" 2>/dev/null && echo $$python; done) python3)
 VENV   ?= .venv
-STACK  ?= $(if $(shell nvidia-smi -L 2>/dev/null),cuda,cpu)
+STACK  := $(or $(STACK),$(if $(shell nvidia-smi -L 2>/dev/null)$(wildcard $(VENV)/.cuda-*),cuda,cpu))
 UV     ?= $(shell command -v uv 2>/dev/null)
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.$(STACK)-ready
+# A venv of the other stack is replaced: updated in place it would keep torch 2.13.0+cpu, which satisfies torch==2.13.0.
+OTHER  := $(wildcard $(VENV)/.$(if $(filter cuda,$(STACK)),cpu,cuda)-*)
+CLUSTER := $(if $(filter cuda,$(STACK)),cluster=gpu_1)
 
 # PyPI has no CPU build of torch. It comes from a folder of wheels that pip knows of, else from PyTorch's own index.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -14,48 +18,55 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip
 TORCH_FROM = $(if $(wildcard $(WHEELS)/torch-*cpu*.whl),--find-links $(WHEELS),--extra-index-url $(TORCH_CPU_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep pipeline test chaos check format grade-cases check-data bench bench-gpu bench-reward bench-memory gpu-check lock
+.PHONY: $(if $(OTHER),$(STAMP)) help setup train sweep pipeline test chaos check format grade-cases check-data bench bench-gpu bench-reward bench-memory gpu-check lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP)  ## make .venv with everything in it
 
-$(STAMP): requirements-cpu.txt pyproject.toml
+$(STAMP): requirements-$(STACK).txt pyproject.toml
+	$(if $(OTHER),rm -r $(VENV))
 ifneq ($(UV),)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 else
 	$(PYTHON) -m venv $(VENV)
 endif
+	touch $(VENV)/.$(STACK)-begun
 ifeq ($(STACK),cpu)
 	$(INSTALL) --no-deps $(TORCH_FROM) $(shell grep ^torch== requirements-cpu.txt)
-	$(INSTALL) --no-deps -r requirements-cpu.txt
-	$(INSTALL) --no-deps --editable .
-else
-	$(INSTALL) --editable .[cuda,dev]
 endif
+	$(INSTALL) --no-deps -r requirements-$(STACK).txt
+	$(INSTALL) --no-deps --editable .
 	$(BIN)/python -c "import deepspeed, transformers, vllm"
 	$(BIN)/r1zero --version
 	touch $@
 
 train: setup  ## train the built-in base model by pure RL (minutes on two cores)
-	$(BIN)/r1zero train
+	$(BIN)/r1zero train $(CLUSTER)
 
 sweep: setup  ## sweep epsilon, beta and G on the built-in task: eight short jobs and a leaderboard
-	$(BIN)/r1zero train -m algorithm.num_minibatches=4 algorithm.epsilon=0.1,0.2 algorithm.beta=0,0.04 \
+	$(BIN)/r1zero train -m $(CLUSTER) algorithm.num_minibatches=4 algorithm.epsilon=0.1,0.2 algorithm.beta=0,0.04 \
 	  rollout.group_size=4,8 steps=40 run.name=epsilon_beta_g
 
 pipeline: setup  ## DeepSeek-R1's four stages on the built-in task, and their table
-	$(BIN)/r1zero pipeline pipeline=r1
+	$(BIN)/r1zero pipeline pipeline=r1 $(CLUSTER)
 
-# Most of them wait for a process to start. A GPU is not shared by two.
-WORKERS ?= $(if $(filter cuda,$(STACK)),0,2)
+WORKERS ?= 2  # most tests wait for a process to start
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -rs
 
-test: setup  ## run all tests
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -rs -n $(WORKERS) --dist loadfile
+test: setup  ## run all tests; on a GPU tests/unit, and each test of tests/gpu in its own process
+ifeq ($(STACK),cuda)
+	$(PYTEST) -n $(WORKERS) --dist loadfile tests/unit
+	tests=$$($(BIN)/pytest --collect-only --quiet tests/gpu) || { echo "$$tests"; exit 1; }; failed=0; \
+	  for test in $$(echo "$$tests" | grep ::); do $(PYTEST) "$$test" || failed=1; done; exit $$failed
+else
+	$(PYTEST) -n $(WORKERS) --dist loadfile
+endif
 
 chaos: setup  ## kill twenty runs at random moments, resume them, and compare them with an undisturbed one
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -s tests/integration/test_chaos.py --chaos-runs=20
+	$(if $(CLUSTER),$(error A GPU does not repeat a run bit for bit. Use `make chaos STACK=cpu VENV=.venv-cpu`))
+	$(PYTEST) -s tests/integration/test_chaos.py --chaos-runs=20
 
 check: setup  ## lint and check the formatting
 	$(BIN)/ruff check .
@@ -76,7 +87,7 @@ comma := ,
 space := $(subst ,, )
 
 check-data: setup  ## run every benchmark whose data are in DATA (../shared/data/eval) through r1zero eval, on random weights
-	$(BIN)/r1zero eval model=random logger=none run.name=check_data \
+	$(BIN)/r1zero eval $(CLUSTER) model=random logger=none run.name=check_data \
 	  benchmark=[$(subst $(space),$(comma),$(CHECKED))] $(subst gsm8k.jsonl,gsm8k_test.jsonl,$(FILES))
 
 bench: setup  ## how fast it is, beside the fewest calls and TRL, into benchmarks/results: leave the machine alone
@@ -95,6 +106,14 @@ bench-memory: setup  ## memory of the loss over a large vocabulary
 gpu-check: setup  ## what one Hopper GPU shows, in at most 8 minutes and without a network, into benchmarks/results
 	$(BIN)/python benchmarks/gpu_check.py
 
-lock:  ## resolve requirements-cpu.txt anew (needs uv)
-	$(if $(wildcard $(WHEELS)/torch-*cpu*.whl),UV_FIND_LINKS=$(WHEELS),UV_TORCH_BACKEND=cpu) $(UV) pip compile --quiet --python-version 3.11 pyproject.toml \
-	  --extra cpu --extra dev --no-annotate --no-header --output-file requirements-cpu.txt
+# Versions stay until a requirement changes; delete both files to get the newest. The CUDA list starts from the CPU
+# list. It is resolved for Python 3.11, then for 3.12, which keeps the versions and adds what 3.12 alone needs.
+LOCK = $(UV) pip compile --quiet pyproject.toml --extra dev --no-annotate --no-header
+LOCK_CUDA = $(LOCK) --python-platform x86_64-manylinux_2_28 --extra cuda --output-file requirements-cuda.txt
+
+lock:  ## resolve requirements-cpu.txt and requirements-cuda.txt (needs uv)
+	$(if $(wildcard $(WHEELS)/torch-*cpu*.whl),UV_FIND_LINKS=$(WHEELS),UV_TORCH_BACKEND=cpu) \
+	  $(LOCK) --python-version 3.11 --extra cpu --output-file requirements-cpu.txt
+	[ -f requirements-cuda.txt ] || cp requirements-cpu.txt requirements-cuda.txt
+	$(LOCK_CUDA) --python-version 3.11
+	$(LOCK_CUDA) --python-version 3.12

@@ -10,6 +10,7 @@ from grpo_cli.commands.run_folder import held
 from grpo_cli.commands.sampling_run import check_same, take_checkpoint
 from grpo_cli.config.check import check_analyze
 from grpo_cli.config.compose import to_typed
+from grpo_cli.config.machine import check_machine
 from grpo_cli.config.schema import AnalyzeTask
 from grpo_cli.data.problems import load_problems
 from grpo_cli.launch import start
@@ -21,6 +22,7 @@ def run(composed: DictConfig) -> float:
     take_checkpoint(composed)
     config: AnalyzeTask = to_typed(composed, "analyze")
     check_analyze(config)
+    check_machine(config.cluster)
     load_problems(config.data, config.data.name, "data")  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)
     folder = run_dir / "analyze"

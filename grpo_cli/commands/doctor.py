@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from grpo_cli.config.machine import installed_vllm
+from grpo_cli.config.schema import Device
 from grpo_cli.doctor.checks import findings
 from grpo_cli.doctor.findings import Finding, Level
 
@@ -53,7 +55,8 @@ def main(argv: list[str]) -> None:
     elif arguments.quick:
         console.print("\nNo fault so far. The engines were not tried: `r1zero doctor` does.")
     else:
-        console.print("\nThis machine can train. Begin with `r1zero train`.")
+        cluster = " cluster=gpu_1" if installed_vllm()[1] == Device.cuda else ""
+        console.print(f"\nThis machine can train. Begin with `r1zero train{cluster}`.")
     if num_faults:
         raise SystemExit(1)
 

@@ -10,6 +10,7 @@ from grpo_cli.commands.run_folder import held
 from grpo_cli.commands.sampling_run import check_same, take_checkpoint
 from grpo_cli.config.check import check_eval
 from grpo_cli.config.compose import to_typed
+from grpo_cli.config.machine import check_machine
 from grpo_cli.config.schema import EvalTask
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.launch import start
@@ -21,6 +22,8 @@ def run(composed: DictConfig) -> float:
     take_checkpoint(composed)
     config: EvalTask = to_typed(composed, "eval")
     check_eval(config)
+    if config.rescore is None:  # which needs no vLLM
+        check_machine(config.cluster)
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
 from grpo_cli.commands.run_folder import held, is_empty
 from grpo_cli.config.compose import to_typed
+from grpo_cli.config.machine import check_machine
 from grpo_cli.config.resume import check_resumed, taken_up
 from grpo_cli.errors import ConfigError
 from grpo_cli.launch import start
@@ -29,6 +30,7 @@ def settings(command: str, composed: DictConfig, check: Callable[[Any], None]) -
     place_in_sweep(composed)
     config = to_typed(taken_up(composed, given_keys(), command), command)
     check(config)
+    check_machine(config.cluster)
     if in_sweep() or "SLURM_RESTART_COUNT" in os.environ:
         config.resume.run = "auto"  # without a checkpoint it begins anew
     if config.resume.run != "never":

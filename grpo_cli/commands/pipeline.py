@@ -12,9 +12,9 @@ from rich.console import Console
 
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
 from grpo_cli.launch.lock import LAUNCHER_LOCK, locked
+from grpo_cli.pipeline.check import check_steps
 from grpo_cli.pipeline.plan import (
     Pipeline,
-    check_steps,
     pipeline_files,
     read_pipeline,
     steps_of,
@@ -73,7 +73,7 @@ def main(argv: list[str], runner: Sequence[str] = R1ZERO) -> None:
         pipeline = with_settings(_read(own, folder), settings)
         steps = steps_of(pipeline)
         records = records_of(steps, folder)
-        check_steps(steps)
+        check_steps(steps, on_this_machine=not arguments.dry_run)
         if arguments.dry_run:
             _show(records)
             return

@@ -5,7 +5,15 @@ from functools import partial
 from pathlib import Path
 
 from grpo_cli.doctor.findings import Finding, Level
-from grpo_cli.doctor.machine import check_disk, check_gpu, check_memory, check_sandbox, check_shared_memory, check_slurm
+from grpo_cli.doctor.machine import (
+    check_cuda_stack,
+    check_disk,
+    check_gpu,
+    check_memory,
+    check_sandbox,
+    check_shared_memory,
+    check_slurm,
+)
 from grpo_cli.doctor.packages import check_packages
 from grpo_cli.doctor.process import PROBE, ProbeError, run_probe
 from grpo_cli.doctor.services import check_hub, check_wandb
@@ -18,6 +26,7 @@ def findings(runs: Path, *, quick: bool) -> Iterator[Finding]:
     checks: dict[str, Callable[[], Finding | Iterable[Finding]]] = {
         "packages": check_packages,
         "GPU": check_gpu,
+        "CUDA stack": check_cuda_stack,
         "memory": check_memory,
         "disk": partial(check_disk, runs),
         "shared memory": check_shared_memory,

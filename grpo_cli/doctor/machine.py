@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import subprocess
+import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 from grpo_cli.doctor.findings import Finding, Level
@@ -14,6 +16,8 @@ MIN_MEMORY_GIB = 4
 MIN_DISK_GIB = 1
 ROOMY_DISK_GIB = 20
 MIN_SHM_GIB = 1
+MIN_DRIVER = 580  # of CUDA 13.0, for which PyPI's torch 2.13 is built
+MIN_CAPABILITY = (8, 0)  # the first with bf16: Ampere
 ANSWER_S = 10.0  # for a tool of the machine to answer
 IMPORT_S = 120.0  # for torch to be imported, on a disk that is slow
 SHM = Path("/dev/shm")
@@ -47,11 +51,43 @@ def check_gpu() -> Finding:
             "Use small models, and cluster=cpu or cpu_2rank.",
         )
     mend = (
-        "Install torch and vllm for CUDA in place of the builds for CPUs."
+        "Install torch and vllm for CUDA in place of the builds for CPUs: `make setup STACK=cuda` in a checkout."
         if torch["cuda"] is None
         else f"Update the driver to one for CUDA {torch['cuda']}, and look at CUDA_VISIBLE_DEVICES."
     )
     return Finding("GPU", Level.warning, f"the driver knows {', '.join(by_driver)}, and torch can use none", mend)
+
+
+def check_cuda_stack() -> Iterator[Finding]:
+    """What kernels need where there is a GPU; Triton compiles a C module against Python.h when its first one starts."""
+    driver, *_ = _ask("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").splitlines() or [""]
+    if not driver:
+        return
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    capabilities = _ask("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()
+    weakest = min((tuple(map(int, each.split("."))) for each in capabilities), default=MIN_CAPABILITY)
+    rules = [
+        (compiler, "there is no C compiler, which GPU kernels need", "Install one (`apt-get install gcc`), or set CC."),
+        (
+            header.is_file(),
+            f"there is no {header}, which GPU kernels need",
+            f"Install Python's headers (`apt-get install python{sysconfig.get_python_version()}-dev`).",
+        ),
+        (
+            int(driver.split(".")[0]) >= MIN_DRIVER,
+            f"driver {driver} is too old for CUDA 13.0",
+            f"Update it to {MIN_DRIVER} or newer.",
+        ),
+        (
+            weakest >= MIN_CAPABILITY,
+            f"a GPU has compute capability {'.'.join(map(str, weakest))}, and bf16 needs 8.0",
+            "Choose other GPUs with CUDA_VISIBLE_DEVICES.",
+        ),
+    ]
+    faults = [Finding("CUDA stack", Level.warning, seen, mend) for is_met, seen, mend in rules if not is_met]
+    seen = f"{compiler}, Python.h, driver {driver}, compute capability {', '.join(dict.fromkeys(capabilities))}"
+    yield from faults or [Finding("CUDA stack", Level.ok, seen)]
 
 
 def check_memory() -> Finding:

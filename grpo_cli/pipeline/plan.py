@@ -13,25 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grpo_cli.config import check
-from grpo_cli.config.compose import (
-    allow_new_entries,
-    check_overrides,
-    conf_dir,
-    in_hydras_words,
-    register_schemas,
-    to_typed,
-    with_mend,
-)
+from grpo_cli.config.compose import conf_dir
 from grpo_cli.config.schema import SCHEMAS
 from grpo_cli.errors import ConfigError
 
@@ -93,7 +81,7 @@ def read_pipeline(name: str) -> Pipeline:
         pipeline = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not YAML: {error}\nA word with ${{...}} in a [list] needs quotes.") from error
-    _refuse([f"{file}: {fault}" for fault in _shape_faults(pipeline)])
+    refuse([f"{file}: {fault}" for fault in _shape_faults(pipeline)])
     stages = {
         name: stage | {"overrides": _words(stage.get("overrides")), "takes": stage.get("takes") or {}}
         for name, stage in pipeline["stages"].items()
@@ -135,7 +123,7 @@ def with_settings(pipeline: Pipeline, settings: Sequence[str]) -> Pipeline:
         for name in variables
         if pipeline[name] == MUST_BE_GIVEN
     ]
-    _refuse(faults)
+    refuse(faults)
     return pipeline
 
 
@@ -149,7 +137,7 @@ def steps_of(pipeline: Pipeline) -> list[Step]:
     except OmegaConfBaseException as error:
         raise ConfigError(f"The pipeline cannot be read: {str(error).strip()}") from error
     stages, repeat = resolved["stages"], resolved.get("repeat") or {"stages": [], "times": 1}
-    _refuse(list(_repeat_faults(repeat, stages)))
+    refuse(list(_repeat_faults(repeat, stages)))
     evaluate = _by_key(resolved["evaluate"])
     steps, faults = [], []
     latest: dict[str, str] = {}  # of each stage, the name of its last step so far
@@ -175,55 +163,8 @@ def steps_of(pipeline: Pipeline) -> list[Step]:
             steps.append(Step(f"{name}_eval", "eval", evaluate, {"model.path": f"{name}/model"}, evaluates=name))
     names = [step.name for step in steps]
     faults += [f"There are two steps of the name {name}. Rename a stage." for name in _twice(names)]
-    _refuse(faults)
+    refuse(faults)
     return steps
-
-
-def check_steps(steps: Sequence[Step]) -> None:
-    """Compose and check what each step would run, so that a fault in the last one is told now.
-
-    Raises ConfigError with the faults of all steps. What a step takes need not be there yet.
-    """
-    distinct = {(step.command, tuple(step.settings.items()), tuple(step.takes)): step for step in steps}
-    register_schemas()
-    with TemporaryDirectory() as empty, initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        folder = Path(empty)
-        for step in distinct.values():
-            for path in step.takes.values():
-                _stand_in(folder / path)
-        # Names first, which needs no composing.
-        for find in (_name_fault, _composed_fault):
-            faults = ((step.name, find(step.command, step.arguments(folder))) for step in distinct.values())
-            _refuse([f"{name}: {fault}" for name, fault in faults if fault])
-
-
-def _name_fault(command: str, arguments: Sequence[str]) -> str | None:
-    try:
-        check_overrides(command, in_hydras_words(command, arguments))
-    except ConfigError as error:
-        return str(error)
-    return None
-
-
-def _composed_fault(command: str, arguments: Sequence[str]) -> str | None:
-    try:
-        composed = compose(command, allow_new_entries(command, in_hydras_words(command, arguments)))
-        getattr(check, f"check_{command.replace('-', '_')}")(to_typed(composed, command))
-    except ConfigError as error:
-        return str(error)
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
-        causes = [error]
-        while causes[-1].__cause__ is not None:
-            causes.append(causes[-1].__cause__)
-        return with_mend("\n".join(dict.fromkeys(str(cause) for cause in causes)))
-    return None
-
-
-def _stand_in(path: Path) -> None:
-    """Make an empty file, or a folder that looks like a model's, where an earlier step will leave a real one."""
-    folder = path.parent if path.suffix else path
-    folder.mkdir(parents=True, exist_ok=True)
-    (path if path.suffix else path / "config.json").touch()
 
 
 def _shape_faults(pipeline: Any) -> Iterator[str]:
@@ -301,6 +242,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
-def _refuse(faults: Sequence[str]) -> None:
+def refuse(faults: Sequence[str]) -> None:
+    """Raise one ConfigError that lists the faults, if there are any."""
     if faults:
         raise ConfigError("\n".join(faults))

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from grpo_cli.config.machine import installed_vllm
+from grpo_cli.config.schema import Device
+
 R1ZERO = Path(sys.executable).parent / "r1zero"
 
 
@@ -69,7 +72,8 @@ def test_bad_input_is_answered_in_one_screen(overrides, message, tmp_path):
 def test_a_run_folder_is_never_overwritten(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "metrics.jsonl").write_text("precious\n")
-    result = r1zero("train", "run.dir=old", cwd=tmp_path)
+    cluster = "gpu_1" if installed_vllm()[1] == Device.cuda else "cpu"
+    result = r1zero("train", "run.dir=old", f"cluster={cluster}", cwd=tmp_path)
     assert result.returncode == 1
     assert "never overwritten" in result.stderr
     assert (tmp_path / "old" / "metrics.jsonl").read_text() == "precious\n"

@@ -116,6 +116,39 @@ def test_a_torch_that_cannot_be_imported_is_a_fault(monkeypatch):
     assert "libcudart.so.13" in finding.seen
 
 
+GOOD_GPU = {"gcc": True, "header": True, "driver": "580.65.06", "capability": "9.0"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "text"),
+    [
+        ({}, "ok", "Python.h, driver 580.65.06, compute capability 9.0"),
+        ({"gcc": False}, "warning", "apt-get install gcc"),
+        ({"header": False}, "warning", "apt-get install python3"),
+        ({"driver": "575.57.08"}, "warning", "Update it to 580 or newer"),
+        ({"capability": "7.5"}, "warning", "compute capability 7.5, and bf16 needs 8.0"),
+        ({"capability": "12.0"}, "ok", "compute capability 12.0"),
+    ],
+)
+def test_what_gpu_kernels_need_is_looked_for(tools, monkeypatch, changed, level, text):
+    gpu = {**GOOD_GPU, **changed}
+    answers = f"*driver_version*) echo {gpu['driver']};; *compute_cap*) echo {gpu['capability']};;"
+    put_tool(tools, "nvidia-smi", f'case "$*" in {answers} esac')
+    if gpu["gcc"]:
+        put_tool(tools, "gcc", "exit 0")
+    if gpu["header"]:
+        (tools / "Python.h").touch()
+    monkeypatch.setattr(machine.sysconfig, "get_path", lambda _: str(tools))
+    monkeypatch.delenv("CC", raising=False)
+    (finding,) = machine.check_cuda_stack()
+    assert finding.level == level
+    assert text in f"{finding.seen} {finding.mend}"
+
+
+def test_without_a_gpu_nothing_is_said_of_the_cuda_stack(tools):
+    assert list(machine.check_cuda_stack()) == []
+
+
 @pytest.mark.parametrize(("available", "limit", "level"), [(8, None, "ok"), (3.9, None, "fault"), (8, 2, "fault")])
 def test_too_little_memory_is_a_fault_also_by_the_containers_limit(tmp_path, monkeypatch, available, limit, level):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(16 * 2**30, int(available * 2**30)))

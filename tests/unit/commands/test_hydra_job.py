@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from grpo_cli import cli
 from grpo_cli.commands import train
 from grpo_cli.commands.hydra_job import MAX_NAME, Sweep, folder_name
+from grpo_cli.config import machine
 from grpo_cli.launch import local
 
 
@@ -45,6 +46,7 @@ def sweep(tmp_path, monkeypatch):
         return 0, list(trained)
 
     monkeypatch.setattr(local, "launch", launch)
+    monkeypatch.setattr(machine, "installed_vllm", lambda: ("", None))  # also where it is built for GPUs
     return run
 
 

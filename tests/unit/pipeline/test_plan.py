@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from grpo_cli.errors import ConfigError
-from grpo_cli.pipeline.plan import check_steps, pipeline_files, read_pipeline, steps_of, with_settings
+from grpo_cli.pipeline.check import check_steps
+from grpo_cli.pipeline.plan import pipeline_files, read_pipeline, steps_of, with_settings
 
 TWO_STAGES = """\
 # Two stages.

@@ -63,7 +63,7 @@ MAIN = """\
 import json, sys
 from grpo_cli.commands import pipeline
 from grpo_cli.errors import R1ZeroError
-pipeline.check_steps = lambda _: None
+pipeline.check_steps = lambda *_, **__: None
 try:
     pipeline.main(sys.argv[2:], json.loads(sys.argv[1]))
 except R1ZeroError as error:
@@ -108,7 +108,7 @@ class Case:
 @pytest.fixture
 def case(tmp_path, monkeypatch) -> Case:
     # Which take seconds, and have tests of their own.
-    monkeypatch.setattr(command, "check_steps", lambda _: None)
+    monkeypatch.setattr(command, "check_steps", lambda *_, **__: None)
     monkeypatch.setattr(command, "plot", lambda *_: None)
     return Case(tmp_path)
 

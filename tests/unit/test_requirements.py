@@ -1,0 +1,45 @@
+"""The locked lists: what pyproject.toml asks for, installable anywhere, one stack each."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OF_ONE_STACK = {"torch", "triton", "apache-tvm-ffi"}  # in both lists, in another version
+
+
+def locked(stack: str) -> dict[str, str]:
+    lines = (ROOT / f"requirements-{stack}.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines)
+
+
+@pytest.mark.parametrize("stack", ["cpu", "cuda"])
+def test_a_list_is_names_and_versions_alone(stack):
+    for line in (ROOT / f"requirements-{stack}.txt").read_text().splitlines():
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+(\+cpu)?", line)
+
+
+@pytest.mark.parametrize("stack", ["cpu", "cuda"])
+def test_a_list_has_what_the_project_asks_for(stack):
+    extras = PROJECT["optional-dependencies"]
+    versions = locked(stack)
+    for text in [*PROJECT["dependencies"], *extras[stack], *extras["dev"]]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)], prereleases=True), text
+
+
+def test_the_lists_agree_where_they_can():
+    cpu, cuda = locked("cpu"), locked("cuda")
+    assert {name for name in cpu.keys() & cuda.keys() if cpu[name] != cuda[name]} == OF_ONE_STACK
+    assert cpu["torch"] == f"{cuda['torch']}+cpu"
+
+
+def test_the_cuda_list_has_one_release_of_cudas_bindings():
+    # cuda-python 12 and cuda-bindings 13 write the same files
+    cuda = locked("cuda")
+    assert cuda["cuda-python"] == cuda["cuda-bindings"]
