@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from grpo_cli.config.schema import ModelConfig
 from grpo_cli.data import make_zero, random_base
@@ -19,6 +20,7 @@ BUILTIN = {
     "builtin:make_zero_half": partial(make_zero.base_model_dir, "make_zero_half"),
     "builtin:random": random_base.base_model_dir,
 }
+SPECIMEN = "It's  3.14 = \\boxed{12345} <think>\n\n\tnaïve 数学 </think>"  # of all that tokenizers tell apart
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
     folder = _folder(config)
     _check_weights(folder, config.path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder)
         limit = AutoConfig.from_pretrained(folder).max_position_embeddings
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
@@ -58,6 +60,22 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
             f"rollout.max_new_tokens ask for {needed_len}. Lower one of them."
         )
     return BaseModel(folder, tokenizer, config.max_model_len or min(limit, needed_len or limit))
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer as the folder's tokenizer.json has it.
+
+    For some types of models AutoTokenizer keeps no more of that file than the vocabulary, and puts the rules of the
+    type in place of the file's own: DeepSeek's tokenizer in front of a Llama then drops every space. Raises OSError,
+    ValueError or KeyError where the files are missing or damaged.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return tokenizer
+    ids = Tokenizer.from_file(str(file)).encode(SPECIMEN, add_special_tokens=False).ids
+    same = tokenizer(SPECIMEN, add_special_tokens=False)["input_ids"] == ids
+    return tokenizer if same else PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def _folder(config: ModelConfig) -> Path:

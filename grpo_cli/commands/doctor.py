@@ -16,9 +16,9 @@ from grpo_cli.doctor.findings import Finding, Level
 DESCRIPTION = """\
 Look at what a training run needs, and say what is wrong and how to mend it.
 
-Packages and their versions, GPU, memory, disk, shared memory, sandbox, Slurm, Weights & Biases, the hub; then the
-built-in model generates with vLLM and takes a step with DeepSpeed. The exit status is 1 where a fault would keep
-every run from training; notes and warnings leave it 0.
+Packages and their versions, GPU, memory, disk, shared memory, sandbox, Slurm, Weights & Biases, the hub; then a
+random model with a large vocabulary answers prompts with vLLM and takes a step with DeepSpeed. The exit status is 1
+where a fault would keep every run from training; notes and warnings leave it 0.
 """
 EXAMPLES = """\
 examples:

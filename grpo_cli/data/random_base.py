@@ -1,5 +1,6 @@
 """A base model that knows nothing: random weights behind a byte-level tokenizer, so that it reads any text."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -7,6 +8,7 @@ from pathlib import Path
 
 CONTEXT = 8192  # tokens, which are bytes
 END = "<|end|>"
+HIDDEN, HEADS = 64, 2
 
 
 def base_model_dir() -> Path:
@@ -25,30 +27,70 @@ def base_model_dir() -> Path:
 
 
 def build_base(folder: Path) -> None:
-    """Write a Llama of two small layers, always the same, and its tokenizer of one id a byte."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    """Write the model and its tokenizer of one id a byte."""
+    write_tokenizer(folder)
+    write_model(folder, num_rows=257, end_id=256)
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({char: i for i, char in enumerate([*alphabet, END])}, merges=[]))
+
+def write_tokenizer(folder: Path, num_entries: int = 257) -> None:
+    """Write a tokenizer of one id a byte, then `END`, and then entries that no text is split into."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    entries = [*sorted(pre_tokenizers.ByteLevel.alphabet()), END]
+    entries += [f"<{n}>" for n in range(len(entries), num_entries)]
+    tokenizer = Tokenizer(models.BPE({entry: i for i, entry in enumerate(entries)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END).save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(alphabet) + 1,
-        hidden_size=64,
+
+
+def write_model(
+    folder: Path,
+    *,
+    num_rows: int,
+    end_id: int,
+    model_type: str = "llama",
+    tied: bool = True,
+    mean_len: int | None = None,
+) -> None:
+    """Write a model of two small layers and `num_rows` embeddings, always the same.
+
+    Its next token is any of them, so that among many it hardly ever ends a response. With `mean_len` it does, after
+    about so many tokens in the mean.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        model_type,
+        vocab_size=num_rows,
+        hidden_size=HIDDEN,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=32,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        head_dim=HIDDEN // HEADS,
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=None,
-        eos_token_id=len(alphabet),
-        pad_token_id=len(alphabet),
+        eos_token_id=end_id,
+        pad_token_id=end_id,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
+        model = AutoModelForCausalLM.from_config(config)
+        if mean_len:
+            _let_it_end(model, end_id, mean_len)
+    model.save_pretrained(folder)
+
+
+def _let_it_end(model, end_id: int, mean_len: int) -> None:
+    """Make `end_id` about as likely at any place as ends a response after `mean_len` tokens."""
+    import torch
+
+    embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    with torch.no_grad():
+        embedding[:, 0] = 0.1  # five times what it is at random, so that it stays in the hidden states
+        hidden = model.get_decoder()(torch.randint(len(embedding), (8, 64))).last_hidden_state[..., 0].mean()
+        output[end_id, 0] += math.log(len(embedding) / mean_len) / hidden

@@ -47,7 +47,7 @@ def findings(runs: Path, *, quick: bool) -> Iterator[Finding]:
 
 
 def check_engine(engine: str, limit_s: float = ENGINE_S) -> Finding:
-    """Let the built-in model generate, or take a step, with the very classes that a run uses."""
+    """Let a random model answer prompts, or take a step, with the very classes that a run uses."""
     probe = engine.lower()
     try:
         return Finding(engine, Level.ok, run_probe(probe, limit_s))

@@ -57,6 +57,7 @@ class RolloutEngine:
             logits_processors=[mask_padding(model.vocab_size)],
             **memory,
         )
+        self._llm.llm_engine.output_processor.tokenizer = model.tokenizer  # vLLM's own may drop spaces: see model.py
         _KEPT.append(self._llm)
         self._tokenizer = model.tokenizer
         self._weight_check = WeightCheck()

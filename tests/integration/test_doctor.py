@@ -7,7 +7,7 @@ def test_this_machine_can_train_and_both_engines_work(tmp_path, r1zero):
     done = r1zero("doctor", "--json", cwd=tmp_path)
     findings = {finding["about"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert done.returncode == 0, done.stdout
-    assert findings["vLLM"]["seen"].startswith("the built-in model generates on the ")
-    assert findings["DeepSpeed"]["seen"].startswith("the built-in model takes a step on the ")
+    assert findings["vLLM"]["seen"].startswith("a model with 151,669 tokens answers 64 prompts on")
+    assert findings["DeepSpeed"]["seen"].startswith("a model with 151,669 tokens takes a step on")
     assert findings["vLLM"]["level"] == findings["DeepSpeed"]["level"] == "ok"
     assert list(tmp_path.iterdir()) == []
