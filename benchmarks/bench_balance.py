@@ -17,7 +17,7 @@ from typing import Any
 
 from relay import Turns, on_ranks
 from results import run_alone, scratch, table
-from workload import PROMPT_TOKENS, SIGMA, write_model
+from workload import PROMPT_TOKENS, SIGMA, WORKLOADS, write_model
 
 RANKS = (2, 4)
 RESPONSES, MEAN, LONGEST = 64, 64, 256  # a rank's, and their tokens
@@ -30,7 +30,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     import torch
     from safetensors.torch import load_file
 
-    write_model(scratch() / "model")
+    write_model(scratch() / "model", WORKLOADS["varied"])
     figures = {}
     for ranks in RANKS:
         weights, idle = {}, {}

@@ -2,21 +2,24 @@
 
 A step is vLLM's generate, without seeds and log-probabilities; one forward and one backward pass over all tokens,
 without padding; torch's fused AdamW; and the weights into vLLM. There is no DeepSpeed, no reward, no metric, no check.
-What r1zero takes beyond it is the price of all that.
+What r1zero takes beyond it is the price of all that. Logits alone are made in parts where those of the whole batch
+would not fit into memory, and then a second time in the backward pass.
 """
 
 import os
 import time
 from itertools import pairwise
+from pathlib import Path
 
 from r1zero_loop import Forced, r1zero, synthetic
-from relay import Turns, relay
+from relay import Failed, Turns, relay
 from results import run_alone, scratch, table
 from workload import WORKLOADS, Workload, problems
 
 from grpo_cli.launch.memory import keep_freed_memory
 
 SETS = 3  # of rounds, since the ratio is close to 1
+PART_LOGITS = 2**26  # 256 MiB, of which a backward pass holds a few copies
 
 
 def floor(turns: Turns, model: str, workload: Workload) -> None:
@@ -36,7 +39,7 @@ def floor(turns: Turns, model: str, workload: Workload) -> None:
     from grpo_cli.training.attention import WITHIN_SEQUENCES
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    prompts = [tokenizer(text).input_ids for text in problems()]
+    prompts = [tokenizer(text).input_ids for text in problems(workload)]
     policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation=WITHIN_SEQUENCES)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     llm = LLM(
@@ -75,9 +78,19 @@ def floor(turns: Turns, model: str, workload: Workload) -> None:
 
 
 def _loss(policy, sequences, prompt_tokens: int):
-    """Minus the mean log-probability of the responses' tokens: a gradient of the right size."""
-    import torch
+    """Minus the mean log-probability of the responses' tokens: a gradient of the right size.
 
+    The network runs once over all tokens. The output layer runs once as well where the logits are at most
+    `PART_LOGITS`. With a real vocabulary those of a batch take gigabytes: then it runs over as many tokens at a time
+    as make so many logits, and again in the backward pass, so that no more than a part's exist at any time.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    def log_likelihood(hidden_NH, targets_N):
+        return policy.lm_head(hidden_NH).log_softmax(-1).gather(-1, targets_N[:, None]).sum()
+
+    size = PART_LOGITS // policy.config.vocab_size  # tokens
     lengths = [len(sequence) for sequence in sequences]
     tokens = torch.cat(sequences)
     positions = torch.cat([torch.arange(length) for length in lengths])
@@ -87,28 +100,38 @@ def _loss(policy, sequences, prompt_tokens: int):
     hidden = policy.model(
         input_ids=tokens[None], position_ids=positions[None], use_cache=False, sequence_lengths=lengths
     ).last_hidden_state[0]
-    logprobs = policy.lm_head(hidden[places]).log_softmax(-1)
-    return -logprobs.gather(-1, tokens[places + 1][:, None]).mean()
+    parts = list(zip(hidden[places].split(size), tokens[places + 1].split(size), strict=True))
+    if len(parts) == 1:
+        return -log_likelihood(*parts[0]) / len(places)
+    return -sum(checkpoint(log_likelihood, *part, use_reentrant=False) for part in parts) / len(places)
 
 
-def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of a step of r1zero and of the floor, and their ratio, for each workload; of `SETS` times the rounds."""
-    figures = {}
-    for name, workload in WORKLOADS.items():
-        overrides = synthetic(workload, scratch())
-        runners = {
-            "r1zero": (r1zero, overrides, Forced(workload.lengths)),
-            "floor": (floor, str(scratch() / "model"), workload),
-        }
-        times = relay(runners, rounds=SETS * rounds)
-        figures[name] = {"ratio": times["r1zero"].over(times["floor"])}
-        figures[name] |= {runner: taken.median for runner, taken in times.items()}
-    return figures
+def measure(rounds: int) -> dict[str, dict[str, float | str]]:
+    """Seconds of a step of r1zero and of the floor, and their ratio, for each workload; of `SETS` times the rounds.
+
+    Of a workload that fails, `failed` says why.
+    """
+    return {name: _compared(workload, scratch() / name, SETS * rounds) for name, workload in WORKLOADS.items()}
 
 
-def report(figures: dict[str, dict[str, float]]) -> str:
+def _compared(workload: Workload, folder: Path, rounds: int) -> dict[str, float | str]:
+    runners = {
+        "r1zero": (r1zero, synthetic(workload, folder), Forced(workload.lengths)),
+        "floor": (floor, str(folder / "model"), workload),
+    }
+    try:
+        times = relay(runners, rounds=rounds)
+    except Failed as failure:
+        return {"failed": failure.summary}
+    return {"ratio": times["r1zero"].over(times["floor"])} | {name: taken.median for name, taken in times.items()}
+
+
+def report(figures: dict[str, dict[str, float | str]]) -> str:
     """The figures as a table in Markdown."""
-    rows = [[n, f"{f['r1zero']:.2f}", f"{f['floor']:.2f}", f"{f['ratio']:.2f}"] for n, f in figures.items()]
+    rows = [
+        [name, f["failed"]] if "failed" in f else [name, *(f"{f[key]:.2f}" for key in ("r1zero", "floor", "ratio"))]
+        for name, f in figures.items()
+    ]
     return table(["workload", "r1zero, s a step", "floor, s a step", "r1zero / floor"], rows)
 
 

@@ -1,9 +1,11 @@
 """How the cost of a step grows: `python benchmarks/bench_scaling.py`.
 
-With prompts, responses a prompt, tokens a response and ranks, one at a time, from 16 x 8 responses of 64 tokens. Draws
-results/scaling.png.
+With prompts, responses a prompt, tokens a response and ranks, one at a time, from 16 x 8 responses of 64 tokens. One
+and two ranks take turns; the sizes are measured one after the other, since all of an axis would not fit into memory.
+Draws results/scaling.png.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import matplotlib
@@ -11,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from r1zero_loop import TWO_RANKS, Forced, phases, r1zero, synthetic
-from relay import relay
+from relay import Failed, Times, relay
 from results import RESULTS, run_alone, scratch, table
 from workload import WORKLOADS, Workload
 
@@ -25,45 +27,52 @@ AXES: dict[str, dict[int, Workload]] = {
 RANKS = {1: [], 2: TWO_RANKS}
 
 
-def measure(rounds: int) -> dict[str, dict[int, dict[str, float]]]:
-    """The figures at each value of each axis."""
-    figures = {}
-    for axis, workloads in AXES.items():
-        runners = {f"{n}": (r1zero, synthetic(w, scratch()), Forced(w.lengths)) for n, w in workloads.items()}
-        figures[axis] = _taken(runners, rounds)
-    base = synthetic(EQUAL, scratch())
-    runners = {f"{n}": (r1zero, [*base, *cluster], Forced(EQUAL.lengths), n) for n, cluster in RANKS.items()}
-    figures["ranks"] = _taken(runners, rounds)
+def measure(rounds: int) -> dict[str, dict[int, dict[str, float | str]]]:
+    """The figures at each value of each axis; where one fails, `failed` says why."""
+    figures = {axis: {n: _taken({n: _runner(w)}, rounds)[n] for n, w in sizes.items()} for axis, sizes in AXES.items()}
+    figures["ranks"] = _taken({n: _runner(EQUAL, cluster, n) for n, cluster in RANKS.items()}, rounds)
     _draw(figures)
     return figures
 
 
-def _taken(runners: dict[str, tuple], rounds: int) -> dict[int, dict[str, float]]:
+def _runner(workload: Workload, cluster: Sequence[str] = (), ranks: int = 1) -> tuple:
+    overrides = [*synthetic(workload, scratch() / workload.name), *cluster]
+    return r1zero, overrides, Forced(workload.lengths), ranks
+
+
+def _taken(runners: Mapping[int, tuple], rounds: int) -> dict[int, dict[str, float | str]]:
+    """The figures of runners that take turns."""
+    try:
+        taken = relay({f"{value}": runner for value, runner in runners.items()}, rounds=rounds, warm_up=1)
+    except Failed as failure:
+        return {value: {"failed": f"failed: {failure.last_line}"} for value in runners}
+    return {int(value): _figures(times) for value, times in taken.items()}
+
+
+def _figures(times: Times) -> dict[str, float]:
     """Medians; microseconds are of a generated token, of the whole step and of its two heavy parts."""
 
-    def us_a_token(times, *names: str) -> float:
-        def of_step(seconds: float, report) -> float:
+    def us_a_token(*names: str) -> float:
+        def of_step(seconds: float, report: Mapping[str, float]) -> float:
             parts = phases(seconds, report)
             return 1e6 * sum(parts[name] for name in names or parts) / report["rollout/tokens"]
 
         return times.median_of(of_step)
 
     return {
-        int(value): {
-            "seconds": times.median,
-            "us_a_token": us_a_token(times),
-            "us_a_token/rollout": us_a_token(times, "rollout"),
-            "us_a_token/network": us_a_token(times, "forward", "backward"),
-            "peak_gib": times.median_of(lambda _, report: report["peak_gib"]),
-        }
-        for value, times in relay(runners, rounds=rounds, warm_up=1).items()
+        "seconds": times.median,
+        "us_a_token": us_a_token(),
+        "us_a_token/rollout": us_a_token("rollout"),
+        "us_a_token/network": us_a_token("forward", "backward"),
+        "peak_gib": times.median_of(lambda _, report: report["peak_gib"]),
     }
 
 
-def _draw(figures: dict[str, dict[int, dict[str, float]]]) -> None:
-    """Time a token over each axis."""
+def _draw(figures: dict[str, dict[int, dict[str, float | str]]]) -> None:
+    """Time a token over each axis, without what failed."""
     drawn, plots = pyplot.subplots(1, len(figures), figsize=(3.2 * len(figures), 3), sharey=True)
-    for plot, (axis, values) in zip(plots, figures.items(), strict=True):
+    for plot, (axis, all_values) in zip(plots, figures.items(), strict=True):
+        values = {value: f for value, f in all_values.items() if "failed" not in f}
         for name, label in (("", "step"), ("/rollout", "rollout"), ("/network", "forward, backward")):
             plot.plot([str(value) for value in values], [f[f"us_a_token{name}"] for f in values.values()], label=label)
         plot.set_xlabel(axis)
@@ -74,21 +83,18 @@ def _draw(figures: dict[str, dict[int, dict[str, float]]]) -> None:
     drawn.savefig(PICTURE, dpi=120, bbox_inches="tight")
 
 
-def report(figures: dict[str, dict[int, dict[str, float]]]) -> str:
+def report(figures: dict[str, dict[int, dict[str, float | str]]]) -> str:
     """The figures as a table in Markdown, and the picture."""
-    rows = [
-        [
-            axis,
-            f"{value}",
-            f"{f['seconds']:.2f}",
-            *(f"{f[f'us_a_token{name}']:.0f}" for name in ("", "/rollout", "/network")),
-            f"{f['peak_gib']:.2f}",
-        ]
-        for axis, values in figures.items()
-        for value, f in values.items()
-    ]
+    rows = [[axis, f"{value}", *_cells(f)] for axis, values in figures.items() for value, f in values.items()]
     header = ["axis", "value", "s a step", "µs a token", "of it rollout", "forward, backward", "peak GiB"]
     return f"{table(header, rows)}\n\n![microseconds a token]({PICTURE.name})"
+
+
+def _cells(f: Mapping[str, float | str]) -> list[str]:
+    if "failed" in f:
+        return [f["failed"]]
+    us_a_token = (f"{f[f'us_a_token{name}']:.0f}" for name in ("", "/rollout", "/network"))
+    return [f"{f['seconds']:.2f}", *us_a_token, f"{f['peak_gib']:.2f}"]
 
 
 if __name__ == "__main__":

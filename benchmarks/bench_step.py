@@ -1,10 +1,11 @@
 """Where a step's time goes: `python benchmarks/bench_step.py`.
 
-Steps of the built-in task, with W&B off line, and of the two synthetic workloads, through r1zero's own loop.
+Steps of the built-in task, with W&B off line, and of the synthetic workloads, through r1zero's own loop: one after the
+other, since nothing is compared.
 """
 
 from r1zero_loop import Forced, phases, r1zero, synthetic
-from relay import Times, relay
+from relay import Failed, Times, relay
 from results import run_alone, scratch, table
 from workload import WORKLOADS
 
@@ -18,11 +19,18 @@ BUILTIN = [
 ]
 
 
-def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """The figures of each workload, by name."""
+def measure(rounds: int) -> dict[str, dict[str, float | str]]:
+    """The figures of each workload, by name; of one that fails, `failed` says why."""
     runners = {"built-in": (r1zero, BUILTIN)}
-    runners |= {name: (r1zero, synthetic(w, scratch()), Forced(w.lengths)) for name, w in WORKLOADS.items()}
-    return {name: _figures(times) for name, times in relay(runners, rounds=rounds).items()}
+    runners |= {name: (r1zero, synthetic(w, scratch() / name), Forced(w.lengths)) for name, w in WORKLOADS.items()}
+    return {name: _taken(name, runner, rounds) for name, runner in runners.items()}
+
+
+def _taken(name: str, runner: tuple, rounds: int) -> dict[str, float | str]:
+    try:
+        return _figures(relay({name: runner}, rounds=rounds)[name])
+    except Failed as failure:
+        return {"failed": failure.summary}
 
 
 def _figures(times: Times) -> dict[str, float]:
@@ -39,19 +47,22 @@ def _figures(times: Times) -> dict[str, float]:
     }
 
 
-def report(figures: dict[str, dict[str, float]]) -> str:
+def report(figures: dict[str, dict[str, float | str]]) -> str:
     """The figures as tables in Markdown."""
-    phase_names = [name for name in next(iter(figures.values())) if name.startswith("share/")]
+    measured = {name: f for name, f in figures.items() if "failed" not in f}
+    failed = [[name, f["failed"]] for name, f in figures.items() if "failed" in f]
+    phase_names = [key for key in next(iter(measured.values()), {}) if key.startswith("share/")]
     plain = table(
         ["workload", "s a step", "tokens/s", "peak GiB"],
         [
             [name, f"{f['seconds']:.2f}", f"{f['tokens_per_s']:,.0f}", f"{f['peak_gib']:.2f}"]
-            for name, f in figures.items()
-        ],
+            for name, f in measured.items()
+        ]
+        + failed,
     )
     shares = table(
         ["workload", *(name.removeprefix("share/") for name in phase_names)],
-        [[name, *(f"{f[phase]:.1%}" for phase in phase_names)] for name, f in figures.items()],
+        [[name, *(f"{f[phase]:.1%}" for phase in phase_names)] for name, f in measured.items()],
     )
     return f"{plain}\n\nShares of a step:\n\n{shares}"
 

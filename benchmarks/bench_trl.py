@@ -1,33 +1,27 @@
 """The same work by TRL's GRPOTrainer: `python benchmarks/bench_trl.py`, with r1zero's extra `bench` installed.
 
 Both have the same model, prompts, lengths and batch, in float32 on the CPU's cores, as one rank and as two; TRL
-generates with transformers or with vLLM in its process.
-
-What had to be mended for vLLM inside TRL's process on a CPU: its engine would be bfloat16 without a word; TRL's weight
-sync raises, since vLLM repacks linear weights there; and the tied head must be sent too. What is set in TRL's favour,
-but for vLLM "as it comes": no gradient checkpointing, an engine that is not compiled, no search for unused parameters,
-and no correction for the sampler's probabilities, which r1zero makes from what its own update computes anyway. What is
-not: that r1zero keeps freed memory, which TRL leaves to its user.
+generates with transformers or with vLLM in its process, set as trl_loop.py says. Each way of running TRL takes turns
+with r1zero on as many ranks, and with nothing else: all at once would not fit into memory. r1zero is measured again in
+each pair, whose ratio is of that pair alone; its own figure is the median over all its pairs.
 """
 
-import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from statistics import mean, median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench_step import BUILTIN
 from r1zero_loop import TWO_RANKS, Forced, r1zero, synthetic
-from relay import Turns, on_ranks, peak_gib, race, relay
+from relay import Failed, race, relay
 from results import run_alone, scratch, table
-from workload import WORKLOADS, Workload, problems, surprise
+from trl_loop import MOST_STEPS, trl, trl_until
+from workload import WORKLOADS, Workload
 
-DEVICE_BATCH = 32  # the quickest of 8, 16, 32 and 128 over the workloads
 WINDOW, RIGHT = 5, 0.8
-MOST_STEPS = 400
 
-Rewards = Callable[..., list[float]]
+Rounds = Sequence[Mapping[str, float]]  # the seconds of each runner, in each round
 
 
 class How(NamedTuple):
@@ -50,305 +44,80 @@ THEIRS = {
 }
 
 
-def trl(turns: Turns, folder: str, workload: Workload, generation: str, defaults: bool, ranks: int) -> None:
-    """TRL on the model in `folder`, as `How` says. Response i of a step has workload.lengths[i] tokens, the end token
-    counted. Reports `peak_gib`.
-    """
-    on_ranks(ranks, turns, _trl, folder, workload, generation, defaults)
-
-
-def _trl(turns: Turns | None, folder: str, workload: Workload, generation: str, defaults: bool) -> None:
-    _set_environment(threads=None)
-
-    def earned(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
-        return [surprise(token_ids) for token_ids in completion_ids]
-
-    trainer = _trainer(
-        turns,
-        folder,
-        [{"prompt": text} for text in problems()],
-        earned,
-        prompts=workload.prompts,
-        group_size=workload.group_size,
-        generation=generation,
-        defaults=defaults,
-        lengths=_share(workload.lengths),
-        max_completion_length=workload.longest,
-        learning_rate=1e-6,
-    )
-    trainer.train()
-
-
-def _share(of_all: Sequence[Any]) -> Sequence[Any]:
-    """This rank's part of what is said of all responses of a step, as TRL shares them out."""
-    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return of_all[rank * len(of_all) // ranks : (rank + 1) * len(of_all) // ranks]
-
-
-def trl_until(turns: Turns, overrides: Sequence[str], generation: str, ranks: int) -> None:
-    """TRL on what `r1zero train` with `overrides` would do on the built-in task. Also reports `accuracy`.
-
-    The settings, the prompts with their order, and the reward are r1zero's own; the accuracy is its `verify/correct`.
-    """
-    on_ranks(ranks, turns, _trl_until, overrides, generation)
-
-
-def _trl_until(turns: Turns | None, overrides: Sequence[str], generation: str) -> None:
-    from accelerate.utils import gather_object
-    from hydra import compose, initialize_config_dir
-
-    from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
-
-    register_schemas()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = to_typed(compose("train", ["run.dir=unused", *overrides]), "train")
-    _set_environment(config.cluster.threads)
-    from transformers import AutoTokenizer
-
-    from grpo_cli.data.make_zero import base_model_dir
-    from grpo_cli.data.problems import load_problem_set
-    from grpo_cli.data.sampler import EpochSampler
-    from grpo_cli.data.templates import render_prompts
-    from grpo_cli.reward.reward import Reward
-    from grpo_cli.types import Completion, Score, Verdict
-
-    assert not config.template.stop, "TRL's responses end with the end token alone"
-    rollout, optimizer = config.rollout, config.optimizer
-    folder = str(base_model_dir())
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    train_problems = load_problem_set(config.data, config.seed).train
-    prompts, _ = render_prompts(train_problems, config.template, tokenizer, rollout.max_prompt_tokens)
-    assert all(tuple(tokenizer(prompt.text)["input_ids"]) == prompt.token_ids for prompt in prompts)  # as TRL does
-    prompts = EpochSampler(prompts, config.seed).next(rollout.prompts_per_step * MOST_STEPS)
-    accuracy: dict[str, float] = {}  # of the last step
-
-    with Reward(config.reward, config.template, rollout.max_new_tokens, config.cluster.device) as reward:
-
-        def submit(number: int, token_ids: Sequence[int], text: str) -> Future[Score]:
-            truncated = token_ids[-1] != tokenizer.eos_token_id
-            return reward.submit(prompts[number].problem, Completion(tuple(token_ids), (), text, truncated))
-
-        def earned(number: Sequence[int], completion_ids, completions, **_: Any) -> list[float]:
-            under_way = [submit(*response) for response in zip(number, completion_ids, completions, strict=True)]
-            scores = [score.result() for score in under_way]
-            accuracy["accuracy"] = mean(gather_object([score.verdict is Verdict.correct for score in scores]))
-            return [score.total for score in scores]
-
-        trainer = _trainer(
-            turns,
-            folder,
-            [{"prompt": prompt.text, "number": number} for number, prompt in enumerate(prompts)],
-            earned,
-            accuracy,
-            prompts=rollout.prompts_per_step,
-            group_size=rollout.group_size,
-            generation=generation,
-            max_completion_length=rollout.max_new_tokens,
-            vllm_max_model_length=rollout.longest_sequence,
-            temperature=rollout.temperature,
-            top_p=rollout.top_p,
-            epsilon=config.algorithm.epsilon,
-            learning_rate=optimizer.lr,
-            adam_beta1=optimizer.betas[0],
-            adam_beta2=optimizer.betas[1],
-            adam_epsilon=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-            max_grad_norm=optimizer.max_grad_norm,
-            seed=config.seed,
-        )
-        trainer.train()
-
-
-def _set_environment(threads: int | None) -> None:
-    """Before torch and vLLM are imported, which read it then; all cores unless so many threads are given."""
-    os.environ["OMP_NUM_THREADS"] = str(threads or len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"]))
-    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-
-
-def _trainer(
-    turns: Turns | None,
-    folder: str,
-    rows: Sequence[Mapping[str, Any]],
-    reward: Rewards,
-    last_step: Mapping[str, float] | None = None,
-    *,
-    prompts: int,
-    group_size: int,
-    generation: str,
-    defaults: bool = False,
-    lengths: Sequence[int] | None = None,
-    **settings: Any,
-):
-    """A trainer that waits for its turn before each step, and reports of the one before, `last_step` too.
-
-    A step is whole: the weights are synchronised at its beginning and logged at its end.
-    """
-    from datasets import Dataset
-    from transformers import PrinterCallback, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    class Wait(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            if turns:
-                turns.wait({"peak_gib": peak_gib(), **(last_step or {})})
-
-    class Checked(GRPOTrainer):
-        def _generate_and_score_completions(self, inputs):
-            batch = super()._generate_and_score_completions(inputs)
-            assert lengths is None or batch["completion_mask"].sum(1).tolist() == list(lengths)
-            return batch
-
-    share = prompts * group_size // int(os.environ["WORLD_SIZE"])
-    batch = min(DEVICE_BATCH, share)
-    config = GRPOConfig(
-        output_dir=tempfile.gettempdir(),  # nothing is saved
-        use_cpu=True,
-        bf16=False,
-        model_init_kwargs={"dtype": "float32"},
-        num_generations=group_size,
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=share // batch,
-        num_iterations=1,
-        max_steps=1_000_000,
-        loss_type="grpo",
-        beta=0.0,
-        shuffle_dataset=False,
-        lr_scheduler_type="constant",
-        use_vllm=generation == "vllm",
-        vllm_mode="colocate",
-        vllm_importance_sampling_correction=defaults,
-        gradient_checkpointing=defaults,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        ddp_find_unused_parameters=False,
-        **settings,
-    )
-    if generation == "vllm":
-        _mend_vllm()
-    trainer = Checked(folder, reward, config, Dataset.from_list(list(rows)), callbacks=[Wait()])
-    trainer.remove_callback(PrinterCallback)
-    if lengths is not None:
-        (_fix_vllm_lengths if generation == "vllm" else _fix_transformers_lengths)(trainer, lengths)
-    return trainer
-
-
-def _mend_vllm() -> None:
-    """Let TRL's vLLM work in this process on a CPU, in float32."""
-    from functools import partial
-
-    from trl.generation import vllm_generation
-
-    def sync_weights(self) -> None:
-        weights = dict(self._iter_named_params())
-        weights["lm_head.weight"] = self.model.get_output_embeddings().weight.data  # tied, and packed by itself
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights.items()})
-        self.llm.reset_prefix_cache()
-
-    vllm_generation.VLLMGeneration.sync_weights = sync_weights
-    vllm_generation.LLM = partial(vllm_generation.LLM, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=2**30)
-
-
-def _fix_vllm_lengths(trainer, lengths: Sequence[int]) -> None:
-    """A limit for each request, and no end before it."""
-    llm = trainer.vllm_generation.llm
-    generate = llm.generate
-
-    def generate_lengths(prompts, sampling_params, **options):
-        each = [sampling_params.clone() for _ in lengths]
-        for params, length in zip(each, lengths, strict=True):
-            params.ignore_eos = True
-            params.max_tokens = length
-        return generate(prompts, sampling_params=each, **options)
-
-    llm.generate = generate_lengths
-
-
-def _fix_transformers_lengths(trainer, lengths: Sequence[int]) -> None:
-    """The end token as the last of each response, and nowhere before."""
-    import torch
-    from transformers import LogitsProcessor
-
-    end, generate = trainer.processing_class.eos_token_id, trainer.model.generate
-    lengths_B = torch.tensor(lengths)
-
-    class FixLengths(LogitsProcessor):
-        def __init__(self, prompt_tokens: int) -> None:
-            self.prompt_tokens = prompt_tokens
-
-        def __call__(self, input_ids, scores):
-            last_B = lengths_B == input_ids.shape[1] - self.prompt_tokens + 1
-            scores[:, end] = float("-inf")
-            scores[last_B] = float("-inf")
-            scores[last_B, end] = 0.0
-            return scores
-
-    def generate_lengths(input_ids, **options):
-        return generate(input_ids, logits_processor=[FixLengths(input_ids.shape[1])], **options)
-
-    trainer.model.generate = generate_lengths
-
-
-def measure(rounds: int) -> dict[str, dict[str, float]]:
+def measure(rounds: int) -> dict[str, dict[str, float | str]]:
     """For each workload, the seconds a step of each runner; for the built-in task, the median over as many seeds of the
     seconds until four fifths of the responses are right. `<runner> / r1zero` is TRL's over those of r1zero on as many
-    ranks.
+    ranks. A runner that fails has the last line of its error in place of seconds.
     """
-    figures = {}
-    for name, workload in WORKLOADS.items():
-        base, model = synthetic(workload, scratch()), str(scratch() / "model")
-        runners = {
-            runner: (r1zero, [*base, *cluster], Forced(workload.lengths), ranks)
-            for runner, (cluster, ranks) in OURS.items()
-        }
-        runners |= {runner: (trl, model, workload, *how) for runner, how in THEIRS.items()}
-        taken = relay(runners, rounds=rounds)
-        figures[name] = {runner: times.median for runner, times in taken.items()}
-        figures[name] |= {f"{runner} / r1zero": taken[runner].over(taken[_ours(runner)]) for runner in THEIRS}
-    races = [until_right(seed) for seed in range(rounds)]
-    figures["built-in"] = {runner: median(race[runner] for race in races) for runner in races[0]}
-    figures["built-in"] |= {
-        f"{runner} / r1zero": median(race[runner] / race[_ours(runner)] for race in races)
-        for runner in THEIRS
-        if runner in races[0]
+    figures = {name: in_pairs(THEIRS, partial(steps, workload, rounds)) for name, workload in WORKLOADS.items()}
+    tuned = [runner for runner, how in THEIRS.items() if not how.defaults]
+    return figures | {"built-in": in_pairs(tuned, partial(seconds_until_right, rounds))}
+
+
+def in_pairs(theirs: Iterable[str], take: Callable[[str, str], Rounds]) -> dict[str, float | str]:
+    """The figures of `take(ours, theirs)` for each of theirs: of one pair after the other."""
+    of_ours: dict[str, list[float]] = defaultdict(list)
+    figures: dict[str, float | str] = {}
+    for runner in theirs:
+        ours = next(name for name, (_, ranks) in OURS.items() if ranks == THEIRS[runner].ranks)
+        try:
+            rounds = take(ours, runner)
+        except Failed as failure:
+            figures[runner] = failure.summary
+            continue
+        figures[runner] = median(seconds[runner] for seconds in rounds)
+        figures[f"{runner} / r1zero"] = median(seconds[runner] / seconds[ours] for seconds in rounds)
+        of_ours[ours] += [seconds[ours] for seconds in rounds]
+    return {name: median(seconds) for name, seconds in of_ours.items()} | figures
+
+
+def steps(workload: Workload, rounds: int, ours: str, theirs: str) -> Rounds:
+    """The seconds of their steps."""
+    folder = scratch() / workload.name
+    overrides, ranks = OURS[ours]
+    pair = {
+        ours: (r1zero, [*synthetic(workload, folder), *overrides], Forced(workload.lengths), ranks),
+        theirs: (trl, str(folder / "model"), workload, *THEIRS[theirs]),
     }
-    return figures
+    taken = relay(pair, rounds=rounds)
+    return [
+        dict(zip(taken, seconds, strict=True)) for seconds in zip(*(t.seconds for t in taken.values()), strict=True)
+    ]
 
 
-def _ours(runner: str) -> str:
-    """What TRL's runner is compared with: r1zero on as many ranks."""
-    return next(ours for ours, (_, ranks) in OURS.items() if ranks == THEIRS[runner].ranks)
-
-
-def until_right(seed: int) -> dict[str, float]:
-    """The seconds of each from the start of training until the mean accuracy of `WINDOW` steps is `RIGHT`."""
-    overrides = [f"seed={seed}", *BUILTIN]
-    runners = {runner: (r1zero, [*overrides, *cluster], Forced(), ranks) for runner, (cluster, ranks) in OURS.items()}
-    runners |= {
-        runner: (trl_until, overrides, how.generation, how.ranks) for runner, how in THEIRS.items() if not how.defaults
-    }
+def seconds_until_right(seeds: int, ours: str, theirs: str) -> Rounds:
+    """Of each seed, the seconds from the start of training until the mean accuracy of `WINDOW` steps is `RIGHT`."""
 
     def has_arrived(reports: Sequence[Mapping[str, float]]) -> bool:
         last = [report.get("accuracy", report.get("verify/correct")) for report in reports[-WINDOW:]]
         return len(last) == WINDOW and mean(last) >= RIGHT
 
-    return {name: sum(times.seconds) for name, times in race(runners, has_arrived=has_arrived, most=MOST_STEPS).items()}
+    def of_seed(seed: int) -> dict[str, float]:
+        overrides, ranks = OURS[ours]
+        how, task = THEIRS[theirs], [f"seed={seed}", *BUILTIN]
+        pair = {
+            ours: (r1zero, [*task, *overrides], Forced(), ranks),
+            theirs: (trl_until, task, how.generation, how.ranks),
+        }
+        taken = race(pair, has_arrived=has_arrived, most=MOST_STEPS)
+        return {name: sum(times.seconds) for name, times in taken.items()}
+
+    return [of_seed(seed) for seed in range(seeds)]
 
 
-def report(figures: Mapping[str, Mapping[str, float]]) -> str:
+def report(figures: Mapping[str, Mapping[str, float | str]]) -> str:
     """The figures as a table in Markdown."""
     rows = [[runner, *(_shown(of_workload, runner) for of_workload in figures.values())] for runner in [*OURS, *THEIRS]]
     units = {"built-in": "s to 80 % right"}
     table_ = table(["", *(f"{name}, {units.get(name, 's a step')}" for name in figures)], rows)
-    return f"{table_}\n\nIn brackets: the seconds over those of r1zero on as many ranks."
+    return f"{table_}\n\nIn brackets: the seconds over those of r1zero on as many ranks, in the same rounds."
 
 
-def _shown(of_workload: Mapping[str, float], runner: str) -> str:
+def _shown(of_workload: Mapping[str, float | str], runner: str) -> str:
     if runner not in of_workload:
         return ""
+    if isinstance(of_workload[runner], str):
+        return of_workload[runner]
     ratio = of_workload.get(f"{runner} / r1zero")
     return f"{of_workload[runner]:.2f}" + (f" ({ratio:.2f})" if ratio else "")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relay import Turns, on_ranks, peak_gib
-from workload import PROMPT_TOKENS, Workload, write_model, write_problems
+from workload import Workload, write_model, write_problems
 
 # Two processes of a thread each, which share out the responses and nothing else.
 TWO_RANKS = ["cluster=cpu_2rank", "cluster.zero_stage=0"]
@@ -205,8 +205,8 @@ def synthetic(workload: Workload, folder: Path, *, device: str = "cpu", **shape:
     """
     model, data = folder / "model", folder / "problems.jsonl"
     if not data.exists():
-        write_model(model, device=device, **shape)
-        write_problems(data)
+        write_model(model, workload, device=device, **shape)
+        write_problems(data, workload)
     return [
         "model=file",
         f"model.path={model}",
@@ -219,7 +219,7 @@ def synthetic(workload: Workload, folder: Path, *, device: str = "cpu", **shape:
         "+reward.terms.surprise={function: workload:reward, weight: 1.0}",
         f"rollout.prompts_per_step={workload.prompts}",
         f"rollout.group_size={workload.group_size}",
-        f"rollout.max_prompt_tokens={PROMPT_TOKENS}",
+        f"rollout.max_prompt_tokens={workload.prompt_tokens}",
         f"rollout.max_new_tokens={workload.longest}",
         "eval.max_new_tokens=1",
         "eval.every_steps=0",

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
@@ -72,6 +72,20 @@ def gpu_gib() -> float:
     return (total - free) / 2**30
 
 
+class Failed(RuntimeError):
+    """A runner that raised, or whose process died: its name, and its traceback where it left one."""
+
+    def __init__(self, runner: str, error: str) -> None:
+        super().__init__(f"{runner}: {error}")
+        self.runner = runner
+        self.last_line = error.strip().splitlines()[-1]
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        return f"{self.runner} failed: {self.last_line}"
+
+
 class Turns:
     """A runner's side. It stands still in `wait` until it is its turn."""
 
@@ -87,35 +101,56 @@ class Turns:
 class Runner:
     """The relay's side: a process that runs `program(turns, *arguments)`, and is killed when it is closed."""
 
-    def __init__(self, program: Callable[..., None], *arguments: Any) -> None:
+    def __init__(self, name: str, program: Callable[..., None], *arguments: Any) -> None:
+        self._name = name
         self._pipe, other = multiprocessing.Pipe()
         self._folder = tempfile.TemporaryDirectory(prefix="r1zero_bench_")
         context = multiprocessing.get_context("spawn")  # each imports, and sets its environment, for itself
         self._process = context.Process(target=_run, args=(other, self._folder.name, program, arguments))
         self._process.start()
         other.close()
-        self._report()
+        try:
+            self._report()
+        except BaseException:
+            self.close()
+            raise
 
     def step(self) -> Step:
         """The seconds of one step, and what the program tells of it."""
         started = time.perf_counter()
-        self._pipe.send(None)
+        with suppress(BrokenPipeError):  # it died while it waited: `_report` says how
+            self._pipe.send(None)
         report = self._report()
         return time.perf_counter() - started, report
 
     def close(self) -> None:
-        if self._process.is_alive():
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # with the processes it has started
+        self._process.kill()  # where it has no group of processes yet
         self._process.join()
         self._folder.cleanup()
 
     def _report(self) -> dict[str, float]:
-        if not self._pipe.poll(READY_S):
-            raise RuntimeError(f"a step takes more than {READY_S} s")
-        report = self._pipe.recv()
+        deadline = time.monotonic() + READY_S
+        # The pipe alone does not tell of a death: processes that it has started may hold the other end.
+        while not self._pipe.poll(1):
+            if not self._process.is_alive() and not self._pipe.poll():
+                raise self._died()
+            if time.monotonic() > deadline:
+                raise Failed(self._name, f"a step takes more than {READY_S} s")
+        try:
+            report = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            raise self._died() from None
         if isinstance(report, str):
-            raise RuntimeError(report)
+            raise Failed(self._name, report)
         return report
+
+    def _died(self) -> Failed:
+        self._process.join()
+        code = self._process.exitcode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return Failed(self._name, f"its process {how}" + (", perhaps for memory" if code == -signal.SIGKILL else ""))
 
 
 def _run(pipe: Connection, folder: str, program: Callable[..., None], arguments: Sequence[Any]) -> None:
@@ -177,7 +212,7 @@ class Times:
 def relay(runners: Mapping[str, tuple], *, rounds: int, warm_up: int = 2) -> dict[str, Times]:
     """`rounds` steps of each, given as (program, *arguments), in turns that begin with another one each round.
 
-    Every few rounds all are started anew.
+    Every few rounds all are started again. Raises Failed where one raises or dies.
     """
     taken: dict[str, list[Step]] = {name: [] for name in runners}
     order = list(runners)
@@ -197,7 +232,7 @@ def race(
 ) -> dict[str, Times]:
     """Steps of each in turns, until it has arrived by what its steps report.
 
-    Raises RuntimeError where that takes more than `most` steps.
+    Raises Failed where one raises or dies, or takes more than `most` steps.
     """
     taken: dict[str, list[Step]] = {name: [] for name in runners}
     with _started(runners) as started:
@@ -206,7 +241,7 @@ def race(
             for name in list(under_way):
                 steps = taken[name]
                 if len(steps) == most:
-                    raise RuntimeError(f"{name} has not arrived after {most} steps")
+                    raise Failed(name, f"has not arrived after {most} steps")
                 steps.append(started[name].step())
                 if has_arrived([report for _, report in steps]):
                     under_way.remove(name)
@@ -216,7 +251,7 @@ def race(
 @contextmanager
 def _started(runners: Mapping[str, tuple]) -> Iterator[dict[str, Runner]]:
     with ExitStack() as stack:
-        yield {name: stack.enter_context(closing(Runner(*what))) for name, what in runners.items()}
+        yield {name: stack.enter_context(closing(Runner(name, *what))) for name, what in runners.items()}
 
 
 def _times(steps: Sequence[Step]) -> Times:

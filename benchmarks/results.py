@@ -51,8 +51,9 @@ def gpu() -> dict[str, object] | None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
+    """Markdown. A row may have fewer cells than the header."""
+    filled = [[cell.replace("|", "\\|") for cell in row] + [""] * (len(header) - len(row)) for row in rows]
+    lines = [header, ["---"] * len(header), *filled]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

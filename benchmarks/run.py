@@ -1,13 +1,17 @@
 """Everything that `make bench` measures, written to results/<date>.json and .md: `python benchmarks/run.py`.
 
-What is measured once more on the same day takes the place of what was.
+What is measured once more on the same day replaces what was. A benchmark that fails is written as failed, and the
+others go on.
 """
 
 import argparse
 import json
 import os
+import sys
 import time
+import traceback
 from datetime import date
+from types import ModuleType
 
 import bench_floor
 import bench_scaling
@@ -30,12 +34,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each comparison; figures are their medians")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
     options = parser.parse_args()
+    failed = []
     for name in options.only:
         title, benchmark = BENCHMARKS[name]
         load, started = os.getloadavg()[0], time.perf_counter()
-        figures = benchmark.measure(options.rounds)
-        print(f"{title} ({time.perf_counter() - started:.0f} s)\n\n{benchmark.report(figures)}\n", flush=True)
-        _write(name, {"rounds": options.rounds, "load": load, "figures": figures})  # after each: the whole takes long
+        try:
+            measured = {"figures": benchmark.measure(options.rounds)}
+        except Exception as error:  # of whatever kind: the others go on
+            traceback.print_exc()
+            measured = {"failed": f"{type(error).__name__}: {error}".strip().splitlines()[-1]}
+            failed.append(name)
+        print(f"{title} ({time.perf_counter() - started:.0f} s)\n\n{_result(benchmark, measured)}\n", flush=True)
+        _write(name, {"rounds": options.rounds, "load": load} | measured)  # after each: the whole takes long
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _result(benchmark: ModuleType, measured: dict) -> str:
+    return f"It failed: {measured['failed']}" if "failed" in measured else benchmark.report(measured["figures"])
 
 
 def _write(name: str, measured: dict) -> None:
@@ -60,7 +76,7 @@ def _in_words(day: str, machine: dict, benchmarks: dict) -> str:
             lines += [
                 f"## {title}",
                 f"`{command}`: medians, at a load of {measured['load']:.1f} before.",
-                benchmark.report(measured["figures"]),
+                _result(benchmark, measured),
             ]
     return "\n\n".join(lines) + "\n"
 

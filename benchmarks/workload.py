@@ -1,21 +1,30 @@
-"""What the benchmarks run: a model of 2.65 M parameters with random weights, 16 prompts x 8, and given lengths.
+"""What the benchmarks run: small models with random weights, and responses of given lengths.
 
-Of the two workloads, `equal` has responses of 64 tokens each, `varied` lengths drawn log-normal with mean 64 and at
-most 256, as real runs have them. A response earns a number made of its tokens, so that every one has an advantage.
+`equal` and `varied` have 2.65 M parameters and 16 prompts of 16 tokens x 8; the responses of `equal` have 64 tokens
+each, those of `varied` lengths drawn log-normal with mean 64 and at most 256, as real runs have them. `realistic` draws
+the same way for 4 prompts of 256 tokens x 8, and has the tokenizer and the 151,936 embeddings of Qwen3 over two small
+layers: 20 M parameters, of which all but 0.3 M are the embedding. A response earns a number made of its tokens, so
+that every one has an advantage.
 """
 
 import hashlib
 import json
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROMPT_TOKENS = 16
 END = "<|endoftext|>"  # the name that Qwen2's tokenizer would add
 SIGMA = 0.8  # of the logarithm of a length
 NUM_PROBLEMS = 512
+LETTERS = "abcdefghijklmnop"  # a token each, without a real tokenizer
+# A token each by Qwen3's tokenizer, with a space before it and without.
+WORDS = ["the", "a", "of", "and", "to", "in", "that", "was", "for", "are", "with", "one", "have", "had", "by", "all"]
+WORDS += ["there", "each", "she", "how", "many", "some", "her", "would", "make", "two", "more", "number", "day", "get"]
+QWEN3 = Path(__file__).parents[2] / "shared" / "data" / "tokenizers" / "qwen3"
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,10 @@ class Workload:
     group_size: int = 8
     mean: int = 64
     longest: int = 64  # the same as `mean`: all are equal
+    prompt_tokens: int = PROMPT_TOKENS  # of all prompts alike, which spares TRL its padding
+    shape: Mapping[str, int] = field(default_factory=dict)  # overrides what is in the model's config.json
+    tokenizer: Path | None = None  # a folder; None: one token a byte, and as many entries as the embedding has
+    trl_batch: int = 32  # sequences of a micro-batch of TRL, the quickest that fits into memory
 
     @property
     def lengths(self) -> list[int]:
@@ -40,7 +53,23 @@ class Workload:
         return [min(self.longest, max(1, round(length))) for length in drawn]
 
 
-WORKLOADS = {w.name: w for w in (Workload("equal"), Workload("varied", longest=256))}
+REALISTIC = Workload(
+    "realistic" if QWEN3.exists() else "realistic, bytes for Qwen3's tokenizer",
+    prompts=4,
+    longest=256,
+    prompt_tokens=256,
+    shape={
+        "vocab_size": 151_936,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    },
+    tokenizer=QWEN3 if QWEN3.exists() else None,
+    trl_batch=4,
+)
+WORKLOADS = {w.name: w for w in (Workload("equal"), Workload("varied", longest=256), REALISTIC)}
 
 
 def surprise(token_ids: Sequence[int]) -> float:
@@ -53,26 +82,26 @@ def reward(completion, problem) -> float:
     return surprise(completion.token_ids)
 
 
-def problems() -> list[str]:
-    """Texts of `PROMPT_TOKENS` tokens, all different."""
+def problems(workload: Workload) -> list[str]:
+    """Texts of `workload.prompt_tokens` tokens, all different."""
     draw = random.Random(1)
-    return ["".join(draw.choices("abcdefghijklmnop", k=PROMPT_TOKENS)) for _ in range(NUM_PROBLEMS)]
+    units, space = (WORDS, " ") if workload.tokenizer else (LETTERS, "")
+    return [space.join(draw.choices(units, k=workload.prompt_tokens)) for _ in range(NUM_PROBLEMS)]
 
 
-def write_problems(path: Path) -> None:
-    rows = [{"id": f"{i}", "problem": text, "answer": "0"} for i, text in enumerate(problems())]
+def write_problems(path: Path, workload: Workload) -> None:
+    rows = [{"id": f"{i}", "problem": text, "answer": "0"} for i, text in enumerate(problems(workload))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_model(folder: Path, *, device: str = "cpu", **shape: int) -> None:
-    """A Qwen2 of random weights, always the same, behind a byte-level tokenizer of as many ids as it has.
+def write_model(folder: Path, workload: Workload, *, device: str = "cpu", **shape: int) -> None:
+    """A Qwen2 of random weights, always the same, and the workload's tokenizer.
 
-    `shape` overrides what is in its config.json. On `cuda` the weights are in bf16, for models that would take a CPU
-    a minute.
+    `shape` overrides what is in its config.json, and so does the workload's own. On `cuda` the weights are in bf16, for
+    models that would take a CPU a minute.
     """
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
     settings = {
         "vocab_size": 1100,
@@ -84,15 +113,19 @@ def write_model(folder: Path, *, device: str = "cpu", **shape: int) -> None:
         "max_position_embeddings": 4096,
         "tie_word_embeddings": True,
         "bos_token_id": None,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
-    } | shape
-    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    unread = [f"w{i}" for i in range(settings["vocab_size"] - 1 - len(bytes_))]  # they are only sampled
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([END, *bytes_, *unread])}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END).save_pretrained(folder)
+    }
+    settings |= {**workload.shape, **shape}
+    if workload.tokenizer:
+        folder.mkdir(parents=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(workload.tokenizer / name, folder / name)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        text = problems(workload)[0]
+        assert len(tokenizer(text).input_ids) == workload.prompt_tokens, "a word is no single token"
+    else:
+        tokenizer = _byte_tokenizer(settings["vocab_size"])
+        tokenizer.save_pretrained(folder)
+    settings |= {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
     try:
@@ -101,3 +134,16 @@ def write_model(folder: Path, *, device: str = "cpu", **shape: int) -> None:
             Qwen2ForCausalLM(Qwen2Config(**settings)).save_pretrained(folder)
     finally:
         torch.set_default_dtype(usual)
+
+
+def _byte_tokenizer(num_ids: int):
+    """A token for each byte; the other ids are only sampled."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    unread = [f"w{i}" for i in range(num_ids - 1 - len(bytes_))]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([END, *bytes_, *unread])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)

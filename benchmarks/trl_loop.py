@@ -1,0 +1,266 @@
+"""TRL's GRPOTrainer as a program of a relay, on the work that r1zero does.
+
+What has to be fixed for vLLM inside TRL's process on a CPU: its engine would silently be bfloat16; TRL's weight sync
+raises, since vLLM repacks linear weights there; and the tied head must be sent too. What is set in TRL's favour, but
+for vLLM "as it comes": no gradient checkpointing, an engine that is not compiled, no search for unused parameters,
+and no correction for the sampler's probabilities, which r1zero makes from what its own update computes anyway. What is
+not: that r1zero keeps freed memory, which TRL leaves to its user.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from statistics import mean
+from typing import Any
+
+from relay import Turns, on_ranks, peak_gib
+from workload import Workload, problems, surprise
+
+MOST_STEPS = 400
+
+Rewards = Callable[..., list[float]]
+
+
+def trl(turns: Turns, folder: str, workload: Workload, generation: str, defaults: bool, ranks: int) -> None:
+    """TRL on the model in `folder`, as bench_trl.How says. Response i of a step has workload.lengths[i] tokens, the end
+    token counted. Reports `peak_gib`.
+    """
+    on_ranks(ranks, turns, _trl, folder, workload, generation, defaults)
+
+
+def _trl(turns: Turns | None, folder: str, workload: Workload, generation: str, defaults: bool) -> None:
+    _set_environment(threads=None)
+
+    def earned(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        return [surprise(token_ids) for token_ids in completion_ids]
+
+    trainer = _trainer(
+        turns,
+        folder,
+        [{"prompt": text} for text in problems(workload)],
+        earned,
+        prompts=workload.prompts,
+        group_size=workload.group_size,
+        most_a_batch=workload.trl_batch,
+        generation=generation,
+        defaults=defaults,
+        lengths=_share(workload.lengths),
+        max_completion_length=workload.longest,
+        learning_rate=1e-6,
+    )
+    trainer.train()
+
+
+def _share(of_all: Sequence[Any]) -> Sequence[Any]:
+    """This rank's part of what is said of all responses of a step, as TRL shares them out."""
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return of_all[rank * len(of_all) // ranks : (rank + 1) * len(of_all) // ranks]
+
+
+def trl_until(turns: Turns, overrides: Sequence[str], generation: str, ranks: int) -> None:
+    """TRL on what `r1zero train` with `overrides` would do on the built-in task. Also reports `accuracy`.
+
+    The settings, the prompts with their order, and the reward are r1zero's own; the accuracy is its `verify/correct`.
+    """
+    on_ranks(ranks, turns, _trl_until, overrides, generation)
+
+
+def _trl_until(turns: Turns | None, overrides: Sequence[str], generation: str) -> None:
+    from accelerate.utils import gather_object
+    from hydra import compose, initialize_config_dir
+
+    from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
+
+    register_schemas()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = to_typed(compose("train", ["run.dir=unused", *overrides]), "train")
+    _set_environment(config.cluster.threads)
+    from transformers import AutoTokenizer
+
+    from grpo_cli.data.make_zero import base_model_dir
+    from grpo_cli.data.problems import load_problem_set
+    from grpo_cli.data.sampler import EpochSampler
+    from grpo_cli.data.templates import render_prompts
+    from grpo_cli.reward.reward import Reward
+    from grpo_cli.types import Completion, Score, Verdict
+
+    assert not config.template.stop, "TRL's responses end with the end token alone"
+    rollout, optimizer = config.rollout, config.optimizer
+    folder = str(base_model_dir())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    train_problems = load_problem_set(config.data, config.seed).train
+    prompts, _ = render_prompts(train_problems, config.template, tokenizer, rollout.max_prompt_tokens)
+    assert all(tuple(tokenizer(prompt.text)["input_ids"]) == prompt.token_ids for prompt in prompts)  # as TRL does
+    prompts = EpochSampler(prompts, config.seed).next(rollout.prompts_per_step * MOST_STEPS)
+    accuracy: dict[str, float] = {}  # of the last step
+
+    with Reward(config.reward, config.template, rollout.max_new_tokens, config.cluster.device) as reward:
+
+        def submit(number: int, token_ids: Sequence[int], text: str) -> Future[Score]:
+            truncated = token_ids[-1] != tokenizer.eos_token_id
+            return reward.submit(prompts[number].problem, Completion(tuple(token_ids), (), text, truncated))
+
+        def earned(number: Sequence[int], completion_ids, completions, **_: Any) -> list[float]:
+            under_way = [submit(*response) for response in zip(number, completion_ids, completions, strict=True)]
+            scores = [score.result() for score in under_way]
+            accuracy["accuracy"] = mean(gather_object([score.verdict is Verdict.correct for score in scores]))
+            return [score.total for score in scores]
+
+        trainer = _trainer(
+            turns,
+            folder,
+            [{"prompt": prompt.text, "number": number} for number, prompt in enumerate(prompts)],
+            earned,
+            accuracy,
+            prompts=rollout.prompts_per_step,
+            group_size=rollout.group_size,
+            generation=generation,
+            max_completion_length=rollout.max_new_tokens,
+            vllm_max_model_length=rollout.longest_sequence,
+            temperature=rollout.temperature,
+            top_p=rollout.top_p,
+            epsilon=config.algorithm.epsilon,
+            learning_rate=optimizer.lr,
+            adam_beta1=optimizer.betas[0],
+            adam_beta2=optimizer.betas[1],
+            adam_epsilon=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+            max_grad_norm=optimizer.max_grad_norm,
+            seed=config.seed,
+        )
+        trainer.train()
+
+
+def _set_environment(threads: int | None) -> None:
+    """Before torch and vLLM are imported, which read it then; all cores unless so many threads are given."""
+    os.environ["OMP_NUM_THREADS"] = str(threads or len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"]))
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def _trainer(
+    turns: Turns | None,
+    folder: str,
+    rows: Sequence[Mapping[str, Any]],
+    reward: Rewards,
+    last_step: Mapping[str, float] | None = None,
+    *,
+    prompts: int,
+    group_size: int,
+    generation: str,
+    defaults: bool = False,
+    most_a_batch: int = Workload.trl_batch,
+    lengths: Sequence[int] | None = None,
+    **settings: Any,
+):
+    """A trainer that waits for its turn before each step, and reports of the one before, `last_step` too.
+
+    A step is whole: the weights are synchronised at its beginning and logged at its end.
+    """
+    from datasets import Dataset
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Wait(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            if turns:
+                turns.wait({"peak_gib": peak_gib(), **(last_step or {})})
+
+    class Checked(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs):
+            batch = super()._generate_and_score_completions(inputs)
+            assert lengths is None or batch["completion_mask"].sum(1).tolist() == list(lengths)
+            return batch
+
+    share = prompts * group_size // int(os.environ["WORLD_SIZE"])
+    batch = min(most_a_batch, share)
+    config = GRPOConfig(
+        output_dir=tempfile.gettempdir(),  # nothing is saved
+        use_cpu=True,
+        bf16=False,
+        model_init_kwargs={"dtype": "float32"},
+        num_generations=group_size,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=share // batch,
+        num_iterations=1,
+        max_steps=1_000_000,
+        loss_type="grpo",
+        beta=0.0,
+        shuffle_dataset=False,
+        lr_scheduler_type="constant",
+        use_vllm=generation == "vllm",
+        vllm_mode="colocate",
+        vllm_importance_sampling_correction=defaults,
+        gradient_checkpointing=defaults,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
+        **settings,
+    )
+    if generation == "vllm":
+        _fix_vllm()
+    trainer = Checked(folder, reward, config, Dataset.from_list(list(rows)), callbacks=[Wait()])
+    trainer.remove_callback(PrinterCallback)
+    if lengths is not None:
+        (_fix_vllm_lengths if generation == "vllm" else _fix_transformers_lengths)(trainer, lengths)
+    return trainer
+
+
+def _fix_vllm() -> None:
+    """Let TRL's vLLM work in this process on a CPU, in float32."""
+    from functools import partial
+
+    from trl.generation import vllm_generation
+
+    def sync_weights(self) -> None:
+        weights = dict(self._iter_named_params())
+        weights["lm_head.weight"] = self.model.get_output_embeddings().weight.data  # tied, and packed by itself
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights.items()})
+        self.llm.reset_prefix_cache()
+
+    vllm_generation.VLLMGeneration.sync_weights = sync_weights
+    vllm_generation.LLM = partial(vllm_generation.LLM, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=2**30)
+
+
+def _fix_vllm_lengths(trainer, lengths: Sequence[int]) -> None:
+    """A limit for each request, and no end before it."""
+    llm = trainer.vllm_generation.llm
+    generate = llm.generate
+
+    def generate_lengths(prompts, sampling_params, **options):
+        each = [sampling_params.clone() for _ in lengths]
+        for params, length in zip(each, lengths, strict=True):
+            params.ignore_eos = True
+            params.max_tokens = length
+        return generate(prompts, sampling_params=each, **options)
+
+    llm.generate = generate_lengths
+
+
+def _fix_transformers_lengths(trainer, lengths: Sequence[int]) -> None:
+    """The end token as the last of each response, and nowhere before."""
+    import torch
+    from transformers import LogitsProcessor
+
+    end, generate = trainer.processing_class.eos_token_id, trainer.model.generate
+    lengths_B = torch.tensor(lengths)
+
+    class FixLengths(LogitsProcessor):
+        def __init__(self, prompt_tokens: int) -> None:
+            self.prompt_tokens = prompt_tokens
+
+        def __call__(self, input_ids, scores):
+            last_B = lengths_B == input_ids.shape[1] - self.prompt_tokens + 1
+            scores[:, end] = float("-inf")
+            scores[last_B] = float("-inf")
+            scores[last_B, end] = 0.0
+            return scores
+
+    def generate_lengths(input_ids, **options):
+        return generate(input_ids, logits_processor=[FixLengths(input_ids.shape[1])], **options)
+
+    trainer.model.generate = generate_lengths
