@@ -80,7 +80,6 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
     rows = [
         ("weights", memory.weights, sharing(3)),
         ("gradients", gradients.held, on_cpu if on_cpu and not gradients.held else sharing(2)),
-        ("... of one backward pass", gradients.passing, "next to the sum of them"),
         ("optimizer", memory.optimizer, on_cpu or sharing(1)),
         ("reference", memory.reference, "for its forward passes only" if moves else "whole"),
         ("buffers of ZeRO", memory.zero_buffers, "while gradients are made"),

@@ -25,7 +25,6 @@ class Gradients:
     """Of the trained parameters on one rank."""
 
     held: float = 0.0  # while micro-batches are added up
-    passing: float = 0.0  # of one backward pass, next to those held
     at_step: float = 0.0  # copies for the optimizer, once the activations are gone
     stays: bool = False  # DeepSpeed keeps the buffer of those held between steps
 
@@ -134,7 +133,7 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
         + gradients.held
         # One after the other: backward passes, the optimizer's step, the reference's forward passes.
         + max(
-            gradients.passing + zero_buffers + activations + logits + output_gradient,
+            zero_buffers + activations + logits + output_gradient,
             gradients.at_step,
             comes_and_goes + logits,
         ),
@@ -145,10 +144,9 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
 def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
     """What DeepSpeed 0.19 holds of them on a GPU, or on a CPU rank.
 
-    In bf16, stages 1 to 3 add up micro-batches in fp32. Stage 1 (BF16_Optimizer) does so in a buffer of all parameters
-    that stays, next to autograd's own in bf16; stage 2 in its part, which is freed with the step; stage 3 in its part,
-    which stays, and which the step copies. Stage 0 adds up in bf16 and copies all in fp32. An offloaded optimizer takes
-    stage 2's and 3's along (ZeRO-Offload, arXiv:2101.06840).
+    In bf16, stages 2 and 3 add up micro-batches in fp32: stage 2 in its part, which is freed with the step; stage 3 in
+    its part, which stays, and which the step copies. Stages 0 and 1 add up in bf16; the step copies all in fp32, or
+    stage 1's part. An offloaded optimizer takes stage 2's and 3's along (ZeRO-Offload, arXiv:2101.06840).
     """
     stage, ranks = cluster.zero_stage, cluster.ranks
     part = 4 * trained / ranks
@@ -162,7 +160,7 @@ def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
     if cluster.dtype == DType.fp32:
         return Gradients(4 * trained)
     if stage == 1:
-        return Gradients(4 * trained, passing=2 * trained, stays=not offloads)
+        return Gradients(2 * trained, at_step=0.0 if offloads else part)
     return Gradients(2 * trained, at_step=4 * trained)
 
 

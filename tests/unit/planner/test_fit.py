@@ -20,7 +20,7 @@ OVERRUNS = [
         "Set cluster.offload_optimizer=true, or cluster.vllm.gpu_memory_utilization=0.77.",
     ),
     ([OAT_7B, "cluster.vllm.gpu_memory_utilization=0.15"], "or cluster.vllm.gpu_memory_utilization=0.21."),
-    ([OAT_7B, "cluster.zero_stage=1"], "Set cluster.zero_stage=2, or"),
+    ([OAT_7B, "cluster.zero_stage=1", "cluster.memory_gib=51"], "or cluster.zero_stage=2, or"),
     (
         [OAT_7B, "cluster.tokens_per_microbatch=65536", "cluster.memory_gib=46"],
         "Set cluster.tokens_per_microbatch=48384, or",

@@ -48,22 +48,20 @@ def test_a_microbatch_is_never_larger_than_a_minibatch(compose_train):
 
 
 @pytest.mark.parametrize(
-    ("stage", "parts"),  # of weights, gradients and optimizer
-    [(1, (1, 1, 8)), (2, (1, 8, 8)), (3, (8, 8, 8))],
+    ("stage", "sizes"),  # bytes a parameter, on one of eight ranks: of weights, gradients and optimizer
+    [(1, (2, 2, 12 / 8)), (2, (2, 4 / 8, 12 / 8)), (3, (2 / 8, 4 / 8, 12 / 8))],
 )
-def test_zero_shares_the_eighteen_bytes_of_a_parameter_by_its_stage(stage, parts, compose_train):
+def test_zero_shares_weights_gradients_and_optimizer_by_its_stage(stage, sizes, compose_train):
     config = compose_train(OAT_7B, f"cluster.zero_stage={stage}")
     memory = plan_memory(config, config.model.shape)
-    sizes = (2 * P_7B, 4 * P_7B, 12 * P_7B)  # bf16 weights, fp32 gradients; master weights and two moments in fp32
-    of_a_rank = (memory.weights, memory.gradients.held, memory.optimizer)
-    assert of_a_rank == tuple(map(lambda s, n: s / n, sizes, parts))
+    assert (memory.weights, memory.gradients.held, memory.optimizer) == tuple(size * P_7B for size in sizes)
 
 
 @pytest.mark.parametrize(
     ("stage", "dtype", "gradients"),  # of 10^9 parameters on two ranks
     [
         (0, "bf16", Gradients(2e9, at_step=4e9)),  # added up in bf16, copied in fp32
-        (1, "bf16", Gradients(4e9, passing=2e9, stays=True)),  # autograd's own next to the sum
+        (1, "bf16", Gradients(2e9, at_step=2e9)),  # added up in bf16; the step copies its part in fp32
         (2, "bf16", Gradients(2e9)),
         (3, "bf16", Gradients(2e9, at_step=2e9, stays=True)),
         (0, "fp32", Gradients(4e9)),
