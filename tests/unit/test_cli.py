@@ -10,6 +10,7 @@ from grpo_cli.config.machine import installed_vllm
 from grpo_cli.config.schema import Device
 
 R1ZERO = Path(sys.executable).parent / "r1zero"
+CLUSTER = "cluster=gpu_1" if installed_vllm()[1] == Device.cuda else "cluster=cpu"  # that this machine can run
 
 
 def r1zero(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -50,7 +51,7 @@ BAD_INPUT = [
     (["rollout.prompts_per_step=100", "cluster.ranks=8"], "rollout.prompts_per_step=96"),
     (["model=file", "model.path=./nowhere"], "there is no model folder there"),
     (["data=file", "data.path=nowhere.jsonl"], "there is no such file or folder"),
-    (["run.dir=/proc/nowhere"], "cannot be written"),
+    (["run.dir=/proc/nowhere", CLUSTER], "cannot be written"),
     (["template.stop=3"], "template.stop"),
     (["cluster.nodes=2", "cluster.ranks=2"], "reached through Slurm"),
     (["cluster=slurm_2x8", "cluster.ranks=9"], "for example cluster.ranks=8"),
@@ -72,8 +73,7 @@ def test_bad_input_is_answered_in_one_screen(overrides, message, tmp_path):
 def test_a_run_folder_is_never_overwritten(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "metrics.jsonl").write_text("precious\n")
-    cluster = "gpu_1" if installed_vllm()[1] == Device.cuda else "cpu"
-    result = r1zero("train", "run.dir=old", f"cluster={cluster}", cwd=tmp_path)
+    result = r1zero("train", "run.dir=old", CLUSTER, cwd=tmp_path)
     assert result.returncode == 1
     assert "never overwritten" in result.stderr
     assert (tmp_path / "old" / "metrics.jsonl").read_text() == "precious\n"
