@@ -90,7 +90,12 @@ def measure_steps(
 
 def vllm_speed(overrides: Sequence[str], workload: Workload, model: Path) -> float:
     """Tokens generated a second by vLLM's own benchmark. Its prompts are of other tokens, and a little longer."""
-    vllm = composed(overrides, scratch() / "unused").cluster.vllm
+    cluster = composed(overrides, scratch() / "unused").cluster
+    memory = (
+        {"kv-cache-memory-bytes": int(cluster.vllm.kv_cache_gib * 2**30)}
+        if cluster.device == "cpu"
+        else {"gpu-memory-utilization": cluster.vllm.gpu_memory_utilization}
+    )
     lengths, result = scratch() / "lengths.csv", scratch() / "throughput.json"
     with lengths.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -103,9 +108,9 @@ def vllm_speed(overrides: Sequence[str], workload: Workload, model: Path) -> flo
         "num-prompts": len(workload.lengths),
         "output-json": result,
         "dtype": "bfloat16",
-        "max-num-seqs": vllm.max_num_seqs,
-        "gpu-memory-utilization": vllm.gpu_memory_utilization,
+        "max-num-seqs": cluster.vllm.max_num_seqs,
         "max-model-len": workload.longest + 512,
+        **memory,
     }
     command = [sys.executable, "-c", VLLM_BENCH, *(f"--{name}={value}" for name, value in options.items())]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=no_rank())

@@ -140,13 +140,14 @@ def report(outcomes: Sequence[Outcome]) -> str:
         rows.append([f"**{outcome.title}**", f"{outcome.seconds:.0f} s" if outcome.seconds else ""])
         rows += [[label, _text(value)] for label, value in outcome.figures.items()]
         if outcome.fault is not None:
-            rows.append(["FAILED" if outcome.seconds else "not run", _text(outcome.fault)])
+            # Of a long one the end tells the cause: it may be a whole traceback of another process.
+            rows.append(["FAILED" if outcome.seconds else "not run", _text(outcome.fault[-500:])])
     return table(["figure", "value"], rows)
 
 
 def _text(value: float | str) -> str:
     if isinstance(value, str):
-        return value.replace("|", "\\|").replace("\n", " ")[:600]
+        return value.replace("|", "\\|").replace("\n", " ")
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

@@ -9,6 +9,56 @@ from pathlib import Path
 import pytest
 
 GPU_CHECK = Path(__file__).parents[2] / "benchmarks/gpu_check.py"
+ON_A_FAKE_GPU = """
+import sys
+from dataclasses import fields
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from gpu_stage import Scale, tiny
+from relay import on_ranks
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class OnGPU(Scale):
+    is_on_gpu = True
+
+
+def varlen_attn(query, key, value, ends, _, longest, __, *, window_size, enable_gqa):
+    assert window_size == (-1, 0) and enable_gqa and ends.dtype == torch.int32 and query.dtype == torch.bfloat16
+    assert longest == ends.diff().max() and ends[-1] == len(query)
+    parts = zip(*(each.split(ends.diff().tolist()) for each in (query, key, value)))
+    heads_first = ([each.transpose(0, 1) for each in part] for part in parts)
+    attended = [scaled_dot_product_attention(*part, is_causal=True, enable_gqa=True) for part in heads_first]
+    return torch.cat(attended, dim=1).transpose(0, 1)
+
+
+def stages(_):
+    import gpu_training
+
+    small = tiny(Path(sys.argv[1]))
+    scale = OnGPU(**{field.name: getattr(small, field.name) for field in fields(Scale)})
+    for stage in (gpu_training.attention, gpu_training.logprobs, gpu_training.checkpointing):
+        stage(scale)
+
+
+BYTES = dict.fromkeys(("memory_allocated", "max_memory_allocated", "max_memory_reserved"), lambda: 2**30)
+OTHER = {
+    "reset_peak_memory_stats": lambda: None,
+    "mem_get_info": lambda: (2**30, 2**31),
+    "get_device_name": lambda: "NVIDIA H200",
+    "host_memory_stats": lambda: {"allocated_bytes.current": 2**31},
+}
+
+if __name__ == "__main__":
+    with (
+        patch.multiple(torch.cuda, **BYTES, **OTHER),
+        patch("torch.compile", lambda function: function),
+        patch("torch.nn.attention.varlen.varlen_attn", varlen_attn),
+    ):
+        on_ranks(1, None, stages)
+"""
 
 
 def gpu_check(*arguments: str, first_in_path: str = "") -> subprocess.CompletedProcess:
@@ -28,13 +78,28 @@ def figures(folder: Path) -> dict[str, dict]:
 
 def test_the_training_stages_need_no_vllm(tmp_path):
     (tmp_path / "vllm.py").write_text("raise ImportError('a stage of training imports vLLM')")
-    stages = ["deepspeed", "attention", "logprobs", "update", "checkpointing"]
+    stages = ["deepspeed", "attention", "update"]
     done = gpu_check("--tiny", "--minutes=14", f"--out={tmp_path}", *stages, first_in_path=f"{tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     found = figures(tmp_path)
     assert list(found) == stages
     assert found["attention"]["log-probabilities in a row and alone: mean difference"] < 0.05
     assert found["update"]["gradient's norm"] > 0
+
+
+def test_what_only_a_gpu_shows_is_told_of_a_fake_one(tmp_path):
+    command = [sys.executable, "-c", ON_A_FAKE_GPU, f"{tmp_path}"]
+    environment = os.environ | {"DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(command, cwd=GPU_CHECK.parent, capture_output=True, text=True, timeout=400, env=environment)
+    assert done.returncode == 0, done.stderr
+    told = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("figure: "):
+            told |= json.loads(line.removeprefix("figure: "))
+    assert told["varlen_attn: largest difference from float32, of the largest value"] < 0.05
+    assert told["peak in tensors (max_memory_allocated), GiB"] == 1
+    assert told["... pinned in CPU memory, GiB (second)"] == 2
+    assert told["... MFU"].endswith("%")
 
 
 def test_the_stages_of_the_whole_stack_run(tmp_path):
