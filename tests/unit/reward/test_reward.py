@@ -199,7 +199,7 @@ def liking(monkeypatch):
     def rhymes(completions, problems):
         return [3.0 if "rhyme" in each.text else -2.0 for each in completions]
 
-    monkeypatch.setattr("grpo_cli.reward.reward.reward_model", lambda name, term: Background(name, rhymes, 8))
+    monkeypatch.setattr("grpo_cli.reward.reward.reward_model", lambda name, term, device: Background(name, rhymes, 8))
 
 
 @pytest.mark.filterwarnings("ignore:sandbox=none")
