@@ -98,3 +98,5 @@ def _redirect_output(log: Path):
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(0)  # all is closed by now, and gloo's threads can abort a process that ends right after an exchange

@@ -36,7 +36,7 @@ def run_on_ranks() -> Callable[..., None]:
         together |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free_port()}", "DS_ACCELERATOR": "cpu"}
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", text, *arguments],
+                [sys.executable, "-c", f"{text}\nimport os\nos._exit(0)", *arguments],  # as a rank of a run ends
                 stderr=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 text=True,

@@ -132,7 +132,6 @@ def test_the_ranks_of_these_tests_have_unequal_work():
 
 SHARES = """
 import json, sys
-from torch.distributed import destroy_process_group
 from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.training.balance import balanced
 from grpo_cli.training.batch import TrainingSequence
@@ -143,7 +142,6 @@ before, share = gather([s.length for s in mine]), balanced(mine)
 after = gather([(s.prompt_ids, s.response_ids, s.advantage, s.weight) for s in share])
 if rank() == 0:
     open(sys.argv[1], "w").write(json.dumps([before, after]))
-destroy_process_group()
 """
 
 
