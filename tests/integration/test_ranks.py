@@ -136,7 +136,7 @@ from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.training.balance import balanced
 from grpo_cli.training.batch import TrainingSequence
 
-start_ranks("gloo")
+start_ranks("cpu")
 mine = [TrainingSequence((rank(),), (i,) * (1 + 7 * i * (rank() == 0)), (-1.0,), 1.0, 0.5) for i in range(6)]
 before, share = gather([s.length for s in mine]), balanced(mine)
 after = gather([(s.prompt_ids, s.response_ids, s.advantage, s.weight) for s in share])
