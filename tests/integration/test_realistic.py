@@ -155,7 +155,7 @@ def test_demonstrations_are_learned_under_a_chat_template(model, home, start):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("trained", ("template=r1", "cluster=cpu_2rank")), ("deepseek_v3", ("template=chat",))],
+    [("trained", ("template=r1", "cluster=cpu_2rank")), ("deepseek_v3", ("template=r1",))],
 )
 def test_several_samples_of_each_problem_are_evaluated(name, settings, model, home, start):
     start(
