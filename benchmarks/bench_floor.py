@@ -19,7 +19,7 @@ from workload import WORKLOADS, Workload, problems
 from grpo_cli.launch.memory import keep_freed_memory
 
 SETS = 3  # of rounds, since the ratio is close to 1
-PART_LOGITS = 2**26  # 256 MiB, of which a backward pass holds a few copies
+PART_LOGITS = 2**25  # 128 MiB, of which a backward pass holds a few copies
 
 
 def floor(turns: Turns, model: str, workload: Workload) -> None:

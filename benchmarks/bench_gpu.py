@@ -12,9 +12,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from r1zero_loop import Forced, composed, phases, r1zero, synthetic
@@ -60,11 +57,8 @@ def peak_flops(gpu_name: str) -> float | None:
 
 
 def commands(workload: Workload, shape: Mapping[str, int], folder: Path, device: str) -> list[str]:
-    """The overrides that train the workload's model, which is written by another process: this one would hold memory
-    of the GPU from then on.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
-        return other.submit(partial(synthetic, device=device, **shape), workload, folder).result()
+    """The overrides that train the workload's model. Another process writes it, so that none holds GPU memory."""
+    return synthetic(workload, folder, device=device, **shape)
 
 
 def measure_steps(

@@ -49,7 +49,12 @@ def measure(rounds: int) -> dict[str, dict[str, float | str]]:
     seconds until four fifths of the responses are right. `<runner> / r1zero` is TRL's over those of r1zero on as many
     ranks. A runner that fails has the last line of its error in place of seconds.
     """
-    figures = {name: in_pairs(THEIRS, partial(steps, workload, rounds)) for name, workload in WORKLOADS.items()}
+    figures = {
+        name: in_pairs(
+            [runner for runner, how in THEIRS.items() if how.ranks <= workload.ranks], partial(steps, workload, rounds)
+        )
+        for name, workload in WORKLOADS.items()
+    }
     tuned = [runner for runner, how in THEIRS.items() if not how.defaults]
     return figures | {"built-in": in_pairs(tuned, partial(seconds_until_right, rounds))}
 

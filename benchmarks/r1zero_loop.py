@@ -5,9 +5,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +207,8 @@ def synthetic(workload: Workload, folder: Path, *, device: str = "cpu", **shape:
     """
     model, data = folder / "model", folder / "problems.jsonl"
     if not data.exists():
-        write_model(model, workload, device=device, **shape)
+        with ProcessPoolExecutor(1, get_context("spawn")) as writer:  # the memory of its imports goes with it
+            writer.submit(partial(write_model, device=device, **shape), model, workload).result()
         write_problems(data, workload)
     return [
         "model=file",
