@@ -98,7 +98,11 @@ def _loss(policy, sequences, prompt_tokens: int):
     predicts[torch.tensor(lengths).cumsum(0) - 1] = False
     (places,) = predicts.nonzero(as_tuple=True)
     hidden = policy.model(
-        input_ids=tokens[None], position_ids=positions[None], use_cache=False, sequence_lengths=lengths
+        input_ids=tokens[None],
+        position_ids=positions[None],
+        use_cache=False,
+        sequence_lengths=lengths,
+        sequence_starts=None,  # FlashAttention on a GPU alone reads them
     ).last_hidden_state[0]
     parts = list(zip(hidden[places].split(size), tokens[places + 1].split(size), strict=True))
     if len(parts) == 1:

@@ -147,7 +147,7 @@ def report(outcomes: Sequence[Outcome]) -> str:
 
 def _text(value: float | str) -> str:
     if isinstance(value, str):
-        return value.replace("|", "\\|").replace("\n", " ")
+        return value.replace("\n", " ")
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

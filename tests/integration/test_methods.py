@@ -20,7 +20,7 @@ SMALL = {
 @pytest.fixture
 def train(compose_train, rollout_engine, monkeypatch, tmp_path):
     """Run the loop in this process, on the engine that the tests share; the rows of its metrics."""
-    monkeypatch.setattr(grpo, "RolloutEngine", lambda *_: rollout_engine)
+    monkeypatch.setattr(grpo, "RolloutEngine", lambda *_, **__: rollout_engine)
 
     def run(*overrides: str) -> list[dict]:
         config = compose_train("logger=none", f"run.dir={tmp_path}", *overrides)

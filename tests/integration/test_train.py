@@ -133,7 +133,7 @@ def test_a_sync_that_is_skipped_stops_the_run(compose_train, rollout_engine, tmp
             sync_weights(policy, engine)
 
     sync_weights = grpo.sync_weights
-    monkeypatch.setattr(grpo, "RolloutEngine", lambda *_: rollout_engine)
+    monkeypatch.setattr(grpo, "RolloutEngine", lambda *_, **__: rollout_engine)
     monkeypatch.setattr(grpo, "sync_weights", sync_but_once)
     with pytest.raises(TrainingError, match="the last weight sync did not reach vLLM"):
         grpo.train(config, io.StringIO())
@@ -165,7 +165,7 @@ def test_a_gold_that_cannot_be_graded_is_told_with_its_row(tmp_path, r1zero):
 def test_evaluating_changes_no_training_step(compose_train, rollout_engine, tmp_path, monkeypatch):
     from grpo_cli.training import grpo
 
-    monkeypatch.setattr(grpo, "RolloutEngine", lambda *_: rollout_engine)
+    monkeypatch.setattr(grpo, "RolloutEngine", lambda *_, **__: rollout_engine)
     rewards = []
     for name, settings in (
         ("without", ["eval.every_steps=0"]),
