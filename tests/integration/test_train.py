@@ -129,8 +129,7 @@ def test_a_sync_that_is_skipped_stops_the_run(compose_train, rollout_engine, tmp
 
     def sync_but_once(policy, engine):
         calls.append(1)
-        if len(calls) != 3:  # the third follows step 2
-            sync_weights(policy, engine)
+        return 0 if len(calls) == 3 else sync_weights(policy, engine)  # the third follows step 2
 
     sync_weights = grpo.sync_weights
     monkeypatch.setattr(grpo, "RolloutEngine", lambda *_, **__: rollout_engine)
