@@ -242,6 +242,7 @@ def _learning_faults(config: TrainConfig | SFTTask) -> Iterator[str]:
             "optimizer.lr": config.optimizer.lr,
             "optimizer.weight_decay": config.optimizer.weight_decay,
             "optimizer.warmup_steps": config.optimizer.warmup_steps,
+            "cluster.persistence_threshold": config.cluster.persistence_threshold,
             "eval.every_steps": config.eval.every_steps,
             "checkpoint.every_steps": config.checkpoint.every_steps,
             "checkpoint.keep_every": config.checkpoint.keep_every,
@@ -404,6 +405,8 @@ def _engine_faults(cluster: ClusterConfig) -> Iterator[str]:
     share = cluster.vllm.gpu_memory_utilization
     if not 0 < share <= 1:
         yield f"cluster.vllm.gpu_memory_utilization={share}: must be above 0 and at most 1, as in 0.4."
+    if cluster.vllm.max_num_seqs is not None:
+        yield from _low(1, {"cluster.vllm.max_num_seqs": cluster.vllm.max_num_seqs})
     if cluster.vllm.sleep_level not in (0, 1, 2):
         yield f"cluster.vllm.sleep_level={cluster.vllm.sleep_level}: must be 0, 1 or 2."
     if cluster.memory_gib is not None and cluster.memory_gib <= 0:

@@ -24,6 +24,8 @@ FAULTS = [
     (["checkpoint.keep_best=eval/aime24/avg"], "Set checkpoint.keep_best=eval/heldout/avg"),
     (["cluster=slurm_1x8", "cluster.slurm.time_min=10"], "less than the job's whole time, which is 600 s"),
     (["cluster.zero_stage=4"], "must be 0, 1, 2 or 3"),
+    (["cluster.persistence_threshold=-1"], "cluster.persistence_threshold=-1: must be 0 or more"),
+    (["cluster.vllm.max_num_seqs=0"], "cluster.vllm.max_num_seqs=0: must be 1 or more"),
     (["cluster.dtype=bf16"], "Set cluster.zero_stage=1"),
     (["rollout.prompts_per_step=100", "cluster.ranks=8"], "for example rollout.prompts_per_step=96"),
     (["algorithm.num_minibatches=32"], "for example rollout.prompts_per_step=32"),
