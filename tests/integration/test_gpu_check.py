@@ -25,12 +25,22 @@ class OnGPU(Scale):
     is_on_gpu = True
 
 
-def varlen_attn(query, key, value, ends, _, longest, __, *, window_size, enable_gqa):
-    assert window_size == (-1, 0) and enable_gqa and ends.dtype == torch.int32 and query.dtype == torch.bfloat16
+def varlen_attn(query, key, value, ends, _, longest, __, *, scale, window_size, enable_gqa):
+    left, right = window_size
+    assert right == 0 and enable_gqa and ends.dtype == torch.int32
     assert longest == ends.diff().max() and ends[-1] == len(query)
+
+    def seen(length):
+        distance = torch.arange(length)[:, None] - torch.arange(length)
+        return (distance >= 0) & (distance <= (length if left == -1 else left))
+
     parts = zip(*(each.split(ends.diff().tolist()) for each in (query, key, value)))
-    heads_first = ([each.transpose(0, 1) for each in part] for part in parts)
-    attended = [scaled_dot_product_attention(*part, is_causal=True, enable_gqa=True) for part in heads_first]
+    attended = [
+        scaled_dot_product_attention(
+            *(each.transpose(0, 1) for each in part), attn_mask=seen(len(part[0])), scale=scale, enable_gqa=True
+        )
+        for part in parts
+    ]
     return torch.cat(attended, dim=1).transpose(0, 1)
 
 
