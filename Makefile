@@ -1,4 +1,4 @@
-# `make train` and `make test` do all the set-up that they need. STACK=cpu or STACK=cuda overrules the detection: cuda
+# `make train` and `make test` do all the set-up that they need. STACK=cpu or STACK=cuda overrides the detection: cuda
 # where there is an NVIDIA GPU, and where .venv was made for one, as on the login node of a Slurm cluster.
 # The first interpreter that runs: a pyenv shim may be on the PATH and lead nowhere.
 PYTHON ?= $(firstword $(shell for python in python3.11 python3.12 python3; do $$python -c "import venv" 2>/dev/null && echo $$python; done) python3)

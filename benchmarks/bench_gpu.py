@@ -56,11 +56,6 @@ def peak_flops(gpu_name: str) -> float | None:
     return known.peak_flops if known else None
 
 
-def commands(workload: Workload, shape: Mapping[str, int], folder: Path, device: str) -> list[str]:
-    """The overrides that train the workload's model. Another process writes it, so that none holds GPU memory."""
-    return synthetic(workload, folder, device=device, **shape)
-
-
 def measure_steps(
     rounds: int, overrides: Sequence[str], workload: Workload, shape: Mapping[str, int], peak: float | None = None
 ) -> dict[str, float]:
@@ -168,7 +163,7 @@ def main() -> None:
     if card is None:
         parser.error("it needs a CUDA GPU, and torch sees none here")
     peak = 1e12 * options.peak_tflops if options.peak_tflops else peak_flops(card["name"])
-    overrides = [*commands(LONG, QWEN_1_5B, scratch(), "cuda"), *OVERRIDES, *options.overrides]
+    overrides = [*synthetic(LONG, scratch(), device="cuda", **QWEN_1_5B), *OVERRIDES, *options.overrides]
     figures = measure_steps(options.rounds, overrides, LONG, QWEN_1_5B, peak)
     rows = rows_of_steps(figures) + rows_of_vllm(figures, vllm_speed(overrides, LONG, scratch() / "model"))
     print(f"{card['name']}\n\n{table(['figure', 'median'], rows)}")

@@ -1,6 +1,6 @@
 """Where a step's time goes: `python benchmarks/bench_step.py`.
 
-Steps of the built-in task, with W&B off line, and of the synthetic workloads, through r1zero's own loop: one after the
+Steps of the built-in task, with W&B offline, and of the synthetic workloads, through r1zero's own loop: one after the
 other, since nothing is compared.
 """
 

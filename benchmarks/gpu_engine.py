@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from bench_gpu import commands, measure_steps, peak_flops, rows_of_steps, rows_of_vllm, vllm_speed
+from bench_gpu import measure_steps, peak_flops, rows_of_steps, rows_of_vllm, vllm_speed
 from gpu_stage import Scale, seconds, tell
-from r1zero_loop import composed
+from r1zero_loop import composed, synthetic
 from relay import gpu_gib, no_rank
 from workload import PROMPT_TOKENS
 
@@ -86,7 +86,7 @@ def generation(scale: Scale) -> None:
             params.detokenize = self.detokenizes
             return params
 
-    task = commands(scale.workload, scale.shape, scale.folder, scale.device)
+    task = synthetic(scale.workload, scale.folder, device=scale.device, **scale.shape)
     config = composed([*task, *scale.overrides], scale.folder / "unused")
     init_distributed(config.cluster)
     model = load_base_model(config.model, config.rollout.longest_sequence)
@@ -128,7 +128,7 @@ def generation(scale: Scale) -> None:
 
 def bench(scale: Scale) -> None:
     """bench_gpu with one round."""
-    overrides = [*commands(scale.workload, scale.shape, scale.folder, scale.device), *scale.overrides]
+    overrides = [*synthetic(scale.workload, scale.folder, device=scale.device, **scale.shape), *scale.overrides]
     peak = peak_flops(torch.cuda.get_device_name()) if scale.is_on_gpu else None
     figures = measure_steps(1, overrides, scale.workload, scale.shape, peak)
     for label, value in rows_of_steps(figures):

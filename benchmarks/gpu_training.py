@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
-from bench_gpu import commands, peak_flops, shape_of, training_flops
+from bench_gpu import peak_flops, shape_of, training_flops
 from gpu_stage import Scale, median_s, peak_gib_of, seconds, tell
-from r1zero_loop import composed
+from r1zero_loop import composed, synthetic
 from relay import gpu_gib
 from torch import Tensor
 from torch.nn import functional
@@ -184,7 +184,7 @@ def checkpointing(scale: Scale) -> None:
 
 def _timed_update(scale: Scale, lengths: Sequence[int], *overrides: str) -> Policy:
     """Seconds, MFU, gradient's norm and memory of one update after one that warms up."""
-    task = commands(scale.workload, scale.shape, scale.folder, scale.device)
+    task = synthetic(scale.workload, scale.folder, device=scale.device, **scale.shape)
     config = composed([*task, *scale.overrides, *overrides], scale.folder / "unused")
     init_distributed(config.cluster)
     model = load_base_model(config.model, config.rollout.longest_sequence)

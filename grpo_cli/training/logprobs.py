@@ -24,7 +24,7 @@ class TokenLogprobs(nn.Module):
     """
 
     def __init__(self, model: nn.Module, *, temperature: float, vocab_size: int):
-        """Gives `model` an output layer that computes log-probabilities, with the weights of its own."""
+        """Replaces the output layer of `model` by one that computes log-probabilities with the same weights."""
         super().__init__()
         self.model = model
         self.temperature = temperature

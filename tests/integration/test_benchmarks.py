@@ -147,7 +147,7 @@ def test_trl_and_r1zero_run_in_pairs_and_never_more_than_two_at_once():
     _, figures, most = printed(PAIRS)
     assert most == 2
     ratios = {name: value for name, value in figures.items() if name.endswith("/ r1zero")}
-    assert list(ratios.values()) == [12, 6, 4, 3, 2.4]  # each of its own pair
+    assert list(ratios.values()) == [12, 6, 4, 3, 2.4]  # each from its pair
     assert figures["r1zero"] == 2  # the median of 1, 2 and 3
     assert figures["r1zero, two ranks"] == 4.5
 
