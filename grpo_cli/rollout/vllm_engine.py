@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
 
 import torch
 from transformers import PreTrainedTokenizerBase
 from vllm import LLM, SamplingParams
 from vllm.distributed import get_tp_group
+from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.sample.logits_processor import LogitsProcessor
@@ -14,7 +17,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as Logits
 
 from grpo_cli.config.schema import ClusterConfig, Device, DType
 from grpo_cli.model import BaseModel
-from grpo_cli.ranks import gather
+from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.weight_check import WeightCheck
 from grpo_cli.types import Completion, Request, Sampling
 
@@ -38,6 +41,7 @@ class RolloutEngine:
             if on_cpu
             else {"gpu_memory_utilization": cluster.vllm.gpu_memory_utilization}
         )
+        shared_memory = _name_shared_memory(self._tensor_parallel_size) if on_cpu else None
         self._llm = LLM(
             model=str(model.folder),
             dtype=DTYPES[cluster.dtype],  # "auto" would turn an fp32 model into bf16 on a CPU, without a word
@@ -57,6 +61,9 @@ class RolloutEngine:
             logits_processors=[mask_padding(model.vocab_size)],
             **memory,
         )
+        if shared_memory:  # every rank of the engine has it open now: without names it ends with them, however they end
+            for file in Path("/dev/shm").glob(f"*{shared_memory}*"):
+                file.unlink(missing_ok=True)
         self._llm.llm_engine.output_processor.tokenizer = model.tokenizer  # vLLM's own may drop spaces: see model.py
         _KEPT.append(self._llm)
         self._tokenizer = model.tokenizer
@@ -149,6 +156,20 @@ class RolloutEngine:
         if self._sleep_level:
             self._llm.wake_up(tags=["kv_cache"])
         self._llm.reset_prefix_cache()
+
+
+def _name_shared_memory(tensor_parallel_size: int) -> str | None:
+    """The mark in the names of the memory that the ranks of an engine share on a CPU; None where none is shared.
+
+    vLLM's own names are the same for all runs of a machine, and creating memory under a name that exists fails: two
+    runs at a time, or one after another that was killed, could not start.
+    """
+    if tensor_parallel_size == 1:
+        return None
+    mark = gather(uuid4().hex)[rank() // tensor_parallel_size * tensor_parallel_size]
+    make_group_name = _CPUSHMDistributed.make_group_name
+    _CPUSHMDistributed.make_group_name = staticmethod(lambda communicator: f"{make_group_name(communicator)}-{mark}")
+    return mark
 
 
 def text_after(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:

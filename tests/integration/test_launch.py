@@ -119,3 +119,16 @@ def test_two_sharded_ranks_train_on_what_vllm_sampled(tmp_path, r1zero, sharing)
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(9))
     assert max(row["sampler/logprob_diff_max"] for row in rows[1:]) <= 1e-3  # after every sync
+
+
+def test_a_shared_engine_starts_next_to_another_and_leaves_no_shared_memory(tmp_path, r1zero):
+    vllms_own = Path("/dev/shm/-tp:0-[0-1]-cpushm_0")  # what a run that uses vLLM's names holds while it runs
+    before = {vllms_own.name, *(file.name for file in Path("/dev/shm").iterdir())}
+    vllms_own.touch()
+    try:
+        shared = ("cluster.vllm.tensor_parallel_size=2", "steps=1", "eval.every_steps=0")
+        result = r1zero(*TWO_RANKS, *shared, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert [f.name for f in Path("/dev/shm").iterdir() if "cpushm" in f.name and f.name not in before] == []
+    finally:
+        vllms_own.unlink(missing_ok=True)
