@@ -248,4 +248,6 @@ def _network(scale: Scale, num_layers: int) -> TokenLogprobs:
     config = Qwen2Config(**scale.shape | {"num_hidden_layers": num_layers}, tie_word_embeddings=True)
     with torch.device(scale.device):
         model = AutoModelForCausalLM.from_config(config, attn_implementation=WITHIN_SEQUENCES, dtype=BF16)
-    return TokenLogprobs(model, temperature=1.0, vocab_size=scale.shape["vocab_size"])
+    network = TokenLogprobs(model, temperature=1.0, vocab_size=scale.shape["vocab_size"])
+    network.packs = True
+    return network

@@ -3,6 +3,7 @@
 S tokens of the row, Q heads of queries, K of keys and values, of size D.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ WITHIN_SEQUENCES = "within_sequences"  # as `attn_implementation`
 KINDS = {"full_attention", "sliding_attention"}  # of layers that it stands in for
 FLASH_DTYPES = (torch.bfloat16, torch.float16)
 FLASH_HEAD_SIZE = 256  # the largest that FlashAttention has kernels for
+FAMILY_OPTIONS = ("softcap", "s_aux")  # caps of Gemma 2, sinks of gpt-oss: neither kernel knows them
 
 
 def keeps_sequences_apart(config: PretrainedConfig) -> bool:
@@ -31,8 +33,13 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """What transformers' own function gives for each sequence alone, as (1, S, Q, D)."""
     has_kernel = query_1QSD.dtype in FLASH_DTYPES and query_1QSD.shape[-1] <= FLASH_HEAD_SIZE
-    attend = in_one_call if query_1QSD.is_cuda and has_kernel else one_by_one
+    fast = query_1QSD.is_cuda and has_kernel and not _has_family_options(options)
+    attend = in_one_call if fast else one_by_one
     return attend(module, query_1QSD, key_1KSD, value_1KSD, **options), None
+
+
+def _has_family_options(options: dict[str, Any]) -> bool:
+    return any(options.get(name) is not None for name in FAMILY_OPTIONS)
 
 
 def in_one_call(
@@ -77,20 +84,36 @@ def one_by_one(
     sliding_window: int | None = None,
     **options: Any,
 ) -> Tensor:
-    """By transformers' own function, a call a sequence: on a CPU, and in float32, which FlashAttention lacks."""
+    """By transformers' own functions, one call per sequence: on a CPU, in float32, which FlashAttention lacks, and for
+    families whose attention has caps or sinks.
+    """
+    attend, mask_of = sdpa_attention_forward, _window
+    if _has_family_options(options):
+        # The formula of the family's own file. It holds the scores of a whole sequence, which costs memory.
+        attend, mask_of = sys.modules[type(module).__module__].eager_attention_forward, _added_window
     parts = zip(*(heads.split(sequence_lengths, dim=2) for heads in (query_1QSD, key_1KSD, value_1KSD)), strict=True)
-    attended = [sdpa_attention_forward(module, *part, _window(part[0], sliding_window), **options)[0] for part in parts]
+    attended = [attend(module, *part, mask_of(part[0], sliding_window), **options)[0] for part in parts]
     return torch.cat(attended, dim=1)
 
 
 def _window(query_1QSD: Tensor, size: int | None) -> Tensor | None:
-    """The mask of a causal window of so many positions; None where it would hold them all."""
+    """The mask of a causal window of so many positions, True where a token is seen; None where all are."""
     length = query_1QSD.shape[2]
     if size is None or length <= size:
         return None
     places = torch.arange(length, device=query_1QSD.device)
     distance = places[:, None] - places
     return ((distance >= 0) & (distance < size))[None, None]
+
+
+def _added_window(query_1QSD: Tensor, size: int | None) -> Tensor:
+    """The same mask as values to add to the scores; it always comes, since these functions are not causal without."""
+    length = query_1QSD.shape[2]
+    seen_11SS = _window(query_1QSD, size)
+    if seen_11SS is None:
+        seen_11SS = torch.ones(1, 1, length, length, dtype=torch.bool, device=query_1QSD.device).tril()
+    added_11SS = torch.zeros(seen_11SS.shape, dtype=query_1QSD.dtype, device=query_1QSD.device)
+    return added_11SS.masked_fill(~seen_11SS, torch.finfo(query_1QSD.dtype).min)
 
 
 AttentionInterface.register(WITHIN_SEQUENCES, _attend)

@@ -4,15 +4,43 @@ S tokens of several sequences one after the other, N response tokens, H hidden s
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from transformers import PretrainedConfig, PreTrainedModel
 
 # Logits that exist at one time, by kind of device: 128 MiB and 512 MiB in float32; a backward pass holds a few copies.
 CHUNK_VALUES = {"cpu": 2**25, "cuda": 2**27}
+
+
+@dataclass(frozen=True)
+class LogitTransform:
+    """What a model does to the logits of its output layer: cap * tanh(scale * logits / cap)."""
+
+    scale: float = 1.0
+    cap: float | None = None  # Gemma 2's soft cap; None: no tanh
+
+    def __call__(self, logits_NV: Tensor) -> Tensor:
+        if self.scale != 1:
+            logits_NV = logits_NV * self.scale
+        return logits_NV if self.cap is None else self.cap * torch.tanh(logits_NV / self.cap)
+
+    def derivative(self, transformed_NV: Tensor) -> Tensor | float:
+        """Of the transformed logits by the logits."""
+        return self.scale if self.cap is None else self.scale * (1 - (transformed_NV / self.cap) ** 2)
+
+
+def logit_transform(config: PretrainedConfig) -> LogitTransform:
+    """The transform of a model by the names that families have for it in config.json."""
+    config = config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
+    scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
+    scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite
+    return LogitTransform(scale, getattr(config, "final_logit_softcapping", None))
 
 
 class TokenLogprobs(nn.Module):
@@ -23,12 +51,14 @@ class TokenLogprobs(nn.Module):
     engine's forward: outside it the shards of ZeRO-3 are empty.
     """
 
-    def __init__(self, model: nn.Module, *, temperature: float, vocab_size: int):
+    def __init__(self, model: PreTrainedModel, *, temperature: float, vocab_size: int):
         """Replaces the output layer of `model` by one that computes log-probabilities with the same weights."""
         super().__init__()
         self.model = model
         self.temperature = temperature
         self.vocab_size = vocab_size
+        self.packs = False  # True: several sequences may stand in one row, with the attention of training/attention.py
+        self.transform = logit_transform(model.config)
         model.set_output_embeddings(OutputLayer(model.get_output_embeddings()))
 
     def forward(
@@ -41,12 +71,10 @@ class TokenLogprobs(nn.Module):
         """
         device = tokens_S.device
         positions_S = torch.cat([torch.arange(length, device=device) for length in lengths])
+        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+        sequences = {"sequence_lengths": list(lengths), "sequence_starts": starts} if self.packs else {}
         decoded = self.model.get_decoder()(
-            input_ids=tokens_S[None],
-            position_ids=positions_S[None],
-            use_cache=False,
-            sequence_lengths=list(lengths),
-            sequence_starts=torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device),
+            input_ids=tokens_S[None], position_ids=positions_S[None], use_cache=False, **sequences
         )
         (places_N,) = predicts_S.nonzero(as_tuple=True)
         return self.model.get_output_embeddings()(
@@ -54,6 +82,7 @@ class TokenLogprobs(nn.Module):
             tokens_S[places_N + 1],
             temperature=self.temperature,
             vocab_size=self.vocab_size,
+            transform=self.transform,
             with_entropy=with_entropy,
         )
 
@@ -85,9 +114,28 @@ def chunked_logprobs(
     temperature: float,
     vocab_size: int,
     with_entropy: bool,
+    transform: LogitTransform = LogitTransform(),
 ) -> tuple[Tensor, Tensor | None]:
-    """(logprobs_N, entropy_N) in float32 of the targets, as softmax(logits[:vocab_size] / temperature) has them."""
-    return _ChunkedLogprobs.apply(hidden_NH, weight_VH, bias_V, targets_N, temperature, vocab_size, with_entropy)
+    """(logprobs_N, entropy_N) in float32 of the targets, as softmax(transform(logits)[:vocab_size] / temperature) has
+    them.
+    """
+    layer = _Layer(temperature, vocab_size, transform)
+    return _ChunkedLogprobs.apply(hidden_NH, weight_VH, bias_V, targets_N, layer, with_entropy)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """From hidden states to log-probabilities, in float32."""
+
+    temperature: float
+    vocab_size: int
+    transform: LogitTransform
+
+    def logits(self, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None) -> Tensor:
+        return self.transform(nn.functional.linear(hidden_NH, weight_VH, bias_V).float()[:, : self.vocab_size])
+
+    def logprobs(self, logits_NV: Tensor) -> Tensor:
+        return (logits_NV / self.temperature).log_softmax(-1)
 
 
 class _ChunkedLogprobs(torch.autograd.Function):
@@ -103,20 +151,19 @@ class _ChunkedLogprobs(torch.autograd.Function):
         weight_VH: Tensor,
         bias_V: Tensor | None,
         targets_N: Tensor,
-        temperature: float,
-        vocab_size: int,
+        layer: _Layer,
         with_entropy: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        ctx.temperature, ctx.vocab_size = temperature, vocab_size
+        ctx.layer = layer
         logprobs_N = hidden_NH.new_empty(len(targets_N), dtype=torch.float32)
         entropy_N = torch.empty_like(logprobs_N) if with_entropy else None
-        chunks, kept = list(_chunks(targets_N, vocab_size)), []
+        chunks, kept = list(_chunks(targets_N, layer.vocab_size)), []
         for chunk in chunks:
-            logprobs_NV = _logprobs(hidden_NH[chunk], weight_VH, bias_V, temperature, vocab_size)
+            logprobs_NV = layer.logprobs(layer.logits(hidden_NH[chunk], weight_VH, bias_V))
             logprobs_N[chunk] = logprobs_NV.gather(-1, targets_N[chunk, None]).squeeze(-1)
             if with_entropy:
                 entropy_N[chunk] = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
-            if len(chunks) == 1:
+            if len(chunks) == 1 and layer.transform.cap is None:  # whose derivative needs the logits as well
                 kept.append(logprobs_NV)
         ctx.save_for_backward(hidden_NH, weight_VH, bias_V, targets_N, *kept)
         if with_entropy:
@@ -128,15 +175,23 @@ class _ChunkedLogprobs(torch.autograd.Function):
     def backward(ctx: Any, grad_N: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden_NH, weight_VH, bias_V, targets_N, *kept = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        vocab_size = ctx.vocab_size
+        layer, vocab_size = ctx.layer, ctx.layer.vocab_size
         grad_hidden_NH = torch.zeros_like(hidden_NH) if needs_hidden else None
         grad_weight_VH = torch.zeros_like(weight_VH, dtype=torch.float32) if needs_weight else None
         grad_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if needs_bias else None
         for chunk in _chunks(targets_N, vocab_size):
-            (logprobs_NV,) = kept or (_logprobs(hidden_NH[chunk], weight_VH, bias_V, ctx.temperature, vocab_size),)
+            logits_NV = None
+            if kept:
+                (logprobs_NV,) = kept
+            else:
+                logits_NV = layer.logits(hidden_NH[chunk], weight_VH, bias_V)
+                logprobs_NV = layer.logprobs(logits_NV)
             grad_NV = torch.zeros_like(logprobs_NV).scatter_(-1, targets_N[chunk, None], grad_N[chunk, None])
             grad_NV = torch._log_softmax_backward_data(grad_NV, logprobs_NV, -1, torch.float32)
-            grad_NV = grad_NV.div_(ctx.temperature).to(hidden_NH.dtype)
+            grad_NV = grad_NV.div_(layer.temperature)
+            if layer.transform != LogitTransform():
+                grad_NV = grad_NV.mul_(layer.transform.derivative(logits_NV))
+            grad_NV = grad_NV.to(hidden_NH.dtype)
             if needs_hidden:
                 grad_hidden_NH[chunk] = grad_NV @ weight_VH[:vocab_size]
             if needs_weight:
@@ -146,16 +201,9 @@ class _ChunkedLogprobs(torch.autograd.Function):
         grads = (grad_hidden_NH, grad_weight_VH, grad_bias_V)
         inputs = (hidden_NH, weight_VH, bias_V)
         typed = (None if g is None else g.to(of.dtype) for g, of in zip(grads, inputs, strict=True))
-        return *typed, None, None, None, None
+        return *typed, None, None, None
 
 
 def _chunks(targets_N: Tensor, vocab_size: int) -> Iterator[slice]:
     size = max(1, CHUNK_VALUES[targets_N.device.type] // vocab_size)
     return (slice(first, first + size) for first in range(0, len(targets_N), size))
-
-
-def _logprobs(
-    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, temperature: float, vocab_size: int
-) -> Tensor:
-    logits_NV = nn.functional.linear(hidden_NH, weight_VH, bias_V).float()[:, :vocab_size] / temperature
-    return logits_NV.log_softmax(-1)

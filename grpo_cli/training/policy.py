@@ -6,18 +6,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.core_model_loading import revert_weight_conversion
 
 from grpo_cli.algorithm.correction import MismatchMaxima, MismatchSums, sampler_correction, sampler_mismatch
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.algorithm.loss import policy_loss
 from grpo_cli.config.schema import KLPlacement, TrainConfig
-from grpo_cli.errors import ConfigError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import tally_busy, tally_trained
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank
-from grpo_cli.training.attention import WITHIN_SEQUENCES, keeps_sequences_apart
 from grpo_cli.training.balance import balanced
 from grpo_cli.training.batch import (
     MicroBatch,
@@ -26,9 +24,9 @@ from grpo_cli.training.batch import (
     make_microbatches,
     make_sequences,
 )
-from grpo_cli.training.engine import DTYPES, Engine
-from grpo_cli.training.logprobs import TokenLogprobs
+from grpo_cli.training.engine import Engine
 from grpo_cli.training.lora import add_adapters, merged_weights, named_layers, own_parameters, without_adapters
+from grpo_cli.training.network import load_network
 from grpo_cli.types import ScoredGroup
 
 NUM_COMPARED = 4  # sequences forwarded for the comparison with the sampler alone
@@ -40,37 +38,31 @@ class Policy:
 
     def __init__(self, model: BaseModel, config: TrainConfig):
         self._algorithm = config.algorithm
-        self._rollout = config.rollout
+        self.temperature = config.rollout.temperature
         self._cluster = config.cluster
         steps_a_rollout = config.algorithm.num_minibatches * config.algorithm.num_epochs
         self._has_adapters = config.model.lora.rank > 0
-        network = self._load(model)
+        network = load_network(model, config.cluster, config.rollout.temperature)
+        self._tokens_per_microbatch = config.cluster.tokens_per_microbatch if network.packs else 1
         if self._has_adapters:
             add_adapters(network.model, config.model.lora, config.seed)
         self._engine = Engine(network, config.optimizer, config.cluster, total_steps=config.steps * steps_a_rollout)
         self._has_reference = self._algorithm.beta > 0
         self._reference = None  # where there is none, or it is the policy without its adapters
         if self._has_reference and not self._has_adapters:
-            self._reference = self._load(model).requires_grad_(False).eval()
+            reference = load_network(model, config.cluster, config.rollout.temperature)
+            self._reference = reference.requires_grad_(False).eval()
         if self._reference is not None and not self._cluster.offload_reference:
             self._reference.to(self._engine.device)
 
-    def _load(self, model: BaseModel) -> TokenLogprobs:
-        attention = WITHIN_SEQUENCES
-        if self._cluster.tokens_per_microbatch == 1:
-            attention = None  # the model's own: each sequence stands alone
-        elif not keeps_sequences_apart(config := AutoConfig.from_pretrained(model.folder)):
-            raise ConfigError(
-                f"A {config.model_type} model has layers that would mix sequences which stand in one row. Set "
-                "cluster.tokens_per_microbatch=1: then each stands alone."
-            )
-        network = AutoModelForCausalLM.from_pretrained(
-            model.folder, dtype=DTYPES[self._cluster.dtype], attn_implementation=attention
+    @property
+    def note(self) -> str | None:
+        """What a user should know of how this model is trained."""
+        if self._tokens_per_microbatch == self._cluster.tokens_per_microbatch:
+            return None
+        return (
+            "This model's layers would mix sequences in one row: it is trained one sequence at a time, which is slower."
         )
-        if self._cluster.gradient_checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
-            network.train()  # in evaluation mode nothing would be checkpointed
-        return TokenLogprobs(network, temperature=self._rollout.temperature, vocab_size=model.vocab_size)
 
     @property
     def lr(self) -> float:
@@ -93,6 +85,17 @@ class Policy:
         self._engine.reload()
         values = self._token_logprobs(self._engine, self._filled_up(self._packed(sequences)))
         return -sum(values[s].sum().item() for s in sequences), sum(len(s.response_ids) for s in sequences)
+
+    @torch.no_grad()
+    def mismatch(self, sequences: Sequence[TrainingSequence]) -> Tally:
+        """The `sampler/...` metrics of sampled responses; called on all ranks."""
+        self._engine.reload()
+        tally = Tally()
+        for microbatch in self._filled_up(self._packed(sequences)):
+            logprobs_N, _ = self._engine(*microbatch.inputs, with_entropy=False)
+            compared = (microbatch.scatter(logprobs_N), microbatch.sampler_logprobs_BT, microbatch.mask_BT)
+            _tally_mismatch(tally, *sampler_mismatch(*compared))
+        return tally
 
     def update(self, minibatches: Sequence[Sequence[TrainingSequence]]) -> Tally:
         """Take one optimizer step a minibatch and epoch; called on all ranks.
@@ -132,7 +135,7 @@ class Policy:
         return self._filled_up(self._packed(balanced(teaching)))
 
     def _packed(self, sequences: Sequence[TrainingSequence]) -> list[MicroBatch]:
-        return make_microbatches(sequences, self._cluster.tokens_per_microbatch, self._engine.device)
+        return make_microbatches(sequences, self._tokens_per_microbatch, self._engine.device)
 
     def _filled_up(self, microbatches: list[MicroBatch]) -> list[MicroBatch]:
         """As many on every rank: else ZeRO-3, which gathers weights in each forward pass, would wait for ever."""
@@ -214,8 +217,9 @@ class Policy:
             return
         done = self._engine.num_steps
         if done // every > (done - num_steps) // every:
-            for name, weight in self.named_weights():
-                self._reference.model.get_parameter(name).data.copy_(weight)
+            for weights in self._weights_by_module():
+                for name, weight in weights.items():
+                    self._reference.model.get_parameter(name).data.copy_(weight)
 
     def offload(self) -> None:
         """Make room for vLLM where the cluster says so; what was moved is brought back as soon as it is needed. Called
@@ -224,17 +228,24 @@ class Policy:
         self._engine.offload()
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """(Hugging Face name, tensor) of every weight, adapters merged, module by module, so that no rank ever holds a
-        second whole copy. A tied lm_head comes under its own name too: vLLM keeps a packed copy of it on a CPU.
+        """(name in a model's files, tensor) of every weight, adapters merged, module by module, so that no rank ever
+        holds a second whole copy. A tied lm_head comes under its own name too.
 
         Every rank must exhaust the iterator, in the same order.
         """
+        network = self._engine.network.model
+        for weights in self._weights_by_module():
+            # Experts that transformers holds as one tensor are separate in the files, which is how vLLM loads them.
+            for name, weight in revert_weight_conversion(network, weights).items():
+                # vLLM may hold a weight until its whole layer has come; a shard is gone by then.
+                yield name, weight.clone() if self._engine.is_sharded else weight
+
+    def _weights_by_module(self) -> Iterator[dict[str, Tensor]]:
+        """{name in the network: whole tensor} of one module after another, each valid until the next is asked for."""
         self._engine.reload()
         for module_name, module in named_layers(self._engine.network.model):
             with self._engine.whole(own_parameters(module)):
-                for name, weight in merged_weights(module).items():
-                    # vLLM may hold a weight until its whole layer has come; a shard is gone by then.
-                    yield f"{module_name}.{name}", weight.clone() if self._engine.is_sharded else weight
+                yield {f"{module_name}.{name}": weight for name, weight in merged_weights(module).items()}
 
     def save(self, folder: Path) -> None:
         """Write weights (of adapters, those alone), optimizer and schedule, each rank its part, and a reference that

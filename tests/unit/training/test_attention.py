@@ -4,7 +4,9 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     Gemma3TextConfig,
+    GptOssConfig,
     LlamaConfig,
     MambaConfig,
     MistralConfig,
@@ -35,6 +37,8 @@ SHAPE = {
         LlamaConfig(**SHAPE),
         MistralConfig(**SHAPE, sliding_window=3),
         Gemma3TextConfig(**SHAPE, head_dim=4, sliding_window=3, layer_types=["sliding_attention", "full_attention"]),
+        Gemma2Config(**SHAPE, head_dim=4, sliding_window=3, attn_logit_softcapping=0.5, final_logit_softcapping=0.5),
+        GptOssConfig(**SHAPE, head_dim=4, sliding_window=3, num_local_experts=4, num_experts_per_tok=2),
     ],
     ids=lambda config: config.model_type,
 )
@@ -44,6 +48,7 @@ def test_sequences_in_a_row_are_as_if_each_were_alone(config):
     within = AutoModelForCausalLM.from_config(deepcopy(config), attn_implementation=WITHIN_SEQUENCES).eval()
     within.load_state_dict(own.state_dict())
     network = TokenLogprobs(within, temperature=0.7, vocab_size=29)
+    network.packs = True
     lengths = (7, 1, 4)
     tokens_S = torch.randint(1, 29, (sum(lengths),))
     predicts_S = torch.tensor([False, True, True, True, True, True, False, False, False, True, True, False])

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig
 
 from grpo_cli.training import logprobs
-from grpo_cli.training.logprobs import chunked_logprobs
+from grpo_cli.training.logprobs import LogitTransform, chunked_logprobs, logit_transform
 
 N, H, V, VOCAB = 11, 8, 20, 17  # the embedding is padded by 3 ids
 
@@ -40,6 +41,38 @@ def test_chunks_give_the_values_and_gradients_of_the_whole(tokens_a_chunk, has_b
     for mine, its in zip(chunked, expected, strict=True):
         if its is not None:
             torch.testing.assert_close(mine.grad, its.grad, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [LogitTransform(0.25), LogitTransform(cap=3.0), LogitTransform(2.0, cap=3.0)])
+@pytest.mark.parametrize("tokens_a_chunk", [4, 100])
+def test_scaled_and_capped_logits_give_the_values_and_gradients_of_autograd(transform, tokens_a_chunk, monkeypatch):
+    monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": tokens_a_chunk * VOCAB})
+    chunked, expected = inputs(has_bias=True), inputs(has_bias=True)
+    options = {"temperature": 0.7, "vocab_size": VOCAB, "with_entropy": False, "transform": transform}
+    logprobs_N, _ = chunked_logprobs(*chunked, TARGETS_N, **options)
+    logits_NV = torch.nn.functional.linear(*expected).float() * transform.scale
+    if transform.cap:
+        logits_NV = transform.cap * torch.tanh(logits_NV / transform.cap)
+    expected_N = (logits_NV[:, :VOCAB] / 0.7).log_softmax(-1).gather(-1, TARGETS_N[:, None]).squeeze(-1)
+    torch.testing.assert_close(logprobs_N, expected_N)
+    (logprobs_N * UPSTREAM_N).sum().backward()
+    (expected_N * UPSTREAM_N).sum().backward()
+    for mine, its in zip(chunked, expected, strict=True):
+        torch.testing.assert_close(mine.grad, its.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "transform"),
+    [
+        (LlamaConfig(), LogitTransform()),
+        (GraniteConfig(logits_scaling=4.0), LogitTransform(0.25)),
+        (CohereConfig(logit_scale=0.0625), LogitTransform(0.0625)),
+        (Gemma2Config(final_logit_softcapping=30.0), LogitTransform(cap=30.0)),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_the_scale_and_the_cap_of_a_family_are_read_from_its_config(config, transform):
+    assert logit_transform(config) == transform
 
 
 def test_the_gradient_of_the_weight_is_added_up_in_float32(monkeypatch):
