@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from grpo_cli.config.schema import ModelConfig
 from grpo_cli.data import make_zero, random_base
@@ -31,10 +31,23 @@ class BaseModel:
     tokenizer: PreTrainedTokenizerBase
     max_model_len: int  # prompt and response together, in tokens
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        """How many ids the tokenizer knows; the model's embedding may be padded beyond it."""
-        return len(self.tokenizer)
+        """One more than the highest id that can be sampled; the model's embedding may be padded beyond it.
+
+        It may exceed the number of the tokenizer's entries, whose ids can have gaps.
+        """
+        return 1 + max(*self.tokenizer.get_vocab().values(), *self.end_token_ids)
+
+    @cached_property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Any of them ends a response: the tokenizer's, and those of generation_config.json or else config.json."""
+        if (self.folder / "generation_config.json").is_file():
+            ends = GenerationConfig.from_pretrained(self.folder).eos_token_id
+        else:
+            ends = AutoConfig.from_pretrained(self.folder).get_text_config().eos_token_id
+        ids = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        return tuple(sorted(ids - {None}))
 
 
 def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseModel:
@@ -46,7 +59,8 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
     _check_weights(folder, config.path)
     try:
         tokenizer = load_tokenizer(folder)
-        limit = AutoConfig.from_pretrained(folder).max_position_embeddings
+        shape = AutoConfig.from_pretrained(folder).get_text_config()
+        limit, num_rows = shape.max_position_embeddings, shape.vocab_size
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"model.path={config.path}: transformers cannot load it: {str(error).strip()}\nGive a folder with the "
@@ -59,7 +73,19 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
             f"model.path={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
             f"rollout.max_new_tokens ask for {needed_len}. Lower one of them."
         )
-    return BaseModel(folder, tokenizer, config.max_model_len or min(limit, needed_len or limit))
+    model = BaseModel(folder, tokenizer, config.max_model_len or min(limit, needed_len or limit))
+    if model.vocab_size > num_rows:
+        raise ConfigError(
+            f"model.path={config.path}: the tokenizer's ids go up to {model.vocab_size - 1}, and the model's embedding "
+            f"has {num_rows} rows. The tokenizer is not the one of this model: copy both from the same place, or "
+            "resize the embedding (`resize_token_embeddings` of transformers) and save the model again."
+        )
+    if not model.end_token_ids:
+        raise ConfigError(
+            f"model.path={config.path}: neither the tokenizer nor generation_config.json has a token that ends a "
+            "response. Set eos_token in tokenizer_config.json."
+        )
+    return model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -73,8 +99,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     file = folder / "tokenizer.json"
     if not file.is_file():
         return tokenizer
-    ids = Tokenizer.from_file(str(file)).encode(SPECIMEN, add_special_tokens=False).ids
+    of_file = Tokenizer.from_file(str(file))
+    ids = of_file.encode(SPECIMEN, add_special_tokens=False).ids
     same = tokenizer(SPECIMEN, add_special_tokens=False)["input_ids"] == ids
+    # The type may also add special tokens that the file does not have, and the model's embedding neither.
+    same = same and len(tokenizer) == of_file.get_vocab_size()
     return tokenizer if same else PreTrainedTokenizerFast.from_pretrained(folder)
 
 

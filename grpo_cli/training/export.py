@@ -111,11 +111,7 @@ def _weights(checkpoint: Path, trained: Any, base: BaseModel, dtype: torch.dtype
 
 def _generation_config(base: BaseModel, trained: TrainConfig | SFTTask) -> GenerationConfig:
     """As the responses were sampled: they end where vLLM ended them, at the tokenizer's id and the base model's own."""
-    ends = {base.tokenizer.eos_token_id}
-    if (base.folder / "generation_config.json").is_file():
-        of_base = GenerationConfig.from_pretrained(base.folder).eos_token_id
-        ends.update(of_base if isinstance(of_base, list) else [of_base])
-    ids = sorted(ends - {None})
+    ids = list(base.end_token_ids)
     if isinstance(trained, TrainConfig):
         temperature, top_p = trained.rollout.temperature, trained.rollout.top_p
         max_new_tokens = trained.rollout.longest_sequence - trained.rollout.max_prompt_tokens
