@@ -1,12 +1,12 @@
 """vLLM in this process, beside the trainer. The only module that imports vllm."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from torch import nn
 from vllm import LLM, SamplingParams
 from vllm.distributed import get_tp_group
 from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
@@ -16,13 +16,16 @@ from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as LogitsProcessorV2
 
 from grpo_cli.config.schema import ClusterConfig, Device, DType
+from grpo_cli.errors import SetupError, TrainingError
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank
+from grpo_cli.rollout.class_snapshot import ClassSnapshot
+from grpo_cli.rollout.text import shown_special_ids, text_after, until_stop
 from grpo_cli.rollout.weight_check import WeightCheck
 from grpo_cli.types import Completion, Request, Sampling
 
 _KEPT: list[LLM] = []  # to the process's end: an engine that is dropped takes the process group along
-NUM_BEFORE = 8  # tokens of a prompt's end that tell how the response's text begins
+HEAD = "lm_head.weight"  # a tied one is sent too: on a CPU vLLM computes with a packed copy of it
 DTYPES = {DType.fp32: "float32", DType.bf16: "bfloat16"}
 
 
@@ -35,38 +38,44 @@ class RolloutEngine:
         """
         self._tensor_parallel_size = cluster.vllm.tensor_parallel_size
         self._sleep_level = cluster.vllm.sleep_level if for_training and cluster.device == Device.cuda else 0
-        on_cpu = cluster.device == Device.cpu
+        self._on_cpu = on_cpu = cluster.device == Device.cpu
         memory = (
             {"kv_cache_memory_bytes": int(cluster.vllm.kv_cache_gib * 2**30)}
             if on_cpu
             else {"gpu_memory_utilization": cluster.vllm.gpu_memory_utilization}
         )
+        decoder_class = ClassSnapshot(model.folder)
         shared_memory = _name_shared_memory(self._tensor_parallel_size) if on_cpu else None
-        self._llm = LLM(
-            model=str(model.folder),
-            dtype=DTYPES[cluster.dtype],  # "auto" would turn an fp32 model into bf16 on a CPU, without a word
-            max_model_len=model.max_model_len,
-            max_num_seqs=cluster.vllm.max_num_seqs,
-            enforce_eager=cluster.vllm.enforce_eager,
-            enable_prefix_caching=not on_cpu,  # pays where a group shares a long prompt
-            # vLLM reads a prompt that is split over two of its steps again with the request's seeded generator set
-            # back, which a CPU generator cannot do. Whole prompts only, then; as many a step as before.
-            enable_chunked_prefill=not on_cpu,
-            load_format="dummy" if for_training else "auto",
-            enable_sleep_mode=self._sleep_level > 0,
-            sleep_mode_offload_cudagraph=self._sleep_level > 0,
-            distributed_executor_backend="external_launcher",  # one engine a rank, in the rank's own process
-            tensor_parallel_size=self._tensor_parallel_size,
-            logprobs_mode="processed_logprobs",  # at the sampling temperature
-            logits_processors=[mask_padding(model.vocab_size)],
-            **memory,
-        )
+        try:
+            self._llm = LLM(
+                model=str(model.folder),
+                dtype=DTYPES[cluster.dtype],  # "auto" would turn an fp32 model into bf16 on a CPU, without a word
+                max_model_len=model.max_model_len,
+                max_num_seqs=cluster.vllm.max_num_seqs,
+                enforce_eager=cluster.vllm.enforce_eager,
+                enable_prefix_caching=not on_cpu,  # pays where a group shares a long prompt
+                # vLLM reads a prompt that is split over two of its steps again with the request's seeded generator set
+                # back, which a CPU generator cannot do. Whole prompts only, then; as many a step as before.
+                enable_chunked_prefill=not on_cpu,
+                load_format="dummy" if for_training else "auto",
+                enable_sleep_mode=self._sleep_level > 0,
+                sleep_mode_offload_cudagraph=self._sleep_level > 0,
+                distributed_executor_backend="external_launcher",  # one engine a rank, in the rank's own process
+                tensor_parallel_size=self._tensor_parallel_size,
+                logprobs_mode="processed_logprobs",  # at the sampling temperature
+                logits_processors=[mask_padding(model.vocab_size)],
+                **memory,
+            )
+        except (AssertionError, AttributeError, KeyError, NotImplementedError, ValueError) as error:
+            raise SetupError(f"vLLM cannot run {model.folder} with these settings: {error or type(error)}") from error
         if shared_memory:  # every rank of the engine has it open now: without names it ends with them, however they end
             for file in Path("/dev/shm").glob(f"*{shared_memory}*"):
                 file.unlink(missing_ok=True)
+        self._llm.apply_model(decoder_class.restore)
         self._llm.llm_engine.output_processor.tokenizer = model.tokenizer  # vLLM's own may drop spaces: see model.py
         _KEPT.append(self._llm)
         self._tokenizer = model.tokenizer
+        self._end_token_ids = model.end_token_ids
         self._weight_check = WeightCheck()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
@@ -76,24 +85,27 @@ class RolloutEngine:
         """
         engine = self._llm.llm_engine
         shared, first = self._shared(requests)
+        shown = shown_special_ids(self._tokenizer, sampling.stop)
         for index, request in enumerate(shared):
             prompt = {"prompt_token_ids": list(request.token_ids)}
-            engine.add_request(str(index), prompt, self._params(request, sampling))
+            engine.add_request(str(index), prompt, self._params(request, sampling, shown))
         for state in engine.output_processor.request_states.values():
             state.logprobs_processor.tokenizer = None  # else it decodes each token once more, for its log-probability
         while engine.has_unfinished_requests():
             for output in engine.step():
                 index = int(output.request_id) - first
                 if output.finished and 0 <= index < len(requests):
-                    yield index, self._completion(requests[index], output.outputs[0])
+                    yield index, self._completion(requests[index], output.outputs[0], sampling.stop, shown)
 
-    def _params(self, request: Request, sampling: Sampling) -> SamplingParams:
+    def _params(self, request: Request, sampling: Sampling, shown: Collection[int]) -> SamplingParams:
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
+            stop_token_ids=list(self._end_token_ids),
+            skip_special_tokens=not shown,
             detokenize=bool(sampling.stop),  # as it goes, to look for them; else once, at the end
             seed=request.seed,
             logprobs=0,
@@ -101,12 +113,17 @@ class RolloutEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _completion(self, request: Request, output: CompletionOutput) -> Completion:
+    def _completion(
+        self, request: Request, output: CompletionOutput, stop: Sequence[str], shown: Collection[int]
+    ) -> Completion:
         assert len(output.logprobs.logprobs) == len(output.token_ids)
+        text = output.text  # with `shown`, special tokens are all in it
+        if shown or not text:
+            text = until_stop(text_after(self._tokenizer, request.token_ids, output.token_ids, shown), stop)
         return Completion(
             token_ids=tuple(output.token_ids),
             logprobs=tuple(output.logprobs.logprobs),
-            text=output.text or text_after(self._tokenizer, request.token_ids, output.token_ids),
+            text=text,
             truncated=output.finish_reason == "length",
         )
 
@@ -145,9 +162,21 @@ class RolloutEngine:
         """Replace every weight by (Hugging Face name, tensor) pairs, and return how many were compared with them;
         `open_cache` comes next.
 
-        Raises TrainingError where a weight did not arrive.
+        Raises TrainingError where vLLM does not know a weight, or one did not arrive.
         """
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._weight_check.watched(weights)})
+        (has_head,) = self._llm.apply_model(lambda network: hasattr(network, HEAD.partition(".")[0]))
+        known = self._weight_check.watched(pair for pair in weights if pair[0] != HEAD or has_head)
+        if self._on_cpu:
+            self._llm.apply_model(_forget_packed_experts)
+        try:
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": known})
+        except (ValueError, KeyError) as error:
+            raise TrainingError(
+                f"vLLM does not load this model's weights under the names that its files have: {error}\nIts family "
+                "cannot be trained with this version of vLLM: docs/families.md lists those that were tested."
+            ) from error
+        if self._on_cpu:
+            self._llm.apply_model(_check_experts)
         (num_compared,) = self._llm.apply_model(self._weight_check.compare)
         return num_compared
 
@@ -172,11 +201,21 @@ def _name_shared_memory(tensor_parallel_size: int) -> str | None:
     return mark
 
 
-def text_after(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
-    """The text that `ids` add to the prompt's: a first space is part of it or not, as the prompt's end has it."""
-    end = list(prompt_ids[-NUM_BEFORE:])
-    before, whole = tokenizer.batch_decode([end, [*end, *ids]], skip_special_tokens=True)
-    return whole[len(before) :]
+def _forget_packed_experts(network: nn.Module) -> None:
+    """On a CPU vLLM packs the weights of experts when it builds their kernel, and not again when they are replaced."""
+    for module in network.modules():
+        if hasattr(getattr(module, "quant_method", None), "moe_kernel"):
+            module.quant_method.moe_kernel = None
+
+
+def _check_experts(network: nn.Module) -> None:
+    """Raises TrainingError where vLLM did not build the kernel of some experts again: their weights did not arrive."""
+    for name, module in network.named_modules():
+        if getattr(getattr(module, "quant_method", None), "moe_kernel", module) is None:
+            raise TrainingError(
+                f"vLLM did not replace the weights of the experts in {name}. Its class for this family can only load "
+                "them from files: use a model of another family (docs/families.md)."
+            )
 
 
 def mask_padding(vocab_size: int) -> type[LogitsProcessor]:

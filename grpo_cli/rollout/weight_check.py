@@ -82,7 +82,7 @@ def _held(
         packed, parts = next(((p, parts) for p, parts in parts_of.items() if last in parts), ("", []))
         module = modules.get(f"{parent}.{packed}")
         sizes = getattr(module, "output_sizes", ())
-        if len(sizes) != len(parts):
+        if not parts or len(sizes) != len(parts):
             return
         first = sum(sizes[: parts.index(last)])
     rows = slice(first, first + len(sent))

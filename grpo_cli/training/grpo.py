@@ -32,8 +32,9 @@ from grpo_cli.training.checkpoint import Checkpoints, whole_checkpoints
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.export import export
 from grpo_cli.training.loop import is_asked_to_stop, merged, open_log, say, stopped
+from grpo_cli.training.network import check_family
 from grpo_cli.training.policy import Policy
-from grpo_cli.training.weight_sync import check_mismatch, mismatch_limit, sync_weights
+from grpo_cli.training.weight_sync import check_mismatch, check_sampler, mismatch_limit, sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
 
@@ -44,6 +45,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     console = Console(file=terminal, quiet=rank() != 0)
     say(console, f"{run_dir}: loading {config.model.name}, vLLM and DeepSpeed")
     model = load_base_model(config.model, config.rollout.longest_sequence)
+    check_family(model, config.cluster)
     problems = load_problem_set(config.data, config.seed)
     train_prompts, heldout_prompts = (
         _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
@@ -64,6 +66,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         with engine.asleep():
             policy = Policy(model, config)
             start_step = checkpoints.load_latest(policy, sampler, partial(say, console))
+        if policy.note:
+            say(console, policy.note)
         sync_weights(policy, engine)
         log = open_log(stack, config, config.steps, start_step, console, mismatch_limit(config))
         evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len)
@@ -91,6 +95,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 update.max("perf/peak_memory_gib", peak_memory_gib())
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)
+                if step == start_step + 1:
+                    check_sampler(policy, engine, heldout_prompts, config)
             tally = rollout.tally().merge(update)
             tally.max("sampler/weights_checked", num_compared)
             tally.max("perf/peak_memory_gib", peak_memory_gib())

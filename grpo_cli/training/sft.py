@@ -33,9 +33,10 @@ from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.batch import TrainingSequence, weighted_minibatch
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.loop import merged, say
+from grpo_cli.training.network import check_family
 from grpo_cli.training.policy import Policy
 from grpo_cli.training.supervised import fit, num_steps, short_enough
-from grpo_cli.training.weight_sync import sync_weights
+from grpo_cli.training.weight_sync import check_sampler, sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
 # Every response token of a batch counts the same: what is minimised is minus their mean log-likelihood.
@@ -49,6 +50,7 @@ def sft(config: SFTTask, terminal: TextIO) -> None:
     engines = "vLLM and DeepSpeed" if config.benchmark else "DeepSpeed"
     say(console, f"{config.run.dir}: loading {config.model.name}, {engines}")
     model = load_base_model(config.model)
+    check_family(model, config.cluster)
     demonstrations = load_demonstrations(config.data, config.seed)
     limit = min(config.data.max_tokens, model.max_model_len)
     train, heldout = (
@@ -59,6 +61,8 @@ def sft(config: SFTTask, terminal: TextIO) -> None:
     with ExitStack() as stack:
         ask = _benchmarks(stack, config, model)
         policy = Policy(model, as_policy(config, steps))
+        if policy.note:
+            say(console, policy.note)
 
         def update(batch: Sequence[TrainingSequence]) -> Tally:
             every, all_selected = torch.ones(len(batch)), torch.ones(len(batch), dtype=torch.bool)
@@ -130,12 +134,13 @@ def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable
     )
     engine = RolloutEngine(replace(model, max_model_len=max_model_len), config.cluster, for_training=True)
     engine.sleep()
+    some_prompts = next(iter(prompts.values()))
     live = LiveEvaluation(engine, reward, [], prompts, config, max_model_len)
     sampling = Sampling(1.0, 1.0, config.eval.max_new_tokens, tuple(config.template.stop))
 
     def ask(policy: Policy) -> Mapping[str, float]:
         with engine.awake():
             sync_weights(policy, engine)
-            return live(sampling)
+            return check_sampler(policy, engine, some_prompts, config) | live(sampling)
 
     return ask

@@ -1,13 +1,19 @@
-"""New weights into vLLM, and the canary that tells when they did not arrive."""
+"""New weights into vLLM, and the checks that they arrived."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from grpo_cli.config.schema import DType, TrainConfig
+from grpo_cli.config.schema import DType, SFTTask, TrainConfig
 from grpo_cli.errors import TrainingError
+from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.rollout.vllm_engine import RolloutEngine
+from grpo_cli.training.batch import TrainingSequence
+from grpo_cli.training.loop import merged
 from grpo_cli.training.policy import Policy
+from grpo_cli.types import Prompt, Request, Sampling
 
 MISMATCH_LIMITS = {DType.fp32: 1e-4, DType.bf16: 0.1}  # measured: 1e-6 and 0.02
+NUM_CHECKED = 4  # responses a rank
+MAX_CHECKED_TOKENS = 16  # of each
 
 
 def sync_weights(policy: Policy, engine: RolloutEngine) -> int:
@@ -21,13 +27,33 @@ def sync_weights(policy: Policy, engine: RolloutEngine) -> int:
     return num_compared
 
 
-def mismatch_limit(config: TrainConfig) -> float:
+def check_sampler(
+    policy: Policy, engine: RolloutEngine, prompts: Sequence[Prompt], config: TrainConfig | SFTTask
+) -> dict[str, float]:
+    """The `sampler/...` metrics of a few short responses by the weights just sent; called on all ranks, and leaves
+    the engine as `sync_weights` does.
+
+    The comparison of each step's rollout sees weights only one step later, and `sft` has no rollout. Raises
+    TrainingError as `check_mismatch` does.
+    """
+    requests = [Request(prompt.token_ids, sample_seed("check", i)) for i, prompt in enumerate(prompts[:NUM_CHECKED])]
+    sampling = Sampling(policy.temperature, top_p=1.0, max_new_tokens=MAX_CHECKED_TOKENS, stop=())
+    sampled = engine.generate(requests, sampling)
+    sequences = [TrainingSequence(requests[i].token_ids, c.token_ids, c.logprobs) for i, c in sampled]
+    with engine.asleep():
+        metrics = merged(policy.mismatch(sequences))
+    sync_weights(policy, engine)
+    check_mismatch(metrics, config)
+    return metrics
+
+
+def mismatch_limit(config: TrainConfig | SFTTask) -> float:
     """How far the sampler's and the trainer's log-probabilities may differ on average."""
-    limit = config.rollout.mismatch_limit
+    limit = config.rollout.mismatch_limit if isinstance(config, TrainConfig) else None
     return MISMATCH_LIMITS[config.cluster.dtype] if limit is None else limit
 
 
-def check_mismatch(metrics: Mapping[str, float], config: TrainConfig) -> None:
+def check_mismatch(metrics: Mapping[str, float], config: TrainConfig | SFTTask) -> None:
     """Stop the run when the sampler's log-probabilities are not the trainer's, on average.
 
     The two compute the same distribution, so that what is left is rounding. More means that the policy learns from
@@ -38,8 +64,8 @@ def check_mismatch(metrics: Mapping[str, float], config: TrainConfig) -> None:
     if not seen <= limit:
         raise TrainingError(
             f"vLLM's and the trainer's log-probabilities of the same tokens differ by {seen:.2g} on average "
-            f"(sampler/logprob_diff_mean), and rollout.mismatch_limit is {limit:g}. Likely causes: the last weight "
-            "sync did not reach vLLM; a tied lm_head that was not sent by name; two dtypes (cluster.dtype); sampling "
-            "settings that the trainer does not apply; an attention kernel that is wrong for this model. If the "
-            "figure is only rounding on this machine, raise rollout.mismatch_limit."
+            f"(sampler/logprob_diff_mean); at most {limit:g} is rounding in {config.cluster.dtype}. Likely causes: the "
+            "last weight sync did not reach vLLM; sampling settings that the trainer does not apply; an attention "
+            "kernel that is wrong for this model. docs/families.md lists the model families that were tested. "
+            "r1zero train accepts more with rollout.mismatch_limit, if the difference is only rounding on this machine."
         )
