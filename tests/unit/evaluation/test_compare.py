@@ -81,8 +81,8 @@ def test_the_table_has_a_row_a_benchmark(tmp_path):
         console.print(comparison_table(compare(a, b), a, b))
     rows = [[cell.strip() for cell in line.split(line[0])[1:-1]] for line in capture.get().splitlines()]
     assert ["benchmark", "problems", "only one has", "a[red]", "b", "difference", "95 %", "p"] in rows
-    assert ["aime", "2", "0 + 0", "100.0%", "0.0%", "-100.0", "-100.0 to -100.0", "0.0001"] in rows
-    assert ["math", "2", "1 + 0", "0.0%", "100.0%", "+100.0", "+100.0 to +100.0", "0.0001"] in rows
+    assert ["aime", "2", "0 + 0", "100.0%", "0.0%", "-100.0", "-100.0 to +31.5", "0.5000"] in rows
+    assert ["math", "2", "1 + 0", "0.0%", "100.0%", "+100.0", "-31.5 to +100.0", "0.5000"] in rows
 
 
 def test_runs_of_one_name_are_shown_by_their_paths(tmp_path):

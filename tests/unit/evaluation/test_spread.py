@@ -21,6 +21,33 @@ def test_one_problem_says_nothing_of_the_spread():
     assert all(map(isnan, others))
 
 
+def test_thirty_right_of_thirty_do_not_mean_that_all_others_would_be():
+    # Wilson's interval of 30 of 30: 30 / (30 + 1.96^2) to 1
+    assert bootstrap_interval([1.0] * 30) == (pytest.approx(30 / (30 + 1.959964**2)), 1)
+    assert bootstrap_interval([0.0] * 30) == (0, pytest.approx(1.959964**2 / (30 + 1.959964**2)))
+    assert standard_error([1.0] * 30) == pytest.approx(1.959964 / (30 + 1.959964**2) / 2)
+
+
+def test_equal_scores_between_all_and_nothing_may_differ_to_both_sides():
+    # Another 3.84 of 33.84 problems may score 0 or 1 instead of 1/4.
+    others = 1.959964**2 / (30 + 1.959964**2)
+    low, high = bootstrap_interval([0.25] * 30)
+    assert (low, high) == (pytest.approx(0.25 - 0.25 * others), pytest.approx(0.25 + 0.75 * others))
+    assert standard_error([0.25] * 30) == pytest.approx(others / 2 / 1.959964)
+
+
+def test_scores_that_agree_but_for_rounding_agree():
+    scores_P = [0.1 + 0.2, 0.3] * 15
+    assert bootstrap_interval(scores_P)[1] - bootstrap_interval(scores_P)[0] > 0.1
+
+
+@pytest.mark.parametrize("num_problems", [5, 30, 300])
+def test_the_interval_of_agreeing_scores_is_wide_enough(num_problems):
+    # A model that solves each problem as likely as the lower bound says gets all of them right in 1 of 40 or more.
+    low, _ = bootstrap_interval([1.0] * num_problems)
+    assert low**num_problems >= 0.02
+
+
 def test_the_interval_holds_the_middle_of_the_resampled_means():
     # Two problems: the mean is 0, 1/2 or 1 with chance 1/4, 1/2, 1/4.
     assert bootstrap_interval([0, 1]) == (0, 1)
@@ -44,19 +71,30 @@ def test_a_seed_gives_one_interval_and_another_seed_another():
 def test_resampling_many_problems_takes_little_memory():
     # All at once, 2,000 x 5,000 draws of 8 bytes would be 80 MB, and as much again for their scores.
     tracemalloc.start()
-    bootstrap_interval(np.zeros(5000))
+    bootstrap_interval(np.arange(5000) % 2)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40e6
 
 
-def test_equal_scores_are_no_difference():
-    assert astuple(paired_bootstrap([1, 0, 0.5], [1, 0, 0.5])) == (0, 0, 0, 1)
+def test_equal_scores_are_no_difference_that_shows():
+    others = 1.959964**2 / (3 + 1.959964**2)
+    found = paired_bootstrap([1, 0, 0.5], [1, 0, 0.5])
+    assert astuple(found) == (0, pytest.approx(-others), pytest.approx(others), 1)
+
+
+def test_a_gain_that_is_the_same_everywhere_is_judged_by_its_sign_alone():
+    # Each of three problems gained 1/2: by chance all three go to one side, of either, with 2 / 2^3.
+    found = paired_bootstrap([0, 0.25, 0.5], [0.5, 0.75, 1])
+    others = 1.959964**2 / (3 + 1.959964**2)
+    assert (found.mean, found.p_value) == (0.5, 0.25)
+    assert (found.low, found.high) == (pytest.approx(0.5 - 1.5 * others), pytest.approx(0.5 + 0.5 * others))
 
 
 def test_the_p_value_is_never_zero():
-    # Each problem gained 1/2, so no resample of the centred differences is so far from 0 but the one found.
-    assert astuple(paired_bootstrap([0, 0.25, 0.5], [0.5, 0.75, 1], num_resamples=99)) == (0.5, 0.5, 0.5, 0.01)
+    assert paired_bootstrap([0] * 90, [1] * 90, num_resamples=99).p_value == 0.01
+    # Far from 0, and of little spread: no resample of the centred differences is so far but the one found.
+    assert paired_bootstrap([0] * 40, [0.5, 0.6] * 20, num_resamples=99).p_value == 0.01
 
 
 def test_the_p_value_of_two_problems_by_hand():
