@@ -84,7 +84,10 @@ class LanguageTerm(TermConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class OverlongTerm(TermConfig):
-    """0 up to `max_new_tokens - cache_tokens`, then falling to -1 at `max_new_tokens` (DAPO, eq. 13)."""
+    """0 up to `max_new_tokens - cache_tokens`, then falling to -1 at `max_new_tokens` (DAPO, eq. 13).
+
+    DAPO adds it to an accuracy of +-1: next to one of 0 or 1, a weight of 0.5 means the same.
+    """
 
     cache_tokens: int = field(default=0, metadata={"min": 0})  # 0: a fifth of max_new_tokens, DAPO's 4,096 of 20,480
 
