@@ -47,6 +47,7 @@ class Response:
 
     text: str
     num_tokens: int
+    max_new_tokens: int
     judgement: Judgement
 
 
@@ -57,7 +58,9 @@ class Reward:
     """
 
     def __init__(self, config: RewardConfig, template: TemplateConfig, max_new_tokens: int, device: Device) -> None:
-        """`device` is the cluster's: a reward model is there unless its term says otherwise."""
+        """`device` is the cluster's: a reward model is there unless its term says otherwise. Terms of length measure by
+        `max_new_tokens` where the limit that a response was sampled with is not given.
+        """
         self._terms = typed_terms(config.terms)
         self._template = template
         accuracy = next((term for term in self._terms.values() if isinstance(term, AccuracyTerm)), AccuracyTerm())
@@ -85,12 +88,16 @@ class Reward:
         self._runners.shutdown(wait=False, cancel_futures=True)
         self._held.close()
 
-    def submit(self, problem: Problem, completion: Completion, *, step: int | None = None) -> Future[Score]:
+    def submit(
+        self, problem: Problem, completion: Completion, *, step: int | None = None, max_new_tokens: int | None = None
+    ) -> Future[Score]:
         """The score, without waiting for it, of the terms that count for this problem at this step of training.
 
-        What a user's function raises, its result raises.
+        `max_new_tokens` is the limit that the response was sampled with, which a schedule may move. What a user's
+        function raises, its result raises.
         """
         text = self._template.response_prefix + completion.text
+        limit = max_new_tokens or self._max_new_tokens
         extracted, judgement = self._judge(problem, completion, text)
         terms = {
             name: term
@@ -100,7 +107,7 @@ class Reward:
         slow = {name: self._slow[name].submit(completion, problem) for name in terms if name in self._slow}
 
         def score() -> Score:
-            response = Response(text, len(completion.token_ids), judgement.result())
+            response = Response(text, len(completion.token_ids), limit, judgement.result())
             values = {
                 name: slow[name].result() if name in slow else self._value(term, response)
                 for name, term in terms.items()
@@ -151,15 +158,15 @@ class Reward:
             case LanguageTerm(language=language):
                 return language_consistency(response.text, language)
             case OverlongTerm(cache_tokens=cache_tokens):
-                cache_tokens = cache_tokens or max(1, self._max_new_tokens // 5)
-                return overlong_penalty(response.num_tokens, self._max_new_tokens, cache_tokens)
+                cache_tokens = cache_tokens or max(1, response.max_new_tokens // 5)
+                return overlong_penalty(response.num_tokens, response.max_new_tokens, cache_tokens)
             case LengthPenaltyTerm():
-                return length_penalty(response.num_tokens, self._max_new_tokens)
+                return length_penalty(response.num_tokens, response.max_new_tokens)
             case CosineLengthTerm():
                 short, long = (
                     (term.short_correct, term.long_correct) if correct else (term.short_wrong, term.long_wrong)
                 )
-                return cosine_length(response.num_tokens, self._max_new_tokens, short, long)
+                return cosine_length(response.num_tokens, response.max_new_tokens, short, long)
             case RepetitionTerm(ngram_size=ngram_size):
                 return repetition_penalty(response.text, ngram_size)
         raise AssertionError(f"a term without a value: {term}")

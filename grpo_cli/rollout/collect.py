@@ -158,7 +158,8 @@ def collect_and_score(
     done: dict[int, tuple[Completion, Future[Score]]] = {}
     for index, completion in engine.generate(requests, sampling):
         problem = prompts[index // group_size].problem
-        done[index] = (completion, reward.submit(problem, completion, step=step))
+        score = reward.submit(problem, completion, step=step, max_new_tokens=sampling.max_new_tokens)
+        done[index] = (completion, score)
     generated = time.perf_counter()
     groups = tuple(
         ScoredGroup(

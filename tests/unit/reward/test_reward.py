@@ -19,9 +19,10 @@ def completion(text: str, num_tokens: int = 10, truncated: bool = False) -> Comp
     return Completion((1,) * num_tokens, (0.0,) * num_tokens, text, truncated)
 
 
-def score(terms, template, problem, *completions, step=None):
+def score(terms, template, problem, *completions, step=None, max_new_tokens=None):
     with Reward(RewardConfig(terms=terms), template, 100, Device.cpu) as reward:
-        return [future.result() for future in [reward.submit(problem, each, step=step) for each in completions]]
+        when = {"step": step, "max_new_tokens": max_new_tokens}
+        return [future.result() for future in [reward.submit(problem, each, **when) for each in completions]]
 
 
 def test_the_four_completions_of_17_plus_26():
@@ -45,6 +46,20 @@ def test_the_overlong_penalty_takes_up_the_last_fifth_unless_told():
         {"overlong": {}}, R1_TEMPLATE, SUM, completion("", num_tokens=80), completion("", num_tokens=90)
     )
     assert [short.total, long.total] == [0, -0.5]
+
+
+@pytest.mark.parametrize(
+    ("term", "by_100", "by_200"),
+    [
+        ({"overlong": {}}, -0.5, 0.0),  # 90 of 100: halfway through the last fifth; of 200 there are 110 left
+        ({"length_penalty": {}}, -0.9, -0.45),
+        ({"cosine_length": {"short_wrong": 0.0, "long_wrong": -1.0}}, -0.9755, -0.4218),  # (1 + cos(0.9 pi)) / 2 - 1
+    ],
+)
+def test_terms_of_length_go_by_the_limit_that_the_response_was_sampled_with(term, by_100, by_200):
+    [of_settings] = score(term, R1_TEMPLATE, SUM, completion("", num_tokens=90))
+    [of_schedule] = score(term, R1_TEMPLATE, SUM, completion("", num_tokens=90), max_new_tokens=200)
+    assert (of_settings.total, of_schedule.total) == (pytest.approx(by_100, abs=1e-4), pytest.approx(by_200, abs=1e-4))
 
 
 def test_the_marker_of_the_reward_wins_over_the_templates():

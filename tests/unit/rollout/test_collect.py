@@ -34,10 +34,10 @@ class EasyBelow:
 
     def __init__(self, number):
         self.number = number
-        self.steps = set()
+        self.told = set()
 
-    def submit(self, problem, completion, *, step):
-        self.steps.add(step)
+    def submit(self, problem, completion, *, step, max_new_tokens):
+        self.told.add((step, max_new_tokens))
         prompt, index = completion.token_ids
         right = prompt < self.number or index % 2 == 0
         future = Future()
@@ -101,7 +101,7 @@ def test_without_dynamic_sampling_nothing_is_discarded():
 class Unjudged:
     """No rule can tell; prompts below a number are all liked equally, from there on some more than others."""
 
-    def submit(self, problem, completion, *, step):
+    def submit(self, problem, completion, *, step, max_new_tokens):
         prompt, index = completion.token_ids
         future = Future()
         future.set_result(Score(1.0 if prompt < 6 else float(index), {}, Verdict.unjudged, None))
@@ -114,10 +114,10 @@ def test_general_groups_agree_when_their_rewards_do():
     assert {group.prompt.token_ids[0] < 6 for group in rollout.discarded} == {True}
 
 
-def test_the_reward_is_told_the_step():
+def test_the_reward_gets_the_step_and_the_limit_of_its_responses():
     reward = EasyBelow(0)
     collect(reward=reward, step=7)
-    assert reward.steps == {7}
+    assert reward.told == {(7, 8)}
 
 
 def test_prompts_are_shared_by_the_lengths_of_their_last_responses(monkeypatch):
