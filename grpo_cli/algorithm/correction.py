@@ -4,8 +4,10 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from grpo_cli.algorithm.ratio import clamped
+
 # B sequences, T tokens
-SamplerCorrection = Literal["none", "token_truncate", "sequence_mask"]
+SamplerCorrection = Literal["none", "token_truncate", "token_mask", "sequence_mask"]
 
 
 class MismatchSums(NamedTuple):
@@ -29,15 +31,18 @@ class MismatchMaxima(NamedTuple):
 def sampler_mismatch(
     trainer_logprobs_BT: Tensor, sampler_logprobs_BT: Tensor, mask_BT: Tensor
 ) -> tuple[MismatchSums, MismatchMaxima]:
-    """How far the two differ on the sampled tokens, in float64 and without gradient."""
+    """How far the two differ on the sampled tokens, in float64 and without gradient.
+
+    For ratio and KL, the logarithm of the ratio is clamped at +-20.
+    """
     present_BT = mask_BT != 0
     trainer = trainer_logprobs_BT.detach()[present_BT].double()
     sampler = sampler_logprobs_BT[present_BT].double()
     log_ratio = trainer - sampler
-    ratio = log_ratio.exp()
+    ratio = clamped(log_ratio).exp()
     logprob_diff = log_ratio.abs()
     prob_diff = (trainer.exp() - sampler.exp()).abs()
-    kl = log_ratio.expm1() - log_ratio
+    kl = clamped(log_ratio).expm1() - clamped(log_ratio)
     sums = (value.sum() for value in (present_BT.double(), kl, logprob_diff, prob_diff, ratio))
     maxima = (_maximum(value) for value in (logprob_diff, prob_diff, ratio))
     return MismatchSums(*sums), MismatchMaxima(*maxima)
@@ -50,22 +55,30 @@ def sampler_correction(
     *,
     method: SamplerCorrection,
     cap: float,
+    floor: float = 0.0,
 ) -> Tensor | None:
     """The (B, T) importance weights from the sampler to the trainer before its update; None for `none`.
 
     - `token_truncate`: min(ratio, cap) of each token (TIS: Yao et al. 2025, "Your efficient RL framework
       secretly brings you off-policy RL training")
+    - `token_mask`: the ratio of each token, or 0 outside [floor, cap] (IcePop: Zhao et al. 2025, "Small leak can sink
+      a great ship", with 0.5 and 5)
     - `sequence_mask`: the ratio of the whole response, or 0 where it exceeds the cap, all along its row (MIS:
       Liu et al. 2025, "When speed kills stability")
+
+    The logarithms of these ratios are clamped at +-20.
     """
     log_ratio_BT = (trainer_logprobs_BT.detach() - sampler_logprobs_BT).masked_fill(mask_BT == 0, 0.0)
     match method:
         case "none":
             return None
         case "token_truncate":
-            return log_ratio_BT.exp().clamp(max=cap)
+            return clamped(log_ratio_BT).exp().clamp(max=cap)
+        case "token_mask":
+            ratio_BT = clamped(log_ratio_BT).exp()
+            return ratio_BT.where((ratio_BT >= floor) & (ratio_BT <= cap), 0.0)
         case "sequence_mask":
-            ratio_B1 = log_ratio_BT.sum(1, keepdim=True).exp()
+            ratio_B1 = clamped(log_ratio_BT.sum(1, keepdim=True)).exp()
             return ratio_B1.where(ratio_B1 <= cap, 0.0).expand_as(log_ratio_BT)
         case _:
             raise ValueError(f"unknown sampler correction {method!r}")

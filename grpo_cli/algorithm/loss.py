@@ -24,7 +24,7 @@ class LossStats(NamedTuple):
 def policy_loss(
     logprobs_BT: Tensor,
     old_logprobs_BT: Tensor,
-    advantages_B: Tensor,
+    advantages_BT: Tensor,
     weights_B: Tensor,
     mask_BT: Tensor,
     *,
@@ -45,17 +45,19 @@ def policy_loss(
     - `clip`: min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A) (PPO, arXiv:1707.06347). `epsilon_high` is
       `epsilon` unless given (DAPO, arXiv:2503.14476). With `dual_clip`, no less than dual_clip A where A < 0
       (arXiv:1912.09729)
-    - `cispo`: min(r, 1 + epsilon_high) A l, with no gradient through the minimum (arXiv:2506.13585, eq. 4)
+    - `cispo`: min(r, 1 + epsilon_high) A l, with no gradient through the minimum (MiniMax-M1, arXiv:2506.13585, eq. 4
+      and 5; like the paper, without a lower bound)
     - `none`: A l (REINFORCE)
 
-    `weights_B` come from `token_weights`, `correction_BT` from `sampler_correction`. What stands where the
-    mask is 0 never matters, be it inf or NaN, and a row may be all padding.
+    The ratio in an unbiased KL is the token's, whatever `level` is. `weights_B` come from `token_weights`,
+    `correction_BT` from `sampler_correction`. What stands where the mask is 0 never matters, be it inf or NaN, and a
+    row may be all padding.
     """
     padding_BT = mask_BT == 0
     # In value and gradient: a weight of 0 would not do, since 0 * inf is NaN.
     logprobs = logprobs_BT.masked_fill(padding_BT, 0.0)
     ratio = importance_ratio(logprobs, old_logprobs_BT, mask_BT, level=level)
-    advantages = advantages_B[:, None]
+    advantages = advantages_BT.masked_fill(padding_BT, 0.0)
     low, high = 1 - epsilon, 1 + (epsilon if epsilon_high is None else epsilon_high)
     too_low = too_high = torch.zeros_like(padding_BT)
     match surrogate:
@@ -80,7 +82,8 @@ def policy_loss(
         ref_logprobs = ref_logprobs_BT.masked_fill(padding_BT, 0.0)
         kl_ref = kl_divergence(logprobs.detach(), ref_logprobs, estimator="k3").sum()
         if beta:
-            terms = terms - beta * kl_divergence(logprobs, ref_logprobs, estimator=kl_estimator)
+            of_tokens = importance_ratio(logprobs, old_logprobs_BT, mask_BT, level="token")
+            terms = terms - beta * kl_divergence(logprobs, ref_logprobs, estimator=kl_estimator, ratio_BT=of_tokens)
     loss = -(weights_B[:, None] * terms).masked_fill(padding_BT, 0.0).sum()
     counts = (~padding_BT, too_low & ~padding_BT, too_high & ~padding_BT)
     return loss, LossStats(*(count.sum().to(loss.dtype) for count in counts), kl_ref)

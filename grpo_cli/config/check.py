@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from grpo_cli.config.compose import typed_mix
+from grpo_cli.config.objective import objective_faults, objective_warnings
 from grpo_cli.config.reward_terms import FunctionTerm, ModelTerm, typed_terms
 from grpo_cli.config.schema import (
     AdvantageReward,
@@ -188,6 +189,7 @@ def warnings(config: TrainConfig, overridden: Collection[str], *, in_slurm_job: 
             )
     if algorithm.reference.refresh_steps and algorithm.beta == 0:
         found.append("algorithm.reference.refresh_steps has no effect while algorithm.beta is 0.")
+    found.extend(objective_warnings(algorithm))
     for name, term in typed_terms(config.reward.terms).items():
         if term.from_step > config.steps:
             window = f"reward.terms.{name}.from_step={term.from_step}"
@@ -349,8 +351,7 @@ def _algorithm_faults(algorithm: AlgorithmConfig) -> Iterator[str]:
             "silence groups that agree and are not average. Set algorithm.advantage.scale=batch_std, or "
             "algorithm.advantage.baseline=group_mean."
         )
-    if algorithm.sampler_correction.cap <= 0:
-        yield f"algorithm.sampler_correction.cap={algorithm.sampler_correction.cap}: must be above 0."
+    yield from objective_faults(algorithm)
     if algorithm.dual_clip is not None and algorithm.dual_clip <= 1:
         yield f"algorithm.dual_clip={algorithm.dual_clip}: must be above 1, the ratio of an unmoved policy."
 

@@ -61,7 +61,8 @@ class Baseline(StrEnum):
 
 class AdvantageScale(StrEnum):
     group_std = auto()
-    batch_std = auto()
+    batch_std = auto()  # of the centred rewards
+    raw_batch_std = auto()  # of the rewards as they are
     none = auto()
 
 
@@ -104,11 +105,13 @@ class KLEstimator(StrEnum):
     k1 = auto()
     k2 = auto()
     k3 = auto()
+    k3_unbiased = auto()  # times the ratio
 
 
 class KLPlacement(StrEnum):
     loss = auto()  # of each token
     reward = auto()  # of the whole response, without gradient, taken off before the baseline
+    reward_to_go = auto()  # of a token and all that follow it, without gradient, taken off its advantage
 
 
 class SamplerCorrection(StrEnum):
@@ -116,7 +119,9 @@ class SamplerCorrection(StrEnum):
 
     none = auto()
     token_truncate = auto()  # each token's ratio, at most the cap
+    token_mask = auto()  # each token's ratio, or 0 outside floor and cap: IcePop
     sequence_mask = auto()  # the response's ratio, or 0 above the cap
+    auto = "auto"  # token_truncate in bf16, where vLLM and the trainer round differently; none in fp32
 
 
 class Schedule(StrEnum):
@@ -195,6 +200,7 @@ class AdvantageConfig:
     scale: AdvantageScale = AdvantageScale.group_std
     std_ddof: int = 0  # 0: population, 1: sample; published texts differ
     eps: float = 1e-6  # added to the standard deviation
+    whiten: bool = False  # then centre and scale by the mean and std of all tokens of the batch
 
 
 @dataclass
@@ -215,8 +221,15 @@ class ReferenceConfig:
 
 @dataclass
 class SamplerCorrectionConfig:
-    method: SamplerCorrection = SamplerCorrection.none
-    cap: float = 2.0
+    method: SamplerCorrection = SamplerCorrection.auto
+    cap: float = 2.0  # IcePop: 5
+    floor: float = 0.5  # of token_mask
+
+    def method_in(self, dtype: DType) -> SamplerCorrection:
+        """What `auto` means in `dtype`, else the method itself."""
+        if self.method != SamplerCorrection.auto:
+            return self.method
+        return SamplerCorrection.none if dtype == DType.fp32 else SamplerCorrection.token_truncate
 
 
 @dataclass

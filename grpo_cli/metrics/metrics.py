@@ -54,7 +54,8 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
     Lengths are in tokens. Right and wrong go by the verdict, and are told of the responses that a rule judged alone;
     `group/general` is the share of the groups that none does. A group agrees when all its rewards are equal: it
     teaches nothing. `reward/group_std` is the mean population standard deviation within a group. A term's mean is
-    over the responses that it scored.
+    over the responses that it scored. `policy/entropy` is the mean of -log p of all sampled tokens, in nats: without
+    bias the policy's entropy a token at the sampling temperature, of responses with and without advantage.
     """
     tally = Tally()
     for group in groups:
@@ -76,6 +77,7 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
                     tally.mean(f"verify/{verdict}", score.verdict is verdict, 1)
                 tally.mean("length/correct", length * is_right, is_right)
                 tally.mean("length/wrong", length * (not is_right), not is_right)
+            tally.mean("policy/entropy", -sum(completion.logprobs), len(completion.logprobs))
             tally.sum("rollout/tokens", length)
             tally.mean("length/mean", length, 1)
             tally.max("length/max", length)

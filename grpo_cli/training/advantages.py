@@ -1,16 +1,53 @@
 """From the scores of an iteration to the advantages of its responses.
 
-P prompts of this rank, G completions a prompt.
+P prompts of this rank, G completions a prompt, T tokens of a completion.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from grpo_cli.algorithm.advantage import group_advantages
-from grpo_cli.config.schema import AdvantageReward, AlgorithmConfig, Overlong, Select
+from grpo_cli.algorithm.advantage import group_advantages, less_kl_to_go, whitened
+from grpo_cli.config.schema import AdvantageReward, AlgorithmConfig, KLPlacement, Overlong, Select
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.types import Verdict
+
+TokenKL = Sequence[Sequence[Tensor]]  # (T,) of each completion of each group
+
+
+def rollout_advantages(
+    rollout: Rollout, selected_PG: Tensor, kl: TokenKL | None, algorithm: AlgorithmConfig
+) -> list[list[Tensor]]:
+    """The advantages of each group's responses, of all tokens of a response, (), or of each, (T,); called on all ranks.
+
+    `kl` is each token's divergence from the reference where it is part of the reward. It comes off the response's
+    reward, or off the advantage of its token and of all before it; only then are tokens whitened.
+    """
+    rewards_PG = objective_rewards(rollout, algorithm)
+    if kl is not None and algorithm.kl.placement == KLPlacement.reward:
+        kl_PG = torch.tensor([[kl_T.sum().item() for kl_T in group] for group in kl], dtype=rewards_PG.dtype)
+        rewards_PG = rewards_PG - algorithm.beta * kl_PG
+    found = [list(advantages_G) for advantages_G in advantages(rewards_PG, algorithm)]
+    if kl is not None and algorithm.kl.placement == KLPlacement.reward_to_go:
+        found = [
+            [less_kl_to_go(advantage, kl_T, beta=algorithm.beta) for advantage, kl_T in zip(*pair, strict=True)]
+            for pair in zip(found, kl, strict=True)
+        ]
+    if not algorithm.advantage.whiten:
+        return found
+    white = iter(
+        whitened(
+            [advantage for group in found for advantage in group],
+            [len(completion.token_ids) for group in rollout.groups for completion in group.completions],
+            selected_PG.flatten().tolist(),
+            std_ddof=algorithm.advantage.std_ddof,
+            eps=algorithm.advantage.eps,
+            gather=gather,
+        )
+    )
+    return [[next(white) for _ in group] for group in found]
 
 
 def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:

@@ -23,12 +23,23 @@ class TrainingSequence:
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     sampler_logprobs: tuple[float, ...] | None = None  # one for each response token; None of a demonstration
-    advantage: float = 0.0
+    advantage: float | tuple[float, ...] = 0.0  # of all tokens of the response, or of each
     weight: float = 0.0  # of each of its tokens in the objective
 
     @property
     def length(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
+
+    @property
+    def advantages(self) -> tuple[float, ...]:
+        """One for each response token."""
+        if isinstance(self.advantage, tuple):
+            return self.advantage
+        return (self.advantage,) * len(self.response_ids)
+
+    @property
+    def has_advantage(self) -> bool:
+        return any(self.advantage) if isinstance(self.advantage, tuple) else self.advantage != 0
 
 
 @dataclass(frozen=True)
@@ -47,8 +58,8 @@ class MicroBatch:
         return self.tokens_S, self.lengths, self.predicts_S
 
     @property
-    def advantages_B(self) -> Tensor:
-        return torch.tensor([s.advantage for s in self.sequences], device=self.mask_BT.device)
+    def advantages_BT(self) -> Tensor:
+        return self.scatter([advantage for s in self.sequences for advantage in s.advantages])
 
     @property
     def weights_B(self) -> Tensor:
@@ -74,7 +85,7 @@ def make_sequences(group: ScoredGroup) -> list[TrainingSequence]:
 
 def make_minibatches(
     rollout: Rollout,
-    advantages_PG: Tensor,
+    advantages: Sequence[Sequence[Tensor]],
     selected_PG: Tensor,
     algorithm: AlgorithmConfig,
     max_new_tokens: int,
@@ -82,7 +93,7 @@ def make_minibatches(
     """This rank's share of each minibatch, with the weights that its tokens have over all ranks; called on all.
 
     A minibatch is a run of consecutive prompts with their whole groups, in the order in which they were drawn: the
-    same on any number of ranks.
+    same on any number of ranks. `advantages` has those of each group's responses.
     """
     num_groups = sum(gather(len(rollout.groups)))
     members: list[list[int]] = [[] for _ in range(algorithm.num_minibatches)]
@@ -91,7 +102,7 @@ def make_minibatches(
     return [
         weighted_minibatch(
             [sequence for index in indices for sequence in make_sequences(rollout.groups[index])],
-            advantages_PG[indices].flatten(),
+            [advantage for index in indices for advantage in advantages[index]],
             selected_PG[indices].flatten(),
             algorithm,
             max_new_tokens,
@@ -102,12 +113,15 @@ def make_minibatches(
 
 def weighted_minibatch(
     sequences: Sequence[TrainingSequence],
-    advantages_B: Tensor,
+    advantages_B: Sequence[Tensor],
     selected_B: Tensor,
     algorithm: AlgorithmConfig,
     max_new_tokens: int,
 ) -> list[TrainingSequence]:
-    """This rank's share of one minibatch, with the weights that its tokens have over all ranks; called on all."""
+    """This rank's share of one minibatch, with the weights that its tokens have over all ranks; called on all.
+
+    An advantage is that of all tokens of its response, (), or of each, (T,).
+    """
     lengths_B = torch.tensor([len(s.response_ids) for s in sequences], dtype=torch.long)
     lengths_of_ranks, selected_of_ranks = zip(*gather((lengths_B, selected_B)), strict=True)
     # Over all ranks: else a rank with short answers would weigh its tokens more.
@@ -118,9 +132,13 @@ def weighted_minibatch(
         selected_B=torch.cat(selected_of_ranks),
     ).split([len(lengths) for lengths in lengths_of_ranks])[rank()]
     return [
-        replace(sequence, advantage=advantage, weight=weight)
-        for sequence, advantage, weight in zip(sequences, advantages_B.tolist(), weights_B.tolist(), strict=True)
+        replace(sequence, advantage=_as_plain(advantage), weight=weight)
+        for sequence, advantage, weight in zip(sequences, advantages_B, weights_B.tolist(), strict=True)
     ]
+
+
+def _as_plain(advantage: Tensor) -> float | tuple[float, ...]:
+    return tuple(advantage.tolist()) if advantage.dim() else advantage.item()
 
 
 def make_microbatches(

@@ -26,7 +26,7 @@ from grpo_cli.ranks import gather, rank
 from grpo_cli.reward.reward import Reward, gold_fault
 from grpo_cli.rollout.collect import Rollout, collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
-from grpo_cli.training.advantages import advantages, objective_rewards, selected_responses
+from grpo_cli.training.advantages import rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints, whole_checkpoints
 from grpo_cli.training.engine import init_distributed
@@ -80,16 +80,12 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             sampling = _sampling(config, step)
             rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
             with clock.phase("update"), engine.asleep():
-                rewards_PG = objective_rewards(rollout, config.algorithm)
-                if config.algorithm.kl.placement == KLPlacement.reward and config.algorithm.beta > 0:
-                    rewards_PG -= config.algorithm.beta * policy.response_kl(rollout.groups)
-                advantages_PG = advantages(rewards_PG, config.algorithm)
+                selected_PG = selected_responses(rollout, config.algorithm)
+                in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
+                kl = policy.token_kl(rollout.groups) if in_reward else None
+                advantages = rollout_advantages(rollout, selected_PG, kl, config.algorithm)
                 minibatches = make_minibatches(
-                    rollout,
-                    advantages_PG,
-                    selected_responses(rollout, config.algorithm),
-                    config.algorithm,
-                    sampling.max_new_tokens,
+                    rollout, advantages, selected_PG, config.algorithm, sampling.max_new_tokens
                 )
                 update = policy.update(minibatches)
                 update.max("perf/peak_memory_gib", peak_memory_gib())
@@ -106,7 +102,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 with clock.phase("eval"):
                     evaluation = evaluate(sampling)
             metrics = performance(merged(tally) | evaluation | clock.times(), peak)
-            log(step, metrics, _samples(step, rollout, advantages_PG, config))
+            log(step, metrics, _samples(step, rollout, advantages, config))
             check_mismatch(metrics, config)
             is_stopped = is_asked_to_stop() and not is_last
             checkpoints.maybe_save(step, policy, sampler, metrics, must=is_last or is_stopped)
@@ -148,7 +144,9 @@ def _sampling(config: TrainConfig, step: int) -> Sampling:
     return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, tuple(config.template.stop))
 
 
-def _samples(step: int, rollout: Rollout, advantages_PG: Tensor, config: TrainConfig) -> list[SampleRow]:
+def _samples(
+    step: int, rollout: Rollout, advantages: Sequence[Sequence[Tensor]], config: TrainConfig
+) -> list[SampleRow]:
     """The first response of the step's first prompts, for people to read."""
     return [
         SampleRow(
@@ -159,9 +157,9 @@ def _samples(step: int, rollout: Rollout, advantages_PG: Tensor, config: TrainCo
             extracted=group.scores[0].extracted,
             verdict=group.scores[0].verdict,
             reward=group.scores[0].total,
-            advantage=advantages_G[0].item(),
+            advantage=advantages_G[0].mean().item(),  # over its tokens, where each has its own
         )
-        for group, advantages_G in zip(rollout.groups[: config.logger.num_samples], advantages_PG, strict=False)
+        for group, advantages_G in zip(rollout.groups[: config.logger.num_samples], advantages, strict=False)
     ]
 
 

@@ -39,6 +39,7 @@ class Policy:
     def __init__(self, model: BaseModel, config: TrainConfig):
         self._algorithm = config.algorithm
         self.temperature = config.rollout.temperature
+        self._correction = config.algorithm.sampler_correction.method_in(config.cluster.dtype)
         self._cluster = config.cluster
         steps_a_rollout = config.algorithm.num_minibatches * config.algorithm.num_epochs
         self._has_adapters = config.model.lora.rank > 0
@@ -69,16 +70,18 @@ class Policy:
         """The learning rate that the optimizer holds for its next step."""
         return self._engine.lr
 
-    def response_kl(self, groups: Sequence[ScoredGroup]) -> Tensor:
-        """The (P, G) KL of each whole response to the reference, for the reward; called on all ranks."""
+    def token_kl(self, groups: Sequence[ScoredGroup]) -> list[list[Tensor]]:
+        """The (T,) KL to the reference of each token of each group's responses, for the reward; called on all ranks."""
         self._engine.reload()
-        sequences = [sequence for group in groups for sequence in make_sequences(group)]
-        microbatches = self._filled_up(self._packed(sequences))
+        sequences = [make_sequences(group) for group in groups]
+        microbatches = self._filled_up(self._packed([s for of_group in sequences for s in of_group]))
         policy = self._token_logprobs(self._engine, microbatches)
         reference = self._reference_logprobs(microbatches)
         estimator = self._algorithm.kl.estimator
-        kl_B = [kl_divergence(policy[s], reference[s], estimator=estimator).sum().item() for s in sequences]
-        return torch.tensor(kl_B, dtype=torch.float64).view(len(groups), -1)
+        return [
+            [kl_divergence(policy[s], reference[s], estimator=estimator).cpu() for s in of_group]
+            for of_group in sequences
+        ]
 
     def negative_log_likelihood(self, sequences: Sequence[TrainingSequence]) -> tuple[float, int]:
         """The sum of -log p over the tokens of these responses, and their number; called on all ranks."""
@@ -112,6 +115,10 @@ class Policy:
         old = None if single_step else self._token_logprobs(self._engine, everything)
         reference = self._reference_logprobs(everything) if self._has_reference else None
         tally = Tally()
+        # Of all responses: those that are not forwarded have no advantage, and nothing to clip.
+        num_tokens = sum(len(s.response_ids) for minibatch in minibatches for s in minibatch)
+        for name in ("policy/clip_low", "policy/clip_high"):
+            tally.mean(name, 0, num_tokens * self._algorithm.num_epochs)
         for epoch in range(self._algorithm.num_epochs):
             for batch in batches:
                 tally.mean("policy/lr", self.lr, 1)
@@ -129,7 +136,7 @@ class Policy:
         """Only what has a gradient is forwarded, an equal share on each rank; where nothing has, a few sequences, to
         compare with the sampler.
         """
-        teaching = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.advantage != 0)]
+        teaching = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.has_advantage)]
         if not any(gather(bool(teaching))):
             teaching = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
         return self._filled_up(self._packed(balanced(teaching)))
@@ -152,14 +159,15 @@ class Policy:
         first_epoch: bool,
     ) -> None:
         algorithm, mask_BT, sampler_BT = self._algorithm, microbatch.mask_BT, microbatch.sampler_logprobs_BT
-        logprobs_N, entropy_N = self._engine(*microbatch.inputs)
+        # Demonstrations are all forwarded. Of a rollout only a part is: its samples tell the entropy (`rollout_tally`).
+        logprobs_N, entropy_N = self._engine(*microbatch.inputs, with_entropy=sampler_BT is None)
         logprobs_BT = microbatch.scatter(logprobs_N)
         old_BT = logprobs_BT.detach() if old is None else _place(microbatch, old)
         reference_BT = None if reference is None else _place(microbatch, reference)
         loss, stats = policy_loss(
             logprobs_BT,
             old_BT,
-            microbatch.advantages_B,
+            microbatch.advantages_BT,
             microbatch.weights_B,
             mask_BT,
             surrogate=algorithm.surrogate,
@@ -176,16 +184,18 @@ class Policy:
                 old_BT,
                 sampler_BT,
                 mask_BT,
-                method=algorithm.sampler_correction.method,
+                method=self._correction,
                 cap=algorithm.sampler_correction.cap,
+                floor=algorithm.sampler_correction.floor,
             ),
         )
         self._engine.backward(loss)
         num_tokens = stats.num_tokens.item()
         tally.mean("policy/loss", loss.item(), 0)  # a sum over micro-batches and ranks; the step counts the steps
-        tally.mean("policy/entropy", entropy_N.sum().item(), num_tokens)
-        tally.mean("policy/clip_low", stats.clip_low.item(), num_tokens)
-        tally.mean("policy/clip_high", stats.clip_high.item(), num_tokens)
+        if entropy_N is not None:
+            tally.mean("policy/entropy", entropy_N.sum().item(), num_tokens)
+        tally.mean("policy/clip_low", stats.clip_low.item(), 0)
+        tally.mean("policy/clip_high", stats.clip_high.item(), 0)
         if reference is not None:
             tally.mean("policy/kl_ref", stats.kl_ref.item(), num_tokens)
         if first_epoch and sampler_BT is not None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grpo_cli.config.schema import DType, Schedule
+from grpo_cli.config.schema import DType, SamplerCorrection, Schedule
 from grpo_cli.errors import TrainingError
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.policy import Policy
@@ -85,6 +85,39 @@ def test_a_sequence_without_advantage_is_not_missed(model, config):
     assert_close(updated(model, config, [teaching + silent]), updated(model, config, [teaching]), 0)
 
 
+def test_an_advantage_of_each_token_takes_the_step_of_one_for_all_where_they_are_equal(model, config, whole_batch):
+    of_tokens = [replace(s, advantage=(s.advantage,) * len(s.response_ids)) for s in sequences()]
+    assert_close(updated(model, config, [of_tokens]), whole_batch, 0)
+    of_tokens[0] = replace(of_tokens[0], advantage=(*of_tokens[0].advantage[:-1], 9.0))
+    other = updated(model, config, [of_tokens])
+    assert any(not torch.equal(other[name], whole_batch[name]) for name in other)
+
+
+def test_clip_shares_are_those_of_all_responses(model, config):
+    config.optimizer.lr = 3e-2
+    config.algorithm.num_epochs = 3
+    config.algorithm.epsilon = 0.05
+    teaching = sequences()
+    num_tokens = sum(len(s.response_ids) for s in teaching)
+    silent = [TrainingSequence(PROMPT, (40,) * num_tokens, (-1.0,) * num_tokens, advantage=0.0, weight=1e-3)]
+    some, all_of_them = (Policy(model, config).update([teaching + more]).compute() for more in ([], silent))
+    for name in ("policy/clip_low", "policy/clip_high"):
+        assert all_of_them[name] == pytest.approx(some[name] / 2)
+        assert some[name] > 0
+
+
+def test_the_sampler_is_corrected_for_in_bf16_unless_told_otherwise(model, config):
+    # Each token is far likelier by the trainer than by this sampler: the truncated ratio is the cap, 2, of all.
+    config.cluster.dtype, config.cluster.zero_stage = DType.bf16, 1
+    far = [replace(s, sampler_logprobs=(-1000.0,) * len(s.response_ids), advantage=1.0) for s in sequences()]
+    norms = {}
+    for method in (SamplerCorrection.auto, SamplerCorrection.none, SamplerCorrection.token_mask):
+        config.algorithm.sampler_correction.method = method
+        norms[method] = Policy(model, config).update([far]).compute()["policy/grad_norm"]
+    assert norms[SamplerCorrection.auto] == pytest.approx(2 * norms[SamplerCorrection.none], rel=0.02)
+    assert norms[SamplerCorrection.token_mask] == 0
+
+
 def test_a_minibatch_that_teaches_nothing_still_takes_its_step(model, config):
     config.optimizer.schedule = Schedule.cosine
     config.steps = 10
@@ -140,17 +173,19 @@ def test_a_refreshed_reference_is_the_policy_of_that_step(model, config, tmp_pat
     assert resumed.update([sequences()]).compute() == policy.update([sequences()]).compute()
 
 
-def test_the_kl_for_the_reward_is_that_of_whole_responses(model, config):
+def test_the_kl_for_the_reward_is_that_of_each_token(model, config):
     config.algorithm.beta = 0.04
     policy = Policy(model, config)
     prompt = Prompt(Problem("id", "", ""), "", PROMPT)
     responses = tuple(Completion(s.response_ids, s.sampler_logprobs, "", False) for s in sequences(count=4))
     groups = [ScoredGroup(prompt, responses[:2], ()), ScoredGroup(prompt, responses[2:], ())]
-    assert policy.response_kl(groups).abs().max() < 1e-5
+    assert all(kl_T.abs().max() < 1e-5 for group in policy.token_kl(groups) for kl_T in group)
     tally = policy.update([sequences()])
-    kl_PG = policy.response_kl(groups)
-    assert kl_PG.shape == (2, 2)
-    assert (kl_PG > 0).all()
+    kl = policy.token_kl(groups)
+    assert [[len(kl_T) for kl_T in group] for group in kl] == [
+        [len(completion.token_ids) for completion in group.completions] for group in groups
+    ]
+    assert all(kl_T.sum() > 0 for group in kl for kl_T in group)
     assert tally.compute()["policy/kl_ref"] == pytest.approx(0, abs=1e-6)
 
 

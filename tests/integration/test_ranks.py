@@ -154,3 +154,48 @@ def test_every_sequence_is_trained_on_by_one_rank(num_ranks, run_on_ranks, tmp_p
     tokens = [sum(len(prompt) + len(response) for prompt, response, *_ in share) for share in after]
     assert sum(tokens) == sum(map(sum, before))
     assert max(tokens) - min(tokens) <= max(map(max, before))
+
+
+WHITENED = """
+import json, random, sys
+import torch
+from grpo_cli.config.schema import AdvantageConfig, AdvantageScale, AlgorithmConfig, Baseline, KLConfig, KLPlacement
+from grpo_cli.ranks import gather, rank, start_ranks, world_size
+from grpo_cli.rollout.collect import Rollout
+from grpo_cli.training.advantages import rollout_advantages, selected_responses
+from grpo_cli.training.batch import make_minibatches
+from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict
+
+def drawn(seed):
+    draw = random.Random(seed)
+    lengths = [draw.randint(1, 60) for _ in range(3)]
+    completions = tuple(Completion((1,) * n, (-1.0,) * n, "", truncated=False) for n in lengths)
+    scores = tuple(Score(draw.gauss(0, 1), {}, Verdict.wrong, None) for _ in lengths)
+    kl = [torch.tensor([draw.gauss(0, 1) for _ in range(n)]) for n in lengths]
+    return ScoredGroup(Prompt(Problem("id", "", ""), "", (seed,)), completions, scores), kl
+
+start_ranks("cpu")
+advantage = AdvantageConfig(baseline=Baseline.none, scale=AdvantageScale.none, whiten=True)
+algorithm = AlgorithmConfig(advantage=advantage, beta=0.1, kl=KLConfig(placement=KLPlacement.reward_to_go))
+positions = tuple(range(rank(), 8, world_size()))
+groups, kl = zip(*map(drawn, positions))
+rollout = Rollout(groups, positions, (), 0.0, 0.0)
+selected_PG = selected_responses(rollout, algorithm)
+advantages = rollout_advantages(rollout, selected_PG, kl, algorithm)
+(sequences,) = make_minibatches(rollout, advantages, selected_PG, algorithm, 100)
+mine = [(s.prompt_ids, s.advantage, s.weight) for s in sequences]
+found = sorted(one for of_rank in gather(mine) for one in of_rank)
+if rank() == 0:
+    open(sys.argv[1], "w").write(json.dumps(found))
+"""
+
+
+def test_advantages_are_whitened_over_the_tokens_of_all_ranks(run_on_ranks, tmp_path):
+    found = []
+    for num_ranks in (1, 2, 4):
+        run_on_ranks(WHITENED, str(tmp_path / f"{num_ranks}.json"), num_ranks=num_ranks)
+        found.append(json.loads((tmp_path / f"{num_ranks}.json").read_text()))
+    assert found[0] == found[1] == found[2]  # to the last bit
+    tokens = torch.tensor([value for _, of_tokens, _ in found[0] for value in of_tokens])
+    assert tokens.mean().item() == pytest.approx(0, abs=1e-6)
+    assert tokens.std(correction=0).item() == pytest.approx(1, abs=1e-5)

@@ -56,6 +56,25 @@ def test_token_truncate_holds_each_ratio_under_the_cap():
     torch.testing.assert_close(weights, tensor([[0.5, 1.5, 1.0], [1.0, 1.0, 1.0]]))
 
 
+def test_token_mask_drops_each_token_whose_ratio_is_outside_its_bounds():
+    # ratios 0.5, 2 and 1
+    for floor, cap, expected in ((0.5, 2, [0.5, 2, 1]), (0.6, 2, [0, 2, 1]), (0.5, 1.9, [0.5, 0, 1])):
+        weights = sampler_correction(TRAINER, SAMPLER, MASK, method="token_mask", cap=cap, floor=floor)
+        torch.testing.assert_close(weights, tensor([[*expected[:2], 1.0], [expected[2], 1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("method", ["token_truncate", "token_mask", "sequence_mask"])
+def test_a_log_ratio_beyond_20_is_clamped(method):
+    trainer = tensor([[0.0, -1.0]])
+    sampler = tensor([[-1500.0, -1.0]])
+    weights = sampler_correction(trainer, sampler, torch.ones(1, 2), method=method, cap=1e9)
+    torch.testing.assert_close(weights[0, 0], tensor(20.0).exp())
+    sums, maxima = sampler_mismatch(trainer, sampler, torch.ones(1, 2))
+    assert maxima.ratio.item() == pytest.approx(math.exp(20))
+    assert sums.kl.item() == pytest.approx(math.expm1(20) - 20)
+    assert maxima.logprob_diff.item() == 1500
+
+
 @pytest.mark.parametrize(("cap", "first_row"), [(8.1, 8.0), (7.9, 0.0)])
 def test_sequence_mask_drops_a_response_whose_ratio_exceeds_the_cap(cap, first_row):
     # 2 * 4 = 8 over the first response; 0.5 over the second, which no cap above 0.5 touches
@@ -64,7 +83,7 @@ def test_sequence_mask_drops_a_response_whose_ratio_exceeds_the_cap(cap, first_r
     torch.testing.assert_close(weights, tensor([[first_row] * 3, [0.5] * 3]))
 
 
-@pytest.mark.parametrize("method", ["token_truncate", "sequence_mask"])
+@pytest.mark.parametrize("method", ["token_truncate", "token_mask", "sequence_mask"])
 def test_corrections_carry_no_gradient_and_no_padding(method):
     trainer = TRAINER.masked_fill(~MASK, math.nan).requires_grad_()
     weights = sampler_correction(trainer, SAMPLER, MASK, method=method, cap=2.0)
@@ -78,4 +97,4 @@ def test_no_correction_is_none():
 
 def test_an_unknown_correction_is_refused():
     with pytest.raises(ValueError, match="unknown sampler correction"):
-        sampler_correction(TRAINER, SAMPLER, MASK, method="token_mask", cap=2.0)
+        sampler_correction(TRAINER, SAMPLER, MASK, method="token_drop", cap=2.0)

@@ -6,7 +6,7 @@ from torch import tensor
 
 from grpo_cli.algorithm.kl import kl_divergence
 
-ESTIMATORS = ["k1", "k2", "k3"]
+ESTIMATORS = ["k1", "k2", "k3", "k3_unbiased"]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -22,6 +22,7 @@ def test_equal_policies_have_no_divergence(estimator):
         ("k1", math.log(2), math.log(2)),  # k2's gradient
         ("k2", math.log(2) ** 2 / 2, math.log(2)),
         ("k3", 0.5 - 1 + math.log(2), 1 - 0.5),  # 1 - exp(-x)
+        ("k3_unbiased", 0.5 - 1 + math.log(2), 1 - 0.5),  # without a ratio, k3
     ],
 )
 def test_estimates_worked_by_hand(estimator, value, gradient):
@@ -49,6 +50,38 @@ def test_on_average_k1_and_k2_pull_along_the_gradient_of_the_divergence(estimato
     kl = kl_divergence(logprobs, reference.log(), estimator=estimator)
     (sampled,) = torch.autograd.grad((logprobs.detach().exp() * kl).sum(), logits)
     torch.testing.assert_close(sampled, exact)
+
+
+def test_the_unbiased_estimate_is_the_ratio_times_k3_with_the_gradient_of_both():
+    # policy 0.5, sampled by 0.125, reference 0.25: ratio 4, k3 = 0.5 - 1 + ln 2, gradient 4 (k3 + 1 - 0.5) = 4 ln 2
+    logprobs = tensor([[math.log(0.5)]], requires_grad=True)
+    ratio = (logprobs - math.log(0.125)).exp()
+    kl = kl_divergence(logprobs, tensor([[math.log(0.25)]]), estimator="k3_unbiased", ratio_BT=ratio)
+    kl.sum().backward()
+    assert kl.item() == pytest.approx(4 * (math.log(2) - 0.5))
+    assert logprobs.grad.item() == pytest.approx(4 * math.log(2))
+
+
+@pytest.mark.parametrize(("estimator", "is_unbiased"), [("k3", False), ("k3_unbiased", True)])
+def test_only_the_unbiased_estimate_averages_to_the_divergence_and_its_gradient_off_policy(estimator, is_unbiased):
+    sampler, reference = (tensor(p, dtype=torch.float64) for p in ([0.2, 0.5, 0.3], [0.3, 0.3, 0.4]))
+    logits = tensor([0.9, -0.2, 0.4], dtype=torch.float64, requires_grad=True)
+    logprobs = logits.log_softmax(0)
+    exact = (logprobs.exp() * (logprobs - reference.log())).sum()
+    kl = kl_divergence(logprobs, reference.log(), estimator=estimator, ratio_BT=(logprobs - sampler.log()).exp())
+    sampled = (sampler * kl).sum()
+    gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (exact, sampled)]
+    assert torch.allclose(exact, sampled) == is_unbiased
+    assert torch.allclose(*gradients) == is_unbiased
+
+
+@pytest.mark.parametrize("x", [-800.0, 800.0])
+def test_k3_is_clamped_where_the_log_ratio_is_beyond_20(x):
+    logprobs = tensor([[x]], requires_grad=True)
+    kl = kl_divergence(logprobs, torch.zeros(1, 1))
+    kl.sum().backward()
+    assert kl.item() == pytest.approx(math.expm1(20) - 20 if x < 0 else math.expm1(-20) + 20)
+    assert logprobs.grad.item() == 0
 
 
 def test_k3_survives_single_precision_where_policies_are_close():

@@ -1,162 +1,30 @@
 """Each method of conf/algorithm against its paper: loss and gradient, by plain loops in float64.
 
-Each objective below is written from its paper alone, with the published constants; the code under test is
-driven by the method's YAML. P prompts, G completions a prompt, B = P*G sequences, T tokens.
+The objectives in tests/papers.py are written from their papers alone; the code under test is driven by the method's
+YAML, from the rewards on. P prompts, G completions a prompt, B = P*G sequences, T tokens.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import papers
 import pytest
 import torch
 from omegaconf import OmegaConf
+from papers import MAX_NEW_TOKENS, G, Groups, Objective, P, Response, mean
 
-from grpo_cli.algorithm.advantage import group_advantages
+from grpo_cli.algorithm.correction import sampler_correction
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.algorithm.loss import policy_loss
-from grpo_cli.algorithm.weighting import token_weights
-from grpo_cli.config.schema import AlgorithmConfig, TrainConfig
+from grpo_cli.config.schema import AlgorithmConfig, DType, TrainConfig
+from grpo_cli.rollout.collect import Rollout
+from grpo_cli.training.advantages import rollout_advantages, selected_responses
+from grpo_cli.training.batch import make_minibatches
+from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict
 
 CONF = Path(__file__).parents[3] / "conf" / "algorithm"
-P, G, MAX_NEW_TOKENS, STD_EPS = 3, 4, 9, 1e-6
-
-
-@dataclass
-class Response:
-    reward: float
-    correct: bool
-    old: np.ndarray  # log-probabilities: of the policy that sampled,
-    ref: np.ndarray  # of the reference,
-    new: np.ndarray  # and of the policy that learns
-
-
-Groups = list[list[Response]]
-# An objective to maximise takes the groups, and the log-probabilities that stand inside a stop-gradient.
-Objective = Callable[[Groups, Groups], float]
-
-
-def mean(values):
-    return sum(values) / len(values)
-
-
-def std(values):
-    return math.sqrt(mean([(value - mean(values)) ** 2 for value in values]))
-
-
-def ppo(ratio, advantage, low, high):
-    return min(ratio * advantage, min(max(ratio, low), high) * advantage)
-
-
-def k3(response, t):
-    return math.exp(response.ref[t] - response.new[t]) - (response.ref[t] - response.new[t]) - 1
-
-
-def penalised(response, beta):
-    """The reward less beta times the k1 divergence of the policy that sampled."""
-    return response.reward - beta * sum(response.old - response.ref)
-
-
-def grpo(groups, _, *, beta=0.0, low=0.8, high=1.2):
-    """DeepSeekMath, equation 3."""
-    total = 0.0
-    for group in groups:
-        rewards = [response.reward for response in group]
-        for response in group:
-            agree = max(rewards) == min(rewards)
-            advantage = 0.0 if agree else (response.reward - mean(rewards)) / (std(rewards) + STD_EPS)
-            tokens = 0.0
-            for t in range(len(response.new)):
-                ratio = math.exp(response.new[t] - response.old[t])
-                tokens += ppo(ratio, advantage, low, high) - beta * k3(response, t)
-            total += tokens / len(response.new) / G
-    return total / P
-
-
-def dr_grpo(groups, _):
-    """Understanding R1-Zero-like training, figure 1 and section 3.2."""
-    total = 0.0
-    for group in groups:
-        for response in group:
-            advantage = response.reward - mean([other.reward for other in group])
-            for t in range(len(response.new)):
-                total += ppo(math.exp(response.new[t] - response.old[t]), advantage, 0.8, 1.2)
-    return total / (P * G * MAX_NEW_TOKENS)
-
-
-def dapo(groups, _):
-    """DAPO, equation 8, with the mean over the batch's tokens."""
-    total, count = 0.0, 0
-    for group in groups:
-        rewards = [response.reward for response in group]
-        for response in group:
-            advantage = (response.reward - mean(rewards)) / (std(rewards) + STD_EPS) if len({*rewards}) > 1 else 0
-            for t in range(len(response.new)):
-                total += ppo(math.exp(response.new[t] - response.old[t]), advantage, 0.8, 1.28)
-                count += 1
-    return total / count
-
-
-def rloo(groups, _, *, beta=0.0):
-    """Back to basics, section 3: each response against the other G - 1."""
-    total = 0.0
-    for group in groups:
-        for i, response in enumerate(group):
-            others = [penalised(other, beta) for j, other in enumerate(group) if j != i]
-            total += (penalised(response, beta) - sum(others) / (G - 1)) * sum(response.new)
-    return total / (P * G)
-
-
-def reinforce(groups, _, *, baseline=False):
-    responses = [response for group in groups for response in group]
-    expected = mean([response.reward for response in responses]) if baseline else 0.0
-    return mean([(response.reward - expected) * sum(response.new) for response in responses])
-
-
-def reinforce_pp(groups, _, *, beta=0.0):
-    """REINFORCE++: PPO's objective on rewards normalised over the whole batch."""
-    responses = [response for group in groups for response in group]
-    rewards = [penalised(response, beta) for response in responses]
-    total = 0.0
-    for response, reward in zip(responses, rewards, strict=True):
-        advantage = (reward - mean(rewards)) / (std(rewards) + STD_EPS)
-        tokens = [
-            ppo(math.exp(response.new[t] - response.old[t]), advantage, 0.8, 1.2) for t in range(len(response.new))
-        ]
-        total += mean(tokens)
-    return total / len(responses)
-
-
-def gspo(groups, _):
-    """GSPO, equations 5 to 7."""
-    total = 0.0
-    for group in groups:
-        rewards = [response.reward for response in group]
-        for response in group:
-            advantage = (response.reward - mean(rewards)) / (std(rewards) + STD_EPS) if len({*rewards}) > 1 else 0
-            likelihood_ratio = math.exp(sum(response.new) - sum(response.old))
-            total += ppo(likelihood_ratio ** (1 / len(response.new)), advantage, 1 - 3e-4, 1 + 4e-4) / G
-    return total / P
-
-
-def cispo(groups, stopped):
-    """MiniMax-M1, equations 4 and 5, with no bound but 5 from above, and the mean over the batch's tokens."""
-    total, count = 0.0, 0
-    for group, stopped_group in zip(groups, stopped, strict=True):
-        rewards = [response.reward for response in group]
-        for response, constant in zip(group, stopped_group, strict=True):
-            advantage = (response.reward - mean(rewards)) / (std(rewards) + STD_EPS) if len({*rewards}) > 1 else 0
-            for t in range(len(response.new)):
-                total += min(math.exp(constant.new[t] - constant.old[t]), 5.0) * advantage * response.new[t]
-                count += 1
-    return total / count
-
-
-def expert_iteration(groups, _):
-    """The mean log-likelihood of the correct responses, whatever else their reward holds."""
-    return mean([sum(response.new) for group in groups for response in group if response.correct])
 
 
 @dataclass
@@ -165,28 +33,40 @@ class Case:
     objective: Objective
     overrides: dict
     drift: float  # standard deviation of the log ratio, such that some tokens are clipped and some not
+    dtype: DType = DType.fp32  # what `auto` corrects for
 
 
 CASES = [
-    Case("grpo", grpo, {}, 0.3),
-    Case("grpo", lambda groups, _: grpo(groups, _, beta=0.04), {"beta": 0.04}, 0.3),
-    Case("r1_zero", lambda groups, _: grpo(groups, _, beta=0.001, low=-9.0, high=11.0), {}, 3.0),
-    Case("dr_grpo", dr_grpo, {}, 0.3),
-    Case("dapo", dapo, {}, 0.3),
-    Case("rloo", rloo, {}, 0.3),
-    Case("rloo", lambda groups, _: rloo(groups, _, beta=0.05), {"beta": 0.05}, 0.3),
-    Case("reinforce", reinforce, {}, 0.3),
+    Case("grpo", papers.grpo, {}, 0.3),
+    Case("grpo", lambda groups, _: papers.grpo(groups, _, beta=0.04), {"beta": 0.04}, 0.3),
+    Case("r1_zero", lambda groups, _: papers.grpo(groups, _, beta=0.001, low=-9.0, high=11.0), {}, 3.0),
+    Case("dr_grpo", papers.dr_grpo, {}, 0.3),
+    Case("dapo", papers.dapo, {}, 0.3),
+    Case("rloo", papers.rloo, {}, 0.3),
+    Case("rloo", lambda groups, _: papers.rloo(groups, _, beta=0.05), {"beta": 0.05}, 0.3),
+    Case("reinforce", papers.reinforce, {}, 0.3),
     Case(
         "reinforce",
-        lambda groups, _: reinforce(groups, _, baseline=True),
+        lambda groups, _: papers.reinforce(groups, _, baseline=True),
         {"advantage": {"baseline": "batch_mean"}},
         0.3,
     ),
-    Case("reinforce_pp", reinforce_pp, {}, 0.3),
-    Case("reinforce_pp", lambda groups, _: reinforce_pp(groups, _, beta=0.05), {"beta": 0.05}, 0.3),
-    Case("gspo", gspo, {}, 2e-3),
-    Case("cispo", cispo, {}, 1.5),
-    Case("expert_iteration", expert_iteration, {}, 0.3),
+    Case("reinforce_pp", papers.reinforce_pp, {}, 0.3),
+    Case("reinforce_pp", lambda groups, _: papers.reinforce_pp(groups, _, beta=0.05), {"beta": 0.05}, 0.3),
+    Case("reinforce_pp_baseline", papers.reinforce_pp_baseline, {}, 0.3),
+    Case(
+        "reinforce_pp_baseline",
+        lambda groups, _: papers.reinforce_pp_baseline(groups, _, beta=0.05),
+        {"beta": 0.05},
+        0.3,
+    ),
+    Case("grpo", papers.lite_ppo, {"advantage": {"scale": "raw_batch_std"}, "weighting": "token_mean"}, 0.3),
+    Case("grpo", papers.unbiased_kl, {"beta": 0.04, "kl": {"estimator": "k3_unbiased"}}, 0.3),
+    Case("grpo", papers.truncated, {"sampler_correction": {"method": "auto", "cap": 1.1}}, 0.3, DType.bf16),
+    Case("grpo", papers.icepop, {"sampler_correction": {"method": "token_mask", "floor": 0.9, "cap": 1.1}}, 0.3),
+    Case("gspo", papers.gspo, {}, 2e-3),
+    Case("cispo", papers.cispo, {}, 1.5),
+    Case("expert_iteration", papers.expert_iteration, {}, 0.3),
 ]
 
 
@@ -200,7 +80,8 @@ def random_groups(seed: int, drift: float) -> Groups:
         old = rng.normal(-2, 1, length).astype(np.float32)
         ref = (old + rng.normal(0, 0.3, length)).astype(np.float32)
         new = (old + rng.normal(0, drift, length)).astype(np.float32)
-        return Response(reward, reward >= 1, *(values.astype(np.float64) for values in (old, ref, new)))
+        sampler = (old + rng.normal(0, 0.2, length)).astype(np.float32)
+        return Response(reward, reward >= 1, *(values.astype(np.float64) for values in (sampler, old, ref, new)))
 
     return [[response(reward) for reward in group] for group in rewards]
 
@@ -210,10 +91,7 @@ def moved(groups: Groups, chosen: tuple[int, int, int], step: float) -> Groups:
     p, g, t = chosen
     new = [[response.new.copy() for response in group] for group in groups]
     new[p][g][t] += step
-    return [
-        [Response(r.reward, r.correct, r.old, r.ref, new[i][j]) for j, r in enumerate(group)]
-        for i, group in enumerate(groups)
-    ]
+    return [[replace(r, new=new[i][j]) for j, r in enumerate(group)] for i, group in enumerate(groups)]
 
 
 def loss_by_hand(objective: Objective, groups: Groups) -> tuple[float, np.ndarray]:
@@ -235,12 +113,25 @@ def algorithm_of(case: Case) -> AlgorithmConfig:
     train = OmegaConf.merge(
         OmegaConf.structured(TrainConfig),
         loaded if is_global else {"algorithm": loaded},
-        {"algorithm": case.overrides},
+        {"algorithm": {"num_minibatches": 1} | case.overrides},
     )
     return OmegaConf.to_object(train.algorithm)
 
 
-def loss_under_test(algorithm: AlgorithmConfig, groups: Groups) -> tuple[float, np.ndarray, float]:
+def rollout_of(groups: Groups) -> Rollout:
+    prompt = Prompt(Problem("id", "", ""), "", (1,))
+    scored = [
+        ScoredGroup(
+            prompt,
+            completions=tuple(Completion((0,) * len(r.new), tuple(r.sampler), "", truncated=False) for r in group),
+            scores=tuple(Score(r.reward, {}, Verdict.correct if r.correct else Verdict.wrong, None) for r in group),
+        )
+        for group in groups
+    ]
+    return Rollout(tuple(scored), tuple(range(len(scored))), (), 0.0, 0.0)
+
+
+def loss_under_test(algorithm: AlgorithmConfig, groups: Groups, dtype: DType) -> tuple[float, np.ndarray, float]:
     """The loss, its gradient at each token, and the share of tokens that are clipped."""
     responses = [response for group in groups for response in group]
     lengths_B = torch.tensor([len(response.new) for response in responses])
@@ -248,36 +139,30 @@ def loss_under_test(algorithm: AlgorithmConfig, groups: Groups) -> tuple[float, 
     positions = torch.arange(MAX_NEW_TOKENS + 3)
     mask_BT = (positions >= offsets_B1) & (positions < offsets_B1 + lengths_B[:, None])
 
-    def placed(name: str) -> torch.Tensor:
-        values = np.concatenate([getattr(response, name) for response in responses]).astype(np.float32)
-        return torch.full(mask_BT.shape, torch.nan).masked_scatter(mask_BT, torch.from_numpy(values))
+    def placed(values: Iterable[Sequence[float]]) -> torch.Tensor:
+        values = torch.from_numpy(np.concatenate(list(values)).astype(np.float32))
+        return torch.full(mask_BT.shape, torch.nan).masked_scatter(mask_BT, values)
 
-    old_BT, ref_BT, logprobs_BT = placed("old"), placed("ref"), placed("new").requires_grad_()
-    of_accuracy = algorithm.advantage.reward == "accuracy"
-    rewards_PG = torch.tensor([[float(r.correct) if of_accuracy else r.reward for r in group] for group in groups])
+    sampler_BT, old_BT, ref_BT, logprobs_BT = (
+        placed(getattr(response, name) for response in responses) for name in ("sampler", "old", "ref", "new")
+    )
+    logprobs_BT.requires_grad_()
     in_loss = algorithm.kl.placement == "loss"
+    kl = None
     if algorithm.beta and not in_loss:
         kl_BT = kl_divergence(old_BT, ref_BT, estimator=algorithm.kl.estimator)
-        rewards_PG = rewards_PG - algorithm.beta * kl_BT.nansum(1).view(P, G)
-    advantages_PG = group_advantages(
-        rewards_PG,
-        baseline=algorithm.advantage.baseline,
-        scale=algorithm.advantage.scale,
-        std_ddof=algorithm.advantage.std_ddof,
-        eps=algorithm.advantage.eps,
-    )
-    correct_B = torch.tensor([response.correct for response in responses])
-    weights_B = token_weights(
-        lengths_B,
-        weighting=algorithm.weighting,
-        max_new_tokens=MAX_NEW_TOKENS,
-        selected_B=correct_B if algorithm.select == "correct" else None,
-    )
+        kl_B = kl_BT[mask_BT].split(lengths_B.tolist())
+        kl = [kl_B[first : first + G] for first in range(0, P * G, G)]
+    rollout = rollout_of(groups)
+    selected_PG = selected_responses(rollout, algorithm)
+    advantages = rollout_advantages(rollout, selected_PG, kl, algorithm)
+    (sequences,) = make_minibatches(rollout, advantages, selected_PG, algorithm, MAX_NEW_TOKENS)
+    correction = algorithm.sampler_correction
     loss, stats = policy_loss(
         logprobs_BT,
         old_BT,
-        advantages_PG.flatten(),
-        weights_B,
+        placed(sequence.advantages for sequence in sequences),
+        torch.tensor([sequence.weight for sequence in sequences]),
         mask_BT,
         surrogate=algorithm.surrogate,
         level=algorithm.ratio.level,
@@ -287,12 +172,21 @@ def loss_under_test(algorithm: AlgorithmConfig, groups: Groups) -> tuple[float, 
         beta=algorithm.beta if in_loss else 0.0,
         ref_logprobs_BT=ref_BT if algorithm.beta else None,
         kl_estimator=algorithm.kl.estimator,
+        correction_BT=sampler_correction(
+            old_BT,
+            sampler_BT,
+            mask_BT,
+            method=correction.method_in(dtype),
+            cap=correction.cap,
+            floor=correction.floor,
+        ),
     )
     loss.backward()
     clipped = (stats.clip_low + stats.clip_high) / stats.num_tokens
     return loss.item(), logprobs_BT.grad[mask_BT].double().numpy(), clipped.item()
 
 
+@pytest.mark.usefixtures("one_rank")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join([case.name, *map(str, case.overrides)]))
 def test_loss_and_gradient_are_those_of_the_paper(case):
     algorithm = algorithm_of(case)
@@ -300,7 +194,7 @@ def test_loss_and_gradient_are_those_of_the_paper(case):
     for seed in range(4):
         groups = random_groups(seed, case.drift)
         expected_loss, expected_gradient = loss_by_hand(case.objective, groups)
-        loss, gradient, clipped_share = loss_under_test(algorithm, groups)
+        loss, gradient, clipped_share = loss_under_test(algorithm, groups, case.dtype)
         # GSPO's terms all but cancel: their sum has the rounding of their sizes.
         assert loss == pytest.approx(expected_loss, rel=1e-6, abs=1e-6 * np.abs(expected_gradient).sum())
         assert np.linalg.norm(gradient - expected_gradient) <= 1e-6 * np.linalg.norm(expected_gradient)

@@ -15,6 +15,15 @@ def test_a_token_s_ratio_is_that_of_its_probabilities():
     torch.testing.assert_close(importance_ratio(new, old, MASK), tensor([[2.0, 1.0, 0.25, 1.0]]))
 
 
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_a_log_ratio_is_clamped_at_20_without_gradient_beyond(level):
+    logprobs = tensor([[800.0], [-800.0], [19.0]], requires_grad=True)
+    ratio = importance_ratio(logprobs, torch.zeros(3, 1), torch.ones(3, 1, dtype=torch.bool), level=level)
+    ratio.sum().backward()
+    torch.testing.assert_close(ratio, tensor([[20.0], [-20.0], [19.0]]).exp())
+    torch.testing.assert_close(logprobs.grad, tensor([[0.0], [0.0], [math.exp(19)]]))
+
+
 def test_a_sequence_s_ratio_is_the_geometric_mean_of_its_tokens():
     # 2 * 1 * 4 = 8, its cube root 2; the padded token's 16 does not count
     log_ratio = tensor([[2.0, 1.0, 4.0, 16.0]]).log()

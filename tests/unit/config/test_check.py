@@ -33,6 +33,10 @@ FAULTS = [
     (["algorithm.advantage.std_ddof=2"], "must be 0 (population) or 1 (sample)"),
     (["algorithm.advantage.baseline=none"], "Set algorithm.advantage.scale=batch_std"),
     (["algorithm.sampler_correction.cap=0"], "must be above 0"),
+    (
+        ["algorithm.sampler_correction.method=token_mask", "algorithm.sampler_correction.floor=1.5"],
+        "Set algorithm.sampler_correction.floor=0.5 and algorithm.sampler_correction.cap=5",
+    ),
     (["algorithm.dual_clip=1"], "must be above 1"),
     (["algorithm.dynamic_sampling.max_refills=-1"], "must be 0 or more"),
     (["model.max_model_len=100"], "Set rollout.max_new_tokens=84"),

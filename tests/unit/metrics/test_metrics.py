@@ -9,7 +9,7 @@ PROMPT = Prompt(Problem("1", "What is 17 + 26?", "43"), "What is 17 + 26?", (1, 
 
 
 def completion(length: int, text: str = "", truncated: bool = False) -> Completion:
-    return Completion(tuple(range(length)), (0.0,) * length, text, truncated)
+    return Completion(tuple(range(length)), (-0.5,) * length, text, truncated)
 
 
 def score(accuracy: float, formatted: float, verdict: Verdict) -> Score:
@@ -77,6 +77,7 @@ def test_the_metrics_of_a_worked_rollout():
             "group/all_right": 0,
             "group/all_wrong": 1 / 2,
             "group/agreeing": 0,
+            "policy/entropy": 0.5,
             "rollout/tokens": 20,
             "length/mean": 20 / 4,
             "length/correct": 4,
@@ -86,6 +87,13 @@ def test_the_metrics_of_a_worked_rollout():
             "reflection/wait_rate": 2 / 4,
         }
     )
+
+
+def test_the_entropy_is_that_of_all_sampled_tokens():
+    # A group that agrees and one that differs: 2 tokens of 1 nat, 6 tokens of 0.5
+    certain = (Completion((1, 2), (-1.0, -1.0), "", truncated=False), RIGHT)
+    groups = [group(certain), group((completion(2), RIGHT), (completion(4), WRONG))]
+    assert rollout_tally(groups).compute()["policy/entropy"] == pytest.approx((2 * 1 + 6 * 0.5) / 8)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,19 @@
 import pytest
+import torch
 
-from grpo_cli.config.schema import AdvantageConfig, AdvantageReward, AlgorithmConfig, Overlong, Select
+from grpo_cli.config.schema import (
+    AdvantageConfig,
+    AdvantageReward,
+    AdvantageScale,
+    AlgorithmConfig,
+    Baseline,
+    KLConfig,
+    KLPlacement,
+    Overlong,
+    Select,
+)
 from grpo_cli.rollout.collect import Rollout
-from grpo_cli.training.advantages import advantages, objective_rewards, selected_responses
+from grpo_cli.training.advantages import advantages, objective_rewards, rollout_advantages, selected_responses
 from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict
 
 # What is 17 + 26? Well formed and right (but cut off), untagged, well formed and wrong, right but untagged.
@@ -52,3 +63,46 @@ def test_the_walk_through_of_17_plus_26(rollout):
     algorithm = AlgorithmConfig(advantage=AdvantageConfig(eps=0.0))
     (row,) = advantages(objective_rewards(rollout, algorithm), algorithm).tolist()
     assert row == pytest.approx([1.725, -0.647, -0.431, -0.647], abs=5e-4)
+
+
+RAW = {"baseline": Baseline.none, "scale": AdvantageScale.none, "eps": 0.0}
+# Of the four responses' one token each.
+KL = [[torch.tensor([value]) for value in (0.5, 0.0, -1.0, 0.0)]]
+
+
+def all_advantages(rollout: Rollout, algorithm: AlgorithmConfig, kl=None) -> list[float]:
+    (found,) = rollout_advantages(rollout, selected_responses(rollout, algorithm), kl, algorithm)
+    return [advantage.item() for advantage in found]
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_without_a_stage_of_tokens_the_advantages_are_those_of_the_responses(rollout):
+    (row,) = advantages(objective_rewards(rollout, AlgorithmConfig()), AlgorithmConfig()).tolist()
+    assert all_advantages(rollout, AlgorithmConfig()) == row
+
+
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize(
+    ("placement", "baseline", "expected"),
+    [
+        # 1.1, 0, 0.1, 0 less 0.1 times the KL
+        (KLPlacement.reward, Baseline.none, [1.05, 0.0, 0.2, 0.0]),
+        (KLPlacement.reward_to_go, Baseline.none, [1.05, 0.0, 0.2, 0.0]),
+        # The mean of the rewards is 0.3, less the KL 0.3125.
+        (KLPlacement.reward, Baseline.group_mean, [0.7375, -0.3125, -0.1125, -0.3125]),
+        (KLPlacement.reward_to_go, Baseline.group_mean, [0.75, -0.3, -0.1, -0.3]),
+    ],
+)
+def test_the_divergence_comes_off_the_reward_or_off_the_tokens_advantage(rollout, placement, baseline, expected):
+    algorithm = AlgorithmConfig(
+        advantage=AdvantageConfig(**RAW | {"baseline": baseline}), beta=0.1, kl=KLConfig(placement=placement)
+    )
+    assert all_advantages(rollout, algorithm, KL) == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_what_the_objective_leaves_out_is_no_part_of_the_whitening(rollout):
+    # Without the first, which was cut: 0, 0.1 and 0, mean 1/30, variance (4 + 1 + 1) / 900 / 3
+    algorithm = AlgorithmConfig(advantage=AdvantageConfig(**RAW, whiten=True), overlong=Overlong.mask)
+    std = (2 / 900) ** 0.5
+    assert all_advantages(rollout, algorithm)[1:] == pytest.approx([-1 / 30 / std, 2 / 30 / std, -1 / 30 / std])

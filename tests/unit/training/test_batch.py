@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -55,7 +57,7 @@ def test_an_idle_microbatch_predicts_nothing():
     idle = idle_microbatch(CPU)
     assert not idle.predicts_S.any()
     assert not idle.mask_BT.any()
-    assert idle.advantages_B.numel() == idle.sampler_logprobs_BT.sum() == 0
+    assert idle.advantages_BT.sum() == idle.sampler_logprobs_BT.sum() == 0
 
 
 @pytest.mark.usefixtures("one_rank")
@@ -63,7 +65,7 @@ def test_minibatches_are_runs_of_prompts_each_with_its_own_denominator():
     rollout = Rollout((group(1, 2), group(3, 4), group(5, 6), group(7, 8)), (0, 2, 1, 3), (), 0.0, 0.0)
     first, second = make_minibatches(
         rollout,
-        advantages_PG=torch.tensor([[0.0, 1], [2, 3], [4, 5], [6, 7]]),
+        advantages=[list(advantages_G) for advantages_G in torch.tensor([[0.0, 1], [2, 3], [4, 5], [6, 7]])],
         selected_PG=torch.ones(4, 2, dtype=torch.bool),
         algorithm=AlgorithmConfig(num_minibatches=2, weighting=Weighting.token_mean),
         max_new_tokens=100,
@@ -73,3 +75,20 @@ def test_minibatches_are_runs_of_prompts_each_with_its_own_denominator():
     assert [s.advantage for s in second] == [2, 3, 6, 7]
     assert [s.weight for s in first] == pytest.approx([1 / (1 + 2 + 5 + 6)] * 4)
     assert [s.weight for s in second] == pytest.approx([1 / (3 + 4 + 7 + 8)] * 4)
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_a_response_has_one_advantage_or_one_for_each_token():
+    rollout = Rollout((group(2, 3),), (0,), (), 0.0, 0.0)
+    advantages = [[torch.tensor([0.0, 0.5]), torch.tensor(-1.0)]]
+    selected_PG = torch.ones(1, 2, dtype=torch.bool)
+    (sequences,) = make_minibatches(rollout, advantages, selected_PG, AlgorithmConfig(), max_new_tokens=100)
+    (microbatch,) = make_microbatches(sequences, 100, CPU)
+    assert microbatch.advantages_BT.tolist() == [[0.0, 0.5, 0.0], [-1.0, -1.0, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("advantage", "expected"), [(0.0, False), (1.0, True), ((0.0, 0.0), False), ((0.0, 1.0), True)]
+)
+def test_a_sequence_has_an_advantage_where_one_of_its_tokens_has(advantage, expected):
+    assert replace(sequence(2), advantage=advantage).has_advantage == expected

@@ -1,0 +1,68 @@
+"""What an objective warns of, and what its shorthands mean."""
+
+import pytest
+
+from grpo_cli.config.check import warnings
+from grpo_cli.config.compose import conf_dir
+from grpo_cli.config.schema import DType, SamplerCorrection, SamplerCorrectionConfig
+
+METHODS = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
+WARNED = [
+    (["algorithm=cispo", "algorithm.dual_clip=3"], "algorithm.dual_clip=3 has no effect"),
+    (["algorithm=rloo", "algorithm.dual_clip=3"], "Set algorithm.surrogate=clip, or algorithm.dual_clip=null"),
+    (["algorithm=rloo", "algorithm.num_minibatches=4"], "takes 4 optimizer steps a rollout without a ratio"),
+    (["algorithm=reinforce", "algorithm.num_epochs=2"], "takes 2 optimizer steps a rollout without a ratio"),
+    (["algorithm=gspo", "algorithm.weighting=token_mean"], "Set algorithm.weighting=sequence_mean"),
+]
+FINE = [
+    ["algorithm.dual_clip=3"],
+    ["algorithm=expert_iteration", "algorithm.num_epochs=2"],
+    ["algorithm=cispo"],
+    ["algorithm=dapo"],
+    ["algorithm=gspo", "algorithm.weighting=constant"],
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), WARNED, ids=[" ".join(overrides) for overrides, _ in WARNED])
+def test_a_combination_that_does_something_else_is_warned_of(overrides, message, compose_train):
+    (warning,) = warnings(compose_train(*overrides), [])
+    assert message in warning
+
+
+@pytest.mark.parametrize("overrides", [*FINE, *([f"algorithm={method}"] for method in METHODS)], ids=" ".join)
+def test_what_is_meant_is_not_warned_of(overrides, compose_train):
+    assert warnings(compose_train(*overrides), []) == []
+
+
+def test_the_sampler_is_corrected_for_where_the_two_round_differently():
+    correction = SamplerCorrectionConfig()
+    assert correction.method_in(DType.fp32) is SamplerCorrection.none
+    assert (correction.method_in(DType.bf16), correction.cap) == (SamplerCorrection.token_truncate, 2)
+
+
+@pytest.mark.parametrize("dtype", DType)
+@pytest.mark.parametrize("method", ["none", "token_mask"])
+def test_a_correction_that_is_chosen_holds_in_any_dtype(method, dtype, compose_train):
+    correction = compose_train(f"algorithm.sampler_correction.method={method}").algorithm.sampler_correction
+    assert correction.method_in(dtype) == method
+
+
+def test_dapo_takes_off_half_of_what_a_right_answer_earns(compose_train):
+    terms = compose_train("algorithm=dapo", "reward=accuracy").reward.terms
+    # DAPO: right is 1, wrong is -1, and at the limit 1 is taken off.
+    assert terms["overlong"]["weight"] / terms["accuracy"]["weight"] == 1 / (1 - -1)
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "data", "template"),
+    [
+        ("1_5b", "Qwen/Qwen2.5-Math-1.5B", "math_12k", "qwen_math"),
+        ("3b", "lkevinzc/Llama-3.2-3B-NuminaQA", "math_12k", "r1"),
+        ("7b", "Qwen/Qwen2.5-Math-7B", "math_lvl3to5", "qwen_math"),
+    ],
+)
+def test_oat_zero_is_what_its_authors_ran(size, model, data, template, compose_train):
+    config = compose_train(f"experiment=oat_zero_{size}")
+    assert (config.model.path, config.data.name) == (model, data)
+    assert config.template == compose_train(f"template={template}").template
+    assert config.rollout.prompts_per_step * config.rollout.group_size / config.algorithm.num_minibatches == 128
