@@ -121,7 +121,7 @@ def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths
     epochs, recomputes = algorithm.num_epochs, cluster.gradient_checkpointing
     extra = int(batches.steps_per_rollout > 1)  # the log-probabilities that ratios are taken to
     if algorithm.beta > 0:
-        extra += 3 if algorithm.kl.placement == KLPlacement.reward else 1  # the reference's, and once more both
+        extra += 1 if algorithm.kl.placement == KLPlacement.loss else 3  # the reference's, and in the reward both again
     has_adapters = num_adapter_parameters(shape, config.model.lora) > 0
     chunks = work.responses * shape.vocab_size > LOGITS_CHUNK[cluster.device]  # several: each is computed again
     flops = epochs * (

@@ -74,6 +74,7 @@ def test_on_a_gpu_python_hides_behind_the_device_and_on_a_cpu_adds_to_it(compose
         ([], 3 + 1 + 1),  # eight optimizer steps: the old log-probabilities
         (["algorithm.beta=0.1"], 3 + 1 + 1 + 1),  # and the reference's
         (["algorithm.beta=0.1", "algorithm.kl.placement=reward"], 3 + 1 + 1 + 3),
+        (["algorithm.beta=0.1", "algorithm.kl.placement=reward_to_go"], 3 + 1 + 1 + 3),
         (["algorithm.num_epochs=2"], 2 * (3 + 1) + 1),
     ],
 )
