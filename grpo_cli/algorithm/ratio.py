@@ -14,7 +14,7 @@ MAX_LOG_RATIO = 20.0
 def clamped(log_ratio: Tensor) -> Tensor:
     """The log ratio within +-20, without gradient beyond: a ratio from 2e-9 to 5e8, never inf.
 
-    >>> clamped(torch.tensor([-800.0, 0.5, 800.0]))
+    >>> clamped(Tensor([-800.0, 0.5, 800.0]))
     tensor([-20.0000,   0.5000,  20.0000])
     """
     return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)

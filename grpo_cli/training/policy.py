@@ -159,7 +159,7 @@ class Policy:
         first_epoch: bool,
     ) -> None:
         algorithm, mask_BT, sampler_BT = self._algorithm, microbatch.mask_BT, microbatch.sampler_logprobs_BT
-        # Demonstrations are all forwarded. Of a rollout only a part is: its samples tell the entropy (`rollout_tally`).
+        # Only part of a rollout is forwarded, so `rollout_tally` takes its entropy from the samples instead.
         logprobs_N, entropy_N = self._engine(*microbatch.inputs, with_entropy=sampler_BT is None)
         logprobs_BT = microbatch.scatter(logprobs_N)
         old_BT = logprobs_BT.detach() if old is None else _place(microbatch, old)

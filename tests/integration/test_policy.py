@@ -106,7 +106,7 @@ def test_clip_shares_are_those_of_all_responses(model, config):
         assert some[name] > 0
 
 
-def test_the_sampler_is_corrected_for_in_bf16_unless_told_otherwise(model, config):
+def test_the_sampler_is_corrected_for_by_default_in_bf16(model, config):
     # Each token is far likelier by the trainer than by this sampler: the truncated ratio is the cap, 2, of all.
     config.cluster.dtype, config.cluster.zero_stage = DType.bf16, 1
     far = [replace(s, sampler_logprobs=(-1000.0,) * len(s.response_ids), advantage=1.0) for s in sequences()]
