@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from grpo_cli.config.bounds import range_faults
 from grpo_cli.config.compose import typed_mix
 from grpo_cli.config.objective import objective_faults, objective_warnings
 from grpo_cli.config.reward_terms import FunctionTerm, ModelTerm, typed_terms
@@ -20,14 +21,12 @@ from grpo_cli.config.schema import (
     CheckpointConfig,
     ClusterConfig,
     DataConfig,
-    Device,
     DType,
     EvalConfig,
     EvalTask,
     ExportTask,
     Grader,
     KeepRule,
-    LoraConfig,
     ModelConfig,
     RewardConfig,
     RewardModelTask,
@@ -45,6 +44,7 @@ from grpo_cli.errors import ConfigError
 from grpo_cli.hardware import GPUS, find_gpu
 from grpo_cli.types import Problem
 
+MIN_TEMPERATURE = 0.01  # vLLM raises what is lower and not 0
 HUB = "hub:"  # before the name of a repository there
 
 
@@ -56,7 +56,7 @@ def check_train(config: TrainConfig) -> None:
 def train_faults(config: TrainConfig) -> list[str]:
     """Every fault, with its mend."""
     return [
-        *_range_faults(config),
+        *range_faults(config),
         *_learning_faults(config),
         *_batch_faults(config),
         *_algorithm_faults(config.algorithm),
@@ -77,6 +77,7 @@ def check_sft(config: SFTTask) -> None:
     """Raise one ConfigError that lists every fault."""
     refuse(
         [
+            *range_faults(config),
             *_supervised_faults(config),
             *_demonstration_faults(config.data),
             *_template_faults(config.template),
@@ -89,13 +90,14 @@ def check_sft(config: SFTTask) -> None:
 
 def check_reward_model(config: RewardModelTask) -> None:
     """Raise one ConfigError that lists every fault."""
-    refuse([*_supervised_faults(config), *_preference_faults(config)])
+    refuse([*range_faults(config), *_supervised_faults(config), *_preference_faults(config)])
 
 
 def check_eval(config: EvalTask) -> None:
     """Raise one ConfigError that lists every fault."""
     refuse(
         [
+            *range_faults(config),
             *_node_faults(config.cluster),
             *_model_faults(config.model),
             *_template_faults(config.template),
@@ -112,6 +114,7 @@ def check_analyze(config: AnalyzeTask) -> None:
     templates = list(config.templates.values()) or [config.template]
     refuse(
         [
+            *range_faults(config),
             *_node_faults(config.cluster),
             *_model_faults(config.model),
             *_data_faults(config.data),
@@ -127,6 +130,7 @@ def check_sample(config: SampleTask) -> None:
     """Raise one ConfigError that lists every fault."""
     refuse(
         [
+            *range_faults(config),
             *_node_faults(config.cluster),
             *_model_faults(config.model),
             *_data_faults(config.data),
@@ -197,64 +201,8 @@ def warnings(config: TrainConfig, overridden: Collection[str], *, in_slurm_job: 
     return found
 
 
-def _range_faults(config: TrainConfig) -> Iterator[str]:
-    yield from _low(
-        1,
-        {
-            "steps": config.steps,
-            "rollout.prompts_per_step": config.rollout.prompts_per_step,
-            "rollout.group_size": config.rollout.group_size,
-            "rollout.max_new_tokens": config.rollout.max_new_tokens,
-            "rollout.max_prompt_tokens": config.rollout.max_prompt_tokens,
-            "algorithm.num_minibatches": config.algorithm.num_minibatches,
-            "algorithm.num_epochs": config.algorithm.num_epochs,
-            "data.num_heldout": config.data.num_heldout,
-        },
-    )
-    yield from _low(
-        0,
-        {
-            "algorithm.beta": config.algorithm.beta,
-            "algorithm.epsilon": config.algorithm.epsilon,
-            "algorithm.reference.refresh_steps": config.algorithm.reference.refresh_steps,
-            "algorithm.dynamic_sampling.max_refills": config.algorithm.dynamic_sampling.max_refills,
-        },
-    )
-
-
-def _low(least: int, values: Mapping[str, float]) -> Iterator[str]:
-    for key, value in values.items():
-        if value < least:
-            yield f"{key}={value}: must be {least} or more."
-
-
 def _learning_faults(config: TrainConfig | SFTTask) -> Iterator[str]:
     """Of what every run that trains has."""
-    yield from _low(
-        1,
-        {
-            "cluster.ranks": config.cluster.ranks,
-            "cluster.tokens_per_microbatch": config.cluster.tokens_per_microbatch,
-            "checkpoint.keep_last": config.checkpoint.keep_last,
-        },
-    )
-    yield from _low(
-        0,
-        {
-            "optimizer.lr": config.optimizer.lr,
-            "optimizer.weight_decay": config.optimizer.weight_decay,
-            "optimizer.warmup_steps": config.optimizer.warmup_steps,
-            "cluster.persistence_threshold": config.cluster.persistence_threshold,
-            "eval.every_steps": config.eval.every_steps,
-            "checkpoint.every_steps": config.checkpoint.every_steps,
-            "checkpoint.keep_every": config.checkpoint.keep_every,
-            "logger.samples_every": config.logger.samples_every,
-        },
-    )
-    if config.cluster.zero_stage not in range(4):
-        yield f"cluster.zero_stage={config.cluster.zero_stage}: must be 0, 1, 2 or 3."
-    if config.optimizer.max_grad_norm <= 0:
-        yield f"optimizer.max_grad_norm={config.optimizer.max_grad_norm}: must be above 0."
     if config.cluster.dtype == DType.bf16 and config.cluster.zero_stage == 0:
         yield (
             "cluster.dtype=bf16 with cluster.zero_stage=0 keeps no fp32 master weights, so that small updates "
@@ -263,21 +211,16 @@ def _learning_faults(config: TrainConfig | SFTTask) -> Iterator[str]:
     yield from _node_faults(config.cluster)
     yield from _model_faults(config.model)
     yield from _offload_faults(config.cluster)
-    yield from _adapter_faults(config.model.lora)
 
 
 def _supervised_faults(config: SFTTask | RewardModelTask) -> Iterator[str]:
     """Of what every run that learns from given examples has."""
     yield from _learning_faults(config)
     yield from _engine_faults(config.cluster)
-    if config.epochs <= 0:
-        yield f"epochs={config.epochs}: must be above 0."
     size, ranks = config.batch_size, config.cluster.ranks
-    if size < 1 or (ranks > 0 and size % ranks):
-        nearest = max(ranks, size - size % ranks) if ranks > 0 else 64
+    if min(size, ranks) > 0 and size % ranks:
+        nearest = max(ranks, size - size % ranks)
         yield f"batch_size={size} cannot be shared by {ranks} rank(s). Set batch_size={nearest}, for example."
-    if config.data.num_heldout < 1:
-        yield f"data.num_heldout={config.data.num_heldout}: must be 1 or more, to tell learning from remembering."
 
 
 def _demonstration_faults(data: SFTDataConfig) -> Iterator[str]:
@@ -286,6 +229,8 @@ def _demonstration_faults(data: SFTDataConfig) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
+    for name, other in mix.items():
+        yield from range_faults(other, f"data.mix.{name}.")
     for key, some in [("data", data), *((f"data.mix.{name}", other) for name, other in mix.items())]:
         has_none = some.source is None or (some.source.startswith("builtin:") and some.source not in BUILTIN)
         if some.path is None and has_none:
@@ -295,10 +240,6 @@ def _demonstration_faults(data: SFTDataConfig) -> Iterator[str]:
             )
         if some.path is not None and not Path(some.path).expanduser().exists():
             yield f"{key}.path={some.path}: there is no such file or folder."
-        if some.weight <= 0:
-            yield f"{key}.weight={some.weight}: must be above 0: how often each row is seen in an epoch."
-    if data.max_tokens < 2:
-        yield f"data.max_tokens={data.max_tokens}: must be 2 or more."
 
 
 def _preference_faults(config: RewardModelTask) -> Iterator[str]:
@@ -307,8 +248,6 @@ def _preference_faults(config: RewardModelTask) -> Iterator[str]:
         yield "data.path is not set. Give a file that `r1zero sample` wrote, as in data.path=runs/.../pairs.jsonl."
     if data.path is not None and not Path(data.path).expanduser().exists():
         yield f"data.path={data.path}: there is no such file or folder."
-    if data.max_tokens < 2:
-        yield f"data.max_tokens={data.max_tokens}: must be 2 or more."
     if config.model.lora.rank > 0:
         yield f"model.lora.rank={config.model.lora.rank}: a reward model is trained whole. Set model.lora.rank=0."
 
@@ -343,8 +282,6 @@ def _batch_faults(config: TrainConfig) -> Iterator[str]:
 
 def _algorithm_faults(algorithm: AlgorithmConfig) -> Iterator[str]:
     advantage = algorithm.advantage
-    if advantage.std_ddof not in (0, 1):
-        yield f"algorithm.advantage.std_ddof={advantage.std_ddof}: must be 0 (population) or 1 (sample)."
     if advantage.scale == AdvantageScale.group_std and advantage.baseline in (Baseline.none, Baseline.batch_mean):
         yield (
             f"algorithm.advantage.scale=group_std with algorithm.advantage.baseline={advantage.baseline.value} would "
@@ -352,35 +289,24 @@ def _algorithm_faults(algorithm: AlgorithmConfig) -> Iterator[str]:
             "algorithm.advantage.baseline=group_mean."
         )
     yield from objective_faults(algorithm)
-    if algorithm.dual_clip is not None and algorithm.dual_clip <= 1:
-        yield f"algorithm.dual_clip={algorithm.dual_clip}: must be above 1, the ratio of an unmoved policy."
 
 
 def _sampling_faults(config: TrainConfig) -> Iterator[str]:
-    if config.rollout.temperature <= 0:
-        yield (
-            f"rollout.temperature={config.rollout.temperature}: must be above 0, since equal responses teach "
-            "nothing. Set rollout.temperature=1."
-        )
-    if config.rollout.top_p != 1:
+    if 0 < config.rollout.top_p < 1:
         yield (
             f"rollout.top_p={config.rollout.top_p}: vLLM renormalises over the kept tokens and the trainer does "
             "not, so that the two would disagree. Set rollout.top_p=1."
         )
-    if config.cluster.device == Device.cpu and config.cluster.vllm.kv_cache_gib <= 0:
-        yield f"cluster.vllm.kv_cache_gib={config.cluster.vllm.kv_cache_gib}: must be above 0."
 
 
 def _node_faults(cluster: ClusterConfig) -> Iterator[str]:
     nodes, ranks = cluster.nodes, cluster.ranks
-    if nodes < 1:
-        yield f"cluster.nodes={nodes}: must be 1 or more."
-    elif ranks % nodes:
+    if min(nodes, ranks) > 0 and ranks % nodes:
         yield (
             f"cluster.ranks={ranks} cannot be shared by cluster.nodes={nodes}. Use a multiple of {nodes}, for example "
             f"cluster.ranks={max(nodes, ranks - ranks % nodes)}."
         )
-    if cluster.slurm is not None and not 0 <= cluster.slurm.save_before_s < 60 * cluster.slurm.time_min:
+    if cluster.slurm is not None and cluster.slurm.save_before_s >= 60 * cluster.slurm.time_min:
         yield (
             f"cluster.slurm.save_before_s={cluster.slurm.save_before_s}: must be less than the job's whole time, which "
             f"is {60 * cluster.slurm.time_min} s (cluster.slurm.time_min={cluster.slurm.time_min})."
@@ -394,24 +320,13 @@ def _node_faults(cluster: ClusterConfig) -> Iterator[str]:
 
 def _engine_faults(cluster: ClusterConfig) -> Iterator[str]:
     ranks, size = cluster.ranks, cluster.vllm.tensor_parallel_size
-    if size < 1:
-        yield f"cluster.vllm.tensor_parallel_size={size}: must be 1 or more."
-    elif ranks % size:
+    if min(ranks, size) > 0 and ranks % size:
         nearest = max(divisor for divisor in range(1, size) if ranks % divisor == 0)
         yield (
             f"cluster.ranks={ranks} cannot share engines of cluster.vllm.tensor_parallel_size={size} ranks each. Set "
             f"cluster.vllm.tensor_parallel_size={nearest}, or use a multiple of {size} ranks, for example "
             f"cluster.ranks={max(size, ranks - ranks % size)}."
         )
-    share = cluster.vllm.gpu_memory_utilization
-    if not 0 < share <= 1:
-        yield f"cluster.vllm.gpu_memory_utilization={share}: must be above 0 and at most 1, as in 0.4."
-    if cluster.vllm.max_num_seqs is not None:
-        yield from _low(1, {"cluster.vllm.max_num_seqs": cluster.vllm.max_num_seqs})
-    if cluster.vllm.sleep_level not in (0, 1, 2):
-        yield f"cluster.vllm.sleep_level={cluster.vllm.sleep_level}: must be 0, 1 or 2."
-    if cluster.memory_gib is not None and cluster.memory_gib <= 0:
-        yield f"cluster.memory_gib={cluster.memory_gib}: must be above 0, such as 80."
     if cluster.gpu is not None and find_gpu(cluster.gpu) is None:
         known = ", ".join(gpu.name for gpu in GPUS)
         yield f"cluster.gpu={cluster.gpu}: not a known GPU. Set one of {known}, or cluster.gpu=null."
@@ -445,13 +360,6 @@ def _model_folder_faults(key: str, path: str) -> Iterator[str]:
         )
 
 
-def _adapter_faults(lora: LoraConfig) -> Iterator[str]:
-    if lora.rank < 0:
-        yield f"model.lora.rank={lora.rank}: must be 1 or more, or 0 to train every weight."
-    if lora.alpha <= 0:
-        yield f"model.lora.alpha={lora.alpha}: must be above 0. Set model.lora.alpha=32, for example."
-
-
 def _refresh_faults(config: TrainConfig) -> Iterator[str]:
     lora, refresh_steps = config.model.lora, config.algorithm.reference.refresh_steps
     if lora.rank > 0 and refresh_steps > 0:
@@ -472,7 +380,7 @@ def _data_faults(data: DataConfig) -> Iterator[str]:
             "data.pass_rate needs the pass rates of the problems. Set data.pass_rates to the file that `r1zero "
             "analyze` wrote, as in data.pass_rates=runs/.../pass_rates_default.jsonl."
         )
-    if data.pass_rate is not None and not 0 <= data.pass_rate[0] <= data.pass_rate[1] <= 1:
+    if data.pass_rate is not None and list(data.pass_rate) != sorted(data.pass_rate):
         yield f"data.pass_rate={list(data.pass_rate)}: must be two shares in rising order, as in [0.05,0.9]."
 
 
@@ -500,13 +408,11 @@ def _code_faults(config: TrainConfig) -> Iterator[str]:
 
 
 def _eval_faults(sampling: EvalConfig, group: str = "eval") -> Iterator[str]:
-    for key, value in {"n": sampling.n, "max_new_tokens": sampling.max_new_tokens}.items():
-        if value < 1:
-            yield f"{group}.{key}={value}: must be 1 or more."
-    if sampling.temperature < 0:
-        yield f"{group}.temperature={sampling.temperature}: must be 0 (greedy) or more."
-    if not 0 < sampling.top_p <= 1:
-        yield f"{group}.top_p={sampling.top_p}: must be above 0 and at most 1."
+    if 0 < sampling.temperature < MIN_TEMPERATURE:
+        yield (
+            f"{group}.temperature={sampling.temperature}: vLLM samples at {MIN_TEMPERATURE} or more. Set "
+            f"{group}.temperature={MIN_TEMPERATURE}, or 0, which is greedy."
+        )
     if sampling.n > 1 and sampling.temperature == 0:
         yield (
             f"{group}.n={sampling.n} samples at {group}.temperature=0 would all be the same. Set "
@@ -532,31 +438,19 @@ def _checkpoint_faults(checkpoint: CheckpointConfig, benchmarks: Collection[str]
 
 
 def _analyze_faults(config: AnalyzeTask) -> Iterator[str]:
-    if config.cluster.ranks < 1:
-        yield f"cluster.ranks={config.cluster.ranks}: must be 1 or more."
-    if config.analyze.num_problems < 0:
-        yield f"analyze.num_problems={config.analyze.num_problems}: must be 0 (all) or more."
-    sizes = config.analyze.group_sizes
-    if not sizes or min(sizes) < 2:
-        yield f"analyze.group_sizes={sizes}: must be sizes of 2 or more, as in [8,16,64]."
+    if not config.analyze.group_sizes:
+        yield "analyze.group_sizes=[]: names no size. Set analyze.group_sizes=[8,16,64], for example."
     if config.analyze.judge is not None:
         yield from _model_folder_faults("analyze.judge", config.analyze.judge)
 
 
 def _sample_faults(config: SampleTask) -> Iterator[str]:
     rules = config.sample
-    if config.cluster.ranks < 1:
-        yield f"cluster.ranks={config.cluster.ranks}: must be 1 or more."
-    for key, meaning in {"num_problems": "all", "per_problem": "all", "pairs_per_problem": "none"}.items():
-        if getattr(rules, key) < 0:
-            yield f"sample.{key}={getattr(rules, key)}: must be 0 ({meaning}) or more."
     if None not in (rules.min_tokens, rules.max_tokens) and rules.min_tokens > rules.max_tokens:
         yield (
             f"sample.min_tokens={rules.min_tokens} is above sample.max_tokens={rules.max_tokens}: no response could be "
             "kept. Set sample.max_tokens to more."
         )
-    if not 0 < rules.max_similarity <= 1:
-        yield f"sample.max_similarity={rules.max_similarity}: must be above 0 and at most 1 (only exact repeats go)."
     if rules.language is not None and KeepRule.one_language not in rules.keep:
         kept_by = ",".join([*rules.keep, KeepRule.one_language])
         yield (
@@ -577,8 +471,6 @@ def _traces_file_faults(file: Path, to: str) -> Iterator[str]:
 def _eval_task_faults(config: EvalTask) -> Iterator[str]:
     if not config.benchmark:
         yield "benchmark is empty. Choose one or several, as in benchmark=[aime24,math500]."
-    if config.cluster.ranks < 1:
-        yield f"cluster.ranks={config.cluster.ranks}: must be 1 or more."
     if config.rescore is not None and not Path(config.rescore).expanduser().is_file():
         yield f"rescore={config.rescore}: there is no such file."
 

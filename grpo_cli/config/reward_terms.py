@@ -5,12 +5,12 @@ name needs `function`, the user's own.
 """
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from enum import StrEnum, auto
 from typing import Any
 
+from grpo_cli.config.bounds import number, number_faults
 from grpo_cli.errors import ConfigError
 
 
@@ -21,9 +21,9 @@ class TermConfig:
     A term counts from the training step `from_step` to `to_step`, both inclusive; outside of them it is not worked out.
     """
 
-    weight: float = 1.0
-    from_step: int = field(default=0, metadata={"min": 0})
-    to_step: int = field(default=0, metadata={"min": 0})  # 0: no end
+    weight: float = number(1.0)
+    from_step: int = number(0, at_least=0)
+    to_step: int = number(0, at_least=0)  # 0: no end
 
     def counts_at(self, step: int | None) -> bool:
         """Whether the term counts at a step; without one, as in an evaluation, only a term that always counts does.
@@ -89,7 +89,7 @@ class OverlongTerm(TermConfig):
     DAPO adds it to an accuracy of +-1: next to one of 0 or 1, a weight of 0.5 means the same.
     """
 
-    cache_tokens: int = field(default=0, metadata={"min": 0})  # 0: a fifth of max_new_tokens, DAPO's 4,096 of 20,480
+    cache_tokens: int = number(0, at_least=0)  # 0: a fifth of max_new_tokens, DAPO's 4,096 of 20,480
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +101,17 @@ class LengthPenaltyTerm(TermConfig):
 class CosineLengthTerm(TermConfig):
     """From `short` to `long` along half a cosine of the length; for correct and wrong answers apart (open-r1)."""
 
-    short_correct: float = 1.0
-    long_correct: float = 0.5
-    short_wrong: float = -1.0
-    long_wrong: float = -0.5
+    short_correct: float = number(1.0)
+    long_correct: float = number(0.5)
+    short_wrong: float = number(-1.0)
+    long_wrong: float = number(-0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepetitionTerm(TermConfig):
     """Minus the share of word n-grams that repeat an earlier one (open-r1)."""
 
-    ngram_size: int = field(default=3, metadata={"min": 1})
+    ngram_size: int = number(3, at_least=1)
 
 
 class CodeScoring(StrEnum):
@@ -130,8 +130,8 @@ class CodeTerm(TermConfig):
 
     scoring: CodeScoring = CodeScoring.all
     sandbox: Sandbox = Sandbox.bwrap
-    timeout_s: float = field(default=10.0, metadata={"min": 0.1})  # for one response, all tests together
-    memory_mib: int = field(default=512, metadata={"min": 64})
+    timeout_s: float = number(10.0, at_least=0.1, at_most=86400)  # for one response, all tests together
+    memory_mib: int = number(512, at_least=64, at_most=2**20)
 
 
 class ScoredPrompts(StrEnum):
@@ -148,8 +148,8 @@ class ModelTerm(TermConfig):
     path: str  # a hub id or a folder
     on: ScoredPrompts = ScoredPrompts.general
     device: str = "auto"  # or a name of torch's, such as cpu; auto: as cluster.device, there the rank's own GPU
-    batch_size: int = field(default=8, metadata={"min": 1})
-    max_tokens: int = field(default=4096, metadata={"min": 1})
+    batch_size: int = number(8, at_least=1)
+    max_tokens: int = number(4096, at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,15 +235,11 @@ def _typed_value(key: str, value: Any, expected: Field, faults: list[str]) -> An
         faults.append(f"{key}={value}: must be one of {', '.join(kind)}.{_nearest(str(value), list(kind))}")
         return None
     if kind is float and type(value) is int:
-        value = float(value)
+        value = float(str(value))  # inf for one that is too large, where float(value) would raise
     if type(value) is not kind:
         faults.append(f"{key}={value}: must be of type {kind.__name__}, not {type(value).__name__}.")
         return None
-    if kind is float and not math.isfinite(value):
-        faults.append(f"{key}={value}: must be finite.")
-    minimum = expected.metadata.get("min")
-    if minimum is not None and value < minimum:
-        faults.append(f"{key}={value}: must be {minimum} or more.")
+    faults += number_faults(key, value, expected)
     return value
 
 

@@ -1,7 +1,6 @@
-"""The type, the default and the meaning of every setting; one dataclass a config group.
+"""The type, the default, the bounds and the meaning of every setting; one dataclass a config group.
 
-A default lives here; a YAML file in conf/ says how a model, an algorithm or an experiment differs. Kept free of
-torch, so that `--help` and `--cfg job` answer at once.
+A default lives here; a YAML file in conf/ says how it differs. Free of torch, so that `--help` answers at once.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from grpo_cli.config.bounds import number
 from grpo_cli.config.reward_terms import Language
 
 
@@ -145,8 +145,8 @@ class RunConfig:
 class LoraConfig:
     """Low-rank adapters (arXiv:2106.09685): only they are trained, and the reference is the model without them."""
 
-    rank: int = 0  # 0: none, every weight is trained
-    alpha: float = 32.0  # the adapter's product is scaled by alpha / rank
+    rank: int = number(0, at_least=0, note="0: every weight is trained")  # 0: none, every weight is trained
+    alpha: float = number(32.0, above=0)  # the adapter's product is scaled by alpha / rank
     target_modules: list[str] = field(default_factory=list)  # such as [q_proj,v_proj]; empty: all linear layers
 
 
@@ -154,15 +154,15 @@ class LoraConfig:
 class ShapeConfig:
     """What planning needs to know of a model, so that it works off line; the numbers of its config.json."""
 
-    num_layers: int = MISSING
-    hidden_size: int = MISSING
-    intermediate_size: int = MISSING
-    num_heads: int = MISSING
-    num_kv_heads: int = MISSING
-    head_dim: int = MISSING
-    vocab_size: int = MISSING
+    num_layers: int = number(MISSING, at_least=1)
+    hidden_size: int = number(MISSING, at_least=1)
+    intermediate_size: int = number(MISSING, at_least=1)
+    num_heads: int = number(MISSING, at_least=1)
+    num_kv_heads: int = number(MISSING, at_least=1)
+    head_dim: int = number(MISSING, at_least=1)
+    vocab_size: int = number(MISSING, at_least=1)
     tied_embeddings: bool = False
-    max_model_len: int = MISSING  # prompt and response together, in tokens
+    max_model_len: int = number(MISSING, at_least=1)  # prompt and response together, in tokens
 
 
 @dataclass
@@ -170,13 +170,15 @@ class ModelConfig:
     name: str = MISSING  # what tables and plots call it
     path: str = MISSING  # a hub id, a folder, or what is built in, such as builtin:make_zero
     revision: str | None = None  # of the hub id; pin it to repeat a run
-    max_model_len: int | None = None  # prompt and response together; the model's own limit unless set
+    max_model_len: int | None = number(None, at_least=2)  # prompt and response together; the model's limit unless set
     shape: ShapeConfig | None = None  # for planning; read from the model's config.json unless set
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 
 @dataclass
 class TemplateConfig:
+    r"""On the command line, `\n` and `\t` in the texts and stop strings are a line break and a tab, and `\\` is `\`."""
+
     text: str = "{problem}"  # what the model sees, up to where its response begins
     chat: bool = False  # render `text` as a user's turn with the tokenizer's own chat template
     response_prefix: str = ""  # the given beginning of the response, such as "<think>"; ends the prompt
@@ -188,9 +190,9 @@ class TemplateConfig:
 class RewardConfig:
     # A dictionary of terms: each has a `weight`; the sum is what the advantage sees.
     terms: dict[str, Any] = field(default_factory=dict)
-    timeout_s: float = 2.0  # for one answer; then the verifying process is killed and replaced
-    num_workers: int = 1  # processes a rank that verify answers
-    memory_gib: float = 2.0  # for one verifying process
+    timeout_s: float = number(2.0, at_least=0.1, at_most=86400)  # for one answer; then its process is replaced
+    num_workers: int = number(1, at_least=1, at_most=1024)  # processes a rank that verify answers
+    memory_gib: float = number(2.0, at_least=0.25, at_most=4096)  # for one verifying process
 
 
 @dataclass
@@ -198,8 +200,8 @@ class AdvantageConfig:
     reward: AdvantageReward = AdvantageReward.total
     baseline: Baseline = Baseline.group_mean
     scale: AdvantageScale = AdvantageScale.group_std
-    std_ddof: int = 0  # 0: population, 1: sample; published texts differ
-    eps: float = 1e-6  # added to the standard deviation
+    std_ddof: int = number(0, at_least=0, at_most=1)  # 0: population, 1: sample; published texts differ
+    eps: float = number(1e-6, at_least=0)  # added to the standard deviation
     whiten: bool = False  # then centre and scale by the mean and std of all tokens of the batch
 
 
@@ -216,14 +218,14 @@ class KLConfig:
 
 @dataclass
 class ReferenceConfig:
-    refresh_steps: int = 0  # optimizer steps between copies of the policy into it; 0: it stays the base model
+    refresh_steps: int = number(0, at_least=0)  # optimizer steps between copies of the policy into it; 0: none
 
 
 @dataclass
 class SamplerCorrectionConfig:
     method: SamplerCorrection = SamplerCorrection.auto
-    cap: float = 2.0  # IcePop: 5
-    floor: float = 0.5  # of token_mask
+    cap: float = number(2.0, above=0)  # IcePop: 5
+    floor: float = number(0.5, at_least=0)  # of token_mask
 
     def method_in(self, dtype: DType) -> SamplerCorrection:
         """What `auto` means in `dtype`, else the method itself."""
@@ -236,7 +238,7 @@ class SamplerCorrectionConfig:
 class DynamicSamplingConfig:
     """Groups whose accuracies all agree are replaced by fresh prompts."""
 
-    max_refills: int = 0  # rounds of fresh prompts in an iteration; 0: agreeing groups stay
+    max_refills: int = number(0, at_least=0)  # rounds of fresh prompts in an iteration; 0: agreeing groups stay
 
 
 @dataclass
@@ -248,43 +250,42 @@ class AlgorithmConfig:
     weighting: Weighting = Weighting.sequence_mean
     surrogate: Surrogate = Surrogate.clip
     ratio: RatioConfig = field(default_factory=RatioConfig)
-    epsilon: float = 0.2  # the ratio is clipped to [1 - epsilon, 1 + epsilon_high]
-    epsilon_high: float | None = None  # epsilon unless set
-    dual_clip: float | None = None  # the ratio's upper bound where the advantage is negative; none unless set
-    beta: float = 0.0  # weight of the KL to the reference; at 0 there is no reference model
+    epsilon: float = number(0.2, at_least=0)  # the ratio is clipped to [1 - epsilon, 1 + epsilon_high]
+    epsilon_high: float | None = number(None, at_least=0)  # epsilon unless set
+    dual_clip: float | None = number(None, above=1)  # the ratio's bound where the advantage is negative
+    beta: float = number(0.0, at_least=0)  # weight of the KL to the reference; at 0 there is no reference model
     kl: KLConfig = field(default_factory=KLConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     sampler_correction: SamplerCorrectionConfig = field(default_factory=SamplerCorrectionConfig)
-    num_minibatches: int = 1  # optimizer steps a rollout and epoch
-    num_epochs: int = 1
+    num_minibatches: int = number(1, at_least=1)  # optimizer steps a rollout and epoch
+    num_epochs: int = number(1, at_least=1)
 
 
 @dataclass
 class OptimizerConfig:
     """AdamW."""
 
-    lr: float = 1e-6
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    lr: float = number(1e-6, at_least=0, at_most=1)
+    betas: tuple[float, float] = number((0.9, 0.95), at_least=0, below=1, count=2)
+    eps: float = number(1e-8, above=0, at_most=1)
+    weight_decay: float = number(0.0, at_least=0)
+    max_grad_norm: float = number(1.0, above=0)
     schedule: Schedule = Schedule.constant
-    warmup_steps: int = 0  # optimizer steps over which the rate rises from 0
+    warmup_steps: int = number(0, at_least=0)  # optimizer steps over which the rate rises from 0
 
 
 @dataclass
 class RolloutConfig:
-    prompts_per_step: int = 128
-    group_size: int = 8  # completions a prompt: G
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_prompt_tokens: int = 1024  # longer prompts are dropped, and counted
-    max_new_tokens: int = 3000
+    prompts_per_step: int = number(128, at_least=1)
+    group_size: int = number(8, at_least=1)  # completions a prompt: G
+    temperature: float = number(1.0, at_least=0.01, at_most=2, note="vLLM's range")
+    top_p: float = number(1.0, above=0, at_most=1)
+    max_prompt_tokens: int = number(1024, at_least=1)  # longer prompts are dropped, and counted
+    max_new_tokens: int = number(3000, at_least=1)
     # From an optimizer step on, another max_new_tokens: {8200: 65536} for DeepSeek-R1-Zero's second stage.
-    max_new_tokens_schedule: dict[int, int] = field(default_factory=dict)
-    # Mean |difference| of the sampler's and the trainer's log-probabilities above which the run stops;
-    # unset: 1e-4 in fp32, 0.1 in bf16.
-    mismatch_limit: float | None = None
+    max_new_tokens_schedule: dict[int, int] = number({}, at_least=1)
+    # Mean |difference| of the two log-probabilities that stops the run; unset: 1e-4 in fp32, 0.1 in bf16.
+    mismatch_limit: float | None = number(None, above=0)
 
     def max_new_tokens_at(self, optimizer_step: int) -> int:
         """The limit once so many optimizer steps are done."""
@@ -300,12 +301,12 @@ class RolloutConfig:
 @dataclass
 class VLLMConfig:
     enforce_eager: bool = False
-    kv_cache_gib: float = 1.0  # on a CPU
-    gpu_memory_utilization: float = 0.4  # share of a GPU's memory for weights and KV cache
-    max_num_seqs: int | None = None  # responses generated at one time; vLLM's default for the device unless set
-    tensor_parallel_size: int = 1  # ranks that share an engine
+    kv_cache_gib: float = number(1.0, above=0)  # on a CPU
+    gpu_memory_utilization: float = number(0.4, above=0, at_most=1)  # share of a GPU's memory for weights and KV cache
+    max_num_seqs: int | None = number(None, at_least=1)  # responses generated at one time; vLLM's default unless set
+    tensor_parallel_size: int = number(1, at_least=1)  # ranks that share an engine
     # On a GPU while the trainer works: 0 stays awake, 1 keeps the weights in CPU memory, 2 drops them.
-    sleep_level: int = 2
+    sleep_level: int = number(2, at_least=0, at_most=2)
 
 
 @dataclass
@@ -315,30 +316,30 @@ class SlurmConfig:
     partition: str | None = None  # Slurm's default unless set
     account: str | None = None
     qos: str | None = None
-    time_min: int = 1440  # minutes until Slurm ends the job
-    save_before_s: int = 600  # seconds before that end at which the run saves and leaves; more than a step takes
-    mem_gib: int | None = None  # a node; Slurm's default unless set
-    cpus_per_rank: int = 1
+    time_min: int = number(1440, at_least=1)  # minutes until Slurm ends the job
+    save_before_s: int = number(600, at_least=0)  # seconds before that end to save and leave; more than a step takes
+    mem_gib: int | None = number(None, at_least=1)  # a node; Slurm's default unless set
+    cpus_per_rank: int = number(1, at_least=1)
     setup: list[str] = field(default_factory=list)  # shell lines before the ranks start, such as `module load cuda`
 
 
 @dataclass
 class ClusterConfig:
     device: Device = Device.cpu
-    nodes: int = 1
-    ranks: int = 1  # processes on all nodes, each with its own vLLM engine and its share of the prompts
+    nodes: int = number(1, at_least=1)
+    ranks: int = number(1, at_least=1)  # processes on all nodes, each with a vLLM engine and a share of the prompts
     slurm: SlurmConfig | None = None  # start the ranks through sbatch; on this machine unless set
-    zero_stage: int = 0
-    persistence_threshold: int = 100_000  # ZeRO-3 keeps parameters of at most so many values whole on every rank
+    zero_stage: int = number(0, at_least=0, at_most=3)
+    persistence_threshold: int = number(100_000, at_least=0)  # ZeRO-3 keeps parameters of at most so many values whole
     offload_optimizer: bool = False  # keep the optimizer's states in CPU memory and step there
     offload_during_rollout: bool = False  # move the trainer's states to CPU memory while vLLM generates
     dtype: DType = DType.bf16
     gradient_checkpointing: bool = True
     offload_reference: bool = False  # keep the reference model in CPU memory but for its forward passes
     gpu: str | None = None  # the kind of its GPUs, such as H100 or "A100 40GB", for planning
-    memory_gib: float | None = None  # of one GPU, for planning; what its data sheet says unless set
-    tokens_per_microbatch: int = 16384  # a longer sequence is a micro-batch of its own; 1: each is
-    threads: int | None = None  # CPU threads a rank; the cores shared evenly unless set
+    memory_gib: float | None = number(None, above=0)  # of one GPU, for planning; what its data sheet says unless set
+    tokens_per_microbatch: int = number(16384, at_least=1)  # a longer sequence is a micro-batch of its own; 1: each is
+    threads: int | None = number(None, at_least=1)  # CPU threads a rank; the cores shared evenly unless set
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
 
 
@@ -363,7 +364,7 @@ class RowsConfig:
     file: str | None = None  # one JSONL or parquet file of the hub data set, where it declares no splits
     revision: str | None = None  # of the hub data set; pin it to repeat a run
     split: str = "train"  # of the hub data set, or of an arrow folder that has several
-    max_bad_rows: int = 0  # rows that cannot be used and may be left out, with a warning
+    max_bad_rows: int = number(0, at_least=0)  # rows that cannot be used and may be left out, with a warning
 
 
 @dataclass
@@ -379,11 +380,10 @@ class SourceConfig(RowsConfig):
 class DataConfig(SourceConfig):
     name: str = MISSING
     on_bad_gold: OnBadGold = OnBadGold.drop
-    num_heldout: int = 256  # problems kept out of training and evaluated on
-    # Keep the training problems of which a base model gets such a share right, as in [0.05, 0.9]; with `pass_rates`,
-    # the file of shares that `r1zero analyze` writes.
-    pass_rate: tuple[float, float] | None = None
-    pass_rates: str | None = None
+    num_heldout: int = number(256, at_least=1)  # problems kept out of training and evaluated on
+    # Keep the training problems of which a base model gets such a share right, as in [0.05, 0.9], by `pass_rates`.
+    pass_rate: tuple[float, float] | None = number(None, at_least=0, at_most=1, count=2)
+    pass_rates: str | None = None  # the file of shares that `r1zero analyze` writes
 
 
 class Layout(StrEnum):
@@ -408,16 +408,16 @@ class BenchmarkConfig(SourceConfig):
 class EvalConfig:
     """How a model is sampled on benchmarks."""
 
-    n: int = 1  # samples a problem
-    temperature: float = 0.0  # 0 is greedy
-    top_p: float = 1.0
-    max_new_tokens: int = 3000  # fewer where the model's context ends
+    n: int = number(1, at_least=1)  # samples a problem
+    temperature: float = number(0.0, at_least=0, at_most=2, note="vLLM's range")  # 0 is greedy
+    top_p: float = number(1.0, above=0, at_most=1)
+    max_new_tokens: int = number(3000, at_least=1)  # fewer where the model's context ends
     language: Language | None = None  # also report how much of the responses is in it; none unless set
 
 
 @dataclass
 class TrainEvalConfig(EvalConfig):
-    every_steps: int = 50  # and before the first and after the last step; 0: only there
+    every_steps: int = number(50, at_least=0)  # and before the first and after the last step; 0: only there
 
 
 @dataclass
@@ -430,9 +430,9 @@ class ResumeConfig:
 
 @dataclass
 class CheckpointConfig:
-    every_steps: int = 100  # and at the end, and when the run is asked to stop; 0: only there
-    keep_last: int = 2  # the newest, and the one before it in case that is damaged
-    keep_every: int = 0  # keep also those of every so many steps; 0: none
+    every_steps: int = number(100, at_least=0)  # and at the end, and when the run is asked to stop; 0: only there
+    keep_last: int = number(2, at_least=1)  # the newest, and the one before it in case that is damaged
+    keep_every: int = number(0, at_least=0)  # keep also those of every so many steps; 0: none
     keep_best: str | None = None  # keep, and save, also that of the highest value of a metric: eval/heldout/avg
 
 
@@ -444,8 +444,8 @@ class LoggerConfig:
     entity: str | None = None
     group: str | None = None  # a sweep sets its own name
     mode: WandbMode = WandbMode.auto
-    samples_every: int = 20  # steps between tables of sample completions; 0: none
-    num_samples: int = 8  # prompts in such a table
+    samples_every: int = number(20, at_least=0)  # steps between tables of sample completions; 0: none
+    num_samples: int = number(8, at_least=1)  # prompts in such a table
     verbose: bool = False  # show what vLLM, DeepSpeed and W&B print; else it goes to <run folder>/logs
 
 
@@ -453,8 +453,8 @@ class LoggerConfig:
 class TrainConfig:
     """Everything that `r1zero train` can be told."""
 
-    seed: int = 0
-    steps: int = 200  # iterations of rollout and update
+    seed: int = number(0, at_least=0, at_most=2**63 - 1)
+    steps: int = number(200, at_least=1)  # iterations of rollout and update
     resume: ResumeConfig = field(default_factory=ResumeConfig)
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -475,7 +475,7 @@ class TrainConfig:
 class EvalTask:
     """Everything that `r1zero eval` can be told."""
 
-    seed: int = 0
+    seed: int = number(0, at_least=0, at_most=2**63 - 1)
     checkpoint: str | None = None  # a run, one of its checkpoints, a model folder or a hub id; wins over `model`
     rescore: str | None = None  # score the responses of this file instead of sampling any
     run: RunConfig = field(default_factory=RunConfig)
@@ -492,8 +492,8 @@ class EvalTask:
 class AnalyzeConfig:
     """What is looked at in a base model before any training."""
 
-    num_problems: int = 0  # drawn by the seed; 0: all
-    group_sizes: list[int] = field(default_factory=lambda: [8, 16, 64])  # of which the share that mixes is told
+    num_problems: int = number(0, at_least=0)  # drawn by the seed; 0: all
+    group_sizes: list[int] = number([8, 16, 64], at_least=2)  # of which the share that mixes is told
     judge: str | None = None  # a model that tells answering from continuing; rules do unless set
 
 
@@ -501,7 +501,7 @@ class AnalyzeConfig:
 class AnalyzeTask:
     """Everything that `r1zero analyze` can be told."""
 
-    seed: int = 0
+    seed: int = number(0, at_least=0, at_most=2**63 - 1)
     checkpoint: str | None = None  # as for eval; wins over `model`
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -527,24 +527,23 @@ class KeepRule(StrEnum):
 class SampleConfig(EvalConfig):
     """How responses to the training problems are sampled, and which are kept. What was cut short never is."""
 
-    n: int = 8  # responses a problem
-    temperature: float = 1.0
-    num_problems: int = 0  # drawn by the seed; 0: all
+    n: int = number(8, at_least=1)  # responses a problem
+    temperature: float = number(1.0, at_least=0, at_most=2)
+    num_problems: int = number(0, at_least=0)  # drawn by the seed; 0: all
     keep: list[KeepRule] = field(default_factory=lambda: [KeepRule.correct])
-    min_tokens: int | None = None  # of a response; no limit unless set
-    max_tokens: int | None = None
-    # Of two responses to one problem that have such a share of their word 3-grams in common, the later one is dropped;
-    # at 1 only where it is the same text.
-    max_similarity: float = 1.0
-    per_problem: int = 0  # the first so many that pass all else; 0: all
-    pairs_per_problem: int = 1  # of a kept and a wrong response, for `r1zero reward-model`
+    min_tokens: int | None = number(None, at_least=0)  # of a response; no limit unless set
+    max_tokens: int | None = number(None, at_least=1)
+    # Of two responses to a problem that share so much of their word 3-grams the later is dropped; at 1: only repeats.
+    max_similarity: float = number(1.0, above=0, at_most=1)
+    per_problem: int = number(0, at_least=0)  # the first so many that pass all else; 0: all
+    pairs_per_problem: int = number(1, at_least=0)  # of a kept and a wrong response, for `r1zero reward-model`
 
 
 @dataclass
 class SampleTask:
     """Everything that `r1zero sample` can be told."""
 
-    seed: int = 0
+    seed: int = number(0, at_least=0, at_most=2**63 - 1)
     checkpoint: str | None = None  # as for eval; wins over `model`
     to: str | None = None  # the file of what is kept; traces.jsonl in the run folder unless set
     run: RunConfig = field(default_factory=RunConfig)
@@ -571,7 +570,7 @@ class DemonstrationsConfig(RowsConfig):
     """Problems with the responses that are to be learned."""
 
     columns: DemonstrationColumnsConfig = field(default_factory=DemonstrationColumnsConfig)
-    weight: float = 1.0  # how often each row is seen in an epoch; of 0.5, half of the rows once
+    weight: float = number(1.0, above=0)  # how often each row is seen in an epoch; of 0.5, half of the rows once
 
 
 @dataclass
@@ -579,17 +578,17 @@ class SFTDataConfig(DemonstrationsConfig):
     name: str = "demonstrations"
     # More data sets, each with the settings of DemonstrationsConfig: data.mix.<name>.path=...
     mix: dict[str, Any] = field(default_factory=dict)
-    num_heldout: int = 64  # problems kept out of training, whose loss is measured
-    max_tokens: int = 4096  # prompt and response together; longer ones are left out, and counted
+    num_heldout: int = number(64, at_least=1)  # problems kept out of training, whose loss is measured
+    max_tokens: int = number(4096, at_least=2)  # prompt and response together; longer ones are left out, and counted
 
 
 @dataclass
 class SupervisedTask:
     """What every command that learns from given examples can be told."""
 
-    seed: int = 0  # of the order of the examples, and of what a model lacks and is drawn
-    epochs: float = 2.0
-    batch_size: int = 64  # examples an optimizer step, over all ranks
+    seed: int = number(0, at_least=0, at_most=2**63 - 1)  # of the order of the examples and of new weights
+    epochs: float = number(2.0, above=0)
+    batch_size: int = number(64, at_least=1)  # examples an optimizer step, over all ranks
     resume: ResumeConfig = field(default_factory=ResumeConfig)
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -625,13 +624,13 @@ class PreferencesConfig(RowsConfig):
 
     name: str = "preferences"
     columns: PreferenceColumnsConfig = field(default_factory=PreferenceColumnsConfig)
-    num_heldout: int = 64  # problems kept out of training, on whose pairs the accuracy is measured
-    max_tokens: int = 4096  # problem and response together; pairs with a longer one are left out, and counted
+    num_heldout: int = number(64, at_least=1)  # problems kept out of training, on whose pairs the accuracy is measured
+    max_tokens: int = number(4096, at_least=2)  # problem and response; longer pairs are left out, and counted
 
 
 @dataclass
 class RewardModelEvalConfig:
-    every_steps: int = 50  # and before the first and after the last step; 0: only there
+    every_steps: int = number(50, at_least=0)  # and before the first and after the last step; 0: only there
 
 
 @dataclass

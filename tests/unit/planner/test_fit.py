@@ -51,7 +51,7 @@ ENGINE_FAULTS = [
     (["cluster.vllm.tensor_parallel_size=0"], "must be 1 or more"),
     (["cluster.ranks=8", "cluster.vllm.tensor_parallel_size=3"], "Set cluster.vllm.tensor_parallel_size=2, or"),
     (["cluster.vllm.gpu_memory_utilization=0"], "must be above 0 and at most 1"),
-    (["cluster.vllm.sleep_level=3"], "must be 0, 1 or 2"),
+    (["cluster.vllm.sleep_level=3"], "must be 0 or more and at most 2"),
     (["cluster.memory_gib=0"], "must be above 0"),
     (["cluster.gpu=A1000"], "not a known GPU. Set one of A100, A100 40GB,"),
 ]
