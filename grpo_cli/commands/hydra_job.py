@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from grpo_cli.analysis.sweep import last_error
+from grpo_cli.config.grammar import quoted
 from grpo_cli.config.schema import TrainConfig
 from grpo_cli.errors import R1ZeroError, Stopped, TrainingError
 
@@ -40,8 +41,8 @@ class Sweep(Callback):
         ]
         with open_dict(config.hydra):
             config.hydra.overrides.hydra += [
-                f"hydra.sweep.dir={json.dumps(str(Sweep.folder))}",
-                f"hydra.job.config.override_dirname.exclude_keys={json.dumps(constant)}",
+                f"hydra.sweep.dir={quoted(str(Sweep.folder))}",
+                f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, constant))}]",
             ]
 
 

@@ -4,19 +4,20 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from grpo_cli.config.bounds import number_faults
+from grpo_cli.config.grammar import comma_fault, overrides_in, parsed, quoted, syntax_fault, with_line_breaks
 from grpo_cli.config.schema import SCHEMAS, DemonstrationsConfig
 from grpo_cli.errors import ConfigError, SetupError
 
@@ -74,7 +75,7 @@ def flat_settings(settings: Any) -> dict[str, Any]:
 
 def in_hydras_words(command: str, arguments: Sequence[str]) -> list[str]:
     """The arguments, with what Hydra has no words for spelt out: `resume=` for the key of a group of settings,
-    `--rescore FILE`, and several templates or rules at once.
+    `--rescore FILE`, several templates or rules at once, and line breaks in a template.
     """
     rewritten = []
     rest = iter(arguments)
@@ -85,36 +86,43 @@ def in_hydras_words(command: str, arguments: Sequence[str]) -> list[str]:
             file = next(rest, None)
             if file is None:
                 raise ConfigError("--rescore needs a file of responses, as in --rescore responses.jsonl.")
-            rewritten.append(f"rescore='{file}'")
+            rewritten.append(f"rescore={quoted(file)}")
         elif command == "analyze" and argument.startswith("template="):
             names = argument.removeprefix("template=").strip("[]").split(",")
             rewritten += [f"+template@templates.{name.strip()}={name.strip()}" for name in names]
         elif command == "sample" and argument.startswith("sample.keep=") and "[" not in argument:
             rewritten.append(f"sample.keep=[{argument.removeprefix('sample.keep=')}]")
         else:
-            rewritten.append(argument)
+            rewritten.append(with_line_breaks(argument))
     return rewritten
 
 
 def check_overrides(command: str, arguments: Sequence[str]) -> None:
-    """Refuse keys and group choices that do not exist, all at once, each with the nearest that does.
+    """Raise ConfigError with every override that cannot be read, every key and choice that does not exist, each with
+    the nearest that does, and every number of a sweep that is out of range.
 
     Hydra would name the first only, and advise `+key=...`, which a typed configuration refuses.
     """
     folders = [conf_dir(), *(Path(folder) for folder in _extra_conf_dirs(arguments))]
     options = _groups(folders)
-    keys = dict(_keys(SCHEMAS[command]))
+    settings = list(_settings(SCHEMAS[command]))
+    is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
     faults = []
-    for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
-            continue
+    for argument in overrides_in(arguments):
+        name = argument.partition("=")[0].lstrip("+~")
+        setting = next((some for some in settings if some.matches(name)), None)
+        is_text = setting is not None and setting.kind is str
         try:
-            override = OverridesParser.create().parse_override(argument)
-        except HydraException:
-            continue  # Hydra says well enough what is wrong with the syntax
+            override = parsed(argument)
+        except HydraException as error:
+            faults.append(syntax_fault(argument, error, is_text=is_text, is_sweep=is_sweep))
+            continue
         name = override.key_or_group
         if name == "hydra" or name.startswith(("hydra.", "hydra/")):
             continue
+        if override.is_sweep_override() and not is_sweep:
+            is_list = setting is not None and get_origin(setting.kind) in (list, tuple, dict)
+            faults.append(comma_fault(argument, is_text=is_text, is_list=is_list))
         if name in options:
             for choice in _choices(override):
                 if choice not in options[name]:
@@ -122,8 +130,13 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
                         f"{name}={choice}: there is no {name} of that name.{_nearest(choice, options[name])} "
                         f"There are: {', '.join(sorted(options[name]))}."
                     )
-        elif not _is_key(name, keys):
-            faults.append(f"{name}: there is no setting of that name.{_nearest(name, [*keys, *options])}")
+        elif setting is None:
+            known = [*(some.key for some in settings), *options]
+            faults.append(f"{name}: there is no setting of that name.{_nearest(name, known)}")
+        elif override.is_discrete_sweep():
+            for value in override.sweep_iterator():
+                if isinstance(value, int | float):
+                    faults += number_faults(name, value, setting.field)
     if faults:
         hint = f"`r1zero {command} --help` lists the groups and every setting."
         raise ConfigError("\n".join([*faults, hint]))
@@ -134,7 +147,7 @@ def allow_new_entries(command: str, arguments: Sequence[str]) -> list[str]:
 
     Without it Hydra takes only entries that a file already has.
     """
-    open_keys = tuple(f"{key}." for key, is_open in _keys(SCHEMAS[command]) if is_open)
+    open_keys = tuple(setting.key + end for setting in _settings(SCHEMAS[command]) if setting.is_open for end in ".=")
     return [f"++{argument}" if argument.startswith(open_keys) else argument for argument in arguments]
 
 
@@ -175,28 +188,33 @@ def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
     return groups
 
 
-def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Every dotted key of a schema, and whether it is an open dictionary; `*` is any entry of a typed one."""
+@dataclass(frozen=True)
+class _Setting:
+    key: str  # dotted; `*` is any entry of a typed dictionary
+    kind: Any  # its type, where it is set
+    field: Field
+    is_open: bool = False  # a dictionary of anything
+
+    def matches(self, name: str) -> bool:
+        same_depth = name.count(".") == self.key.count(".")
+        return (same_depth and fnmatch.fnmatchcase(name, self.key)) or (
+            self.is_open and name.startswith(f"{self.key}.")
+        )
+
+
+def _settings(schema: type, prefix: str = "") -> Iterator[_Setting]:
     hints = get_type_hints(schema)
     for field in fields(schema):
         hint, key = hints[field.name], prefix + field.name
         if isinstance(hint, UnionType):
             hint = get_args(hint)[0]  # of those that may be unset
         entry = get_args(hint)[1] if get_origin(hint) is dict else None
-        yield key, entry is not None and not is_dataclass(entry)
+        yield _Setting(key, hint, field, is_open=entry is not None and not is_dataclass(entry))
         if is_dataclass(hint):
-            yield from _keys(hint, f"{key}.")
+            yield from _settings(hint, f"{key}.")
         elif is_dataclass(entry):
-            yield f"{key}.*", False
-            yield from _keys(entry, f"{key}.*.")
-
-
-def _is_key(name: str, keys: dict[str, bool]) -> bool:
-    depth = name.count(".")
-    return any(
-        (key.count(".") == depth and fnmatch.fnmatchcase(name, key)) or (is_open and name.startswith(f"{key}."))
-        for key, is_open in keys.items()
-    )
+            yield _Setting(f"{key}.*", entry, field)
+            yield from _settings(entry, f"{key}.*.")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.config.compose import conf_dir
+from grpo_cli.config.grammar import quoted
 from grpo_cli.config.schema import SCHEMAS
 from grpo_cli.errors import ConfigError
 
@@ -32,7 +33,6 @@ RESERVED = ("run", "base", "evaluate")  # no names for stages
 MUST_BE_GIVEN = "???"
 GIVEN_BY_PIPELINE = ("run.dir", "resume", "resume.run")
 Pipeline = dict[str, Any]  # a file as it was read, with its overrides in words; nothing is filled in yet
-PLAIN = re.compile(r"[\w./:@%+-]+")  # what Hydra reads as text without quotes
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Step:
 
     def arguments(self, folder: Path) -> list[str]:
         """The overrides in full, in a pipeline that lives in `folder`."""
-        taken = {key: _quoted(str(folder / path)) for key, path in self.takes.items()}
-        group = {"logger.group": _quoted(folder.name)}  # W&B shows the steps together
-        own = {"run.dir": _quoted(str(folder / self.name))}
+        taken = {key: quoted(str(folder / path)) for key, path in self.takes.items()}
+        group = {"logger.group": quoted(folder.name)}  # W&B shows the steps together
+        own = {"run.dir": quoted(str(folder / self.name))}
         if self.command in RESUMED:
             own["resume"] = "auto"
         return [f"{key}={value}" for key, value in {**group, **self.settings, **taken, **own}.items()]
@@ -227,10 +227,6 @@ def _by_key(overrides: Sequence[str]) -> dict[str, str]:
     if bad := [word for word in overrides if "=" not in word or word.startswith("-")]:
         raise ConfigError(f"{bad[0]}: is no override. A stage takes settings alone, as key=value.")
     return {key: value for key, _, value in (word.partition("=") for word in overrides)}
-
-
-def _quoted(value: str) -> str:
-    return value if PLAIN.fullmatch(value) else "'" + value.replace("'", r"\'") + "'"
 
 
 def _twice(names: Sequence[str]) -> list[str]:

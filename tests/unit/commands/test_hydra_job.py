@@ -67,6 +67,11 @@ def test_a_folder_is_named_by_what_its_job_varies(sweep):
     assert config.logger.group == "sw"
 
 
+def test_a_sweep_may_lie_in_a_folder_of_any_name(sweep):
+    assert sweep("seed=1,2", """hydra.sweep.dir="it's données [1]\"""")[0] == 0
+    assert folders("it's données [1]") == ["0_seed-1", "1_seed-2"]
+
+
 def test_equal_jobs_do_not_share_a_folder(sweep):
     assert sweep("seed=1,1")[1] == ["0_seed-1", "1_seed-1"]
 

@@ -32,6 +32,13 @@ def test_all_misspelt_names_are_told_at_once():
     assert "seed" in str(raised.value)
 
 
+def test_a_sweep_is_refused_before_its_first_job():
+    with pytest.raises(ConfigError) as error:
+        check_overrides("train", ["-m", "optimizer.lr=1e-6,nan,-1", "rollout.group_size=range(0,4)", "seed=1,2"])
+    *lines, _ = str(error.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["optimizer.lr=nan", "optimizer.lr=-1", "rollout.group_size=0"]
+
+
 def test_what_exists_passes():
     check_overrides(
         "train",
@@ -93,7 +100,7 @@ def test_a_sweep_over_rules_stays_one():
 
 
 def test_rescore_is_a_flag_with_a_file():
-    assert in_hydras_words("eval", ["--rescore", "a b.jsonl"]) == ["rescore='a b.jsonl'"]
+    assert in_hydras_words("eval", ["--rescore", "a b.jsonl"]) == ['rescore="a b.jsonl"']
     with pytest.raises(ConfigError, match="--rescore needs a file"):
         in_hydras_words("eval", ["--rescore"])
 

@@ -91,7 +91,7 @@ def test_rounds_take_from_the_round_before_and_the_first_from_nothing(steps):
 
 def test_a_path_that_hydra_would_misread_is_quoted(steps):
     _, first, *_ = steps(TWO_STAGES)
-    assert "run.dir='/it\\'s (here)/first'" in first.arguments(Path("/it's (here)"))
+    assert 'run.dir="/it\'s (here)/first"' in first.arguments(Path("/it's (here)"))
 
 
 FAULTS = [

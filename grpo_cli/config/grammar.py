@@ -1,0 +1,133 @@
+"""Hydra's grammar of overrides: how a text is quoted for it, and what to type where it cannot read an override."""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+PLAIN = re.compile(r"[\w./:@%+-]+", re.ASCII)  # what Hydra and a shell read as it stands
+VALUE_FLAGS = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
+TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|response_prefix|stop)=")
+ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+
+
+def overrides_in(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments that are no flags of Hydra, nor the values of one."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument.startswith("-") and before not in VALUE_FLAGS:
+            yield argument
+
+
+def parsed(argument: str) -> Override:
+    """Raises HydraException where it breaks the grammar."""
+    return OverridesParser.create().parse_override(argument)
+
+
+def quoted(text: str) -> str:
+    r"""`text` as a value that Hydra reads as this very text; without quotes where it needs none.
+
+    >>> print(quoted("runs/first"), quoted("a b"), quoted('say "yes"'))
+    runs/first "a b" 'say "yes"'
+    """
+    if PLAIN.fullmatch(text) and _value(f"key={text}") == text:
+        return text
+    return _in_quotes(text)
+
+
+def shell_word(argument: str) -> str:
+    """`argument` as a POSIX shell takes it, in the quotes that are easiest to read.
+
+    >>> print(shell_word('run.name="a b"'), shell_word('run.name="it\\'s"'))
+    'run.name="a b"' "run.name=\\"it's\\""
+    """
+    if "'" not in argument or re.search(r"[!$`]", argument):
+        return shlex.quote(argument)
+    return '"' + re.sub(r'(["\\])', r"\\\1", argument) + '"'
+
+
+def syntax_fault(argument: str, error: HydraException, *, is_text: bool, is_sweep: bool) -> str:
+    """What Hydra's grammar cannot read, where it stops, and what to type; `is_text` of a setting that is one text."""
+    found = re.search(r"(?:at:|input|at) '(.*?)'(?: expecting.*)?$", str(error), re.DOTALL)
+    stop = f"stops at {found[1]!r}" if found else f"says: {str(error).splitlines()[0]}"
+    key, is_set, value = argument.partition("=")
+    if not is_set or not re.fullmatch(r"[+~]*[\w./@-]+", key, re.ASCII):
+        return f"{argument}: is not key=value, as in optimizer.lr=1e-5."
+    best = next((word for form in _forms(value, is_text, is_sweep) if _is_read(word := f"{key}={form}", value)), None)
+    mend = f"Quote the value, for Hydra and for the shell: {shell_word(best)}" if best else "Put the value in quotes."
+    return f"{argument}: Hydra's grammar {stop}. {mend}"
+
+
+def comma_fault(argument: str, *, is_text: bool, is_list: bool) -> str:
+    """Why several values are refused where one run is asked for, and what to type."""
+    key, _, value = argument.partition("=")
+    best = f"{key}={quoted(value)}" if is_text else f"{key}=[{value}]" if is_list else None
+    mend = f", or give one value: {shell_word(best)}" if best else "."
+    return f"{argument}: stands for several runs. Add -m for a sweep over them{mend}"
+
+
+def with_line_breaks(argument: str) -> str:
+    r"""The argument, with `\n`, `\t` and `\\` in a text of a template made a line break, a tab and a backslash.
+
+    >>> with_line_breaks(r'template.text="{problem}\nAnswer:"')
+    'template.text="{problem}\nAnswer:"'
+    """
+    if "\\" not in argument or not TEXT_SETTING.match(argument):
+        return argument
+    try:
+        override = parsed(argument)
+    except HydraException:
+        return argument
+    value = override.value()
+    choices = value.list if isinstance(value, ChoiceSweep) else [value]
+    return f"{argument.partition('=')[0]}={','.join(map(_decoded, choices))}"
+
+
+def _decoded(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_decoded, value))}]"
+    text = value.text if isinstance(value, QuotedString) else value
+    if not isinstance(text, str):
+        return "null" if text is None else str(text)
+    return quoted(re.sub(r"\\[nt\\]", lambda found: ESCAPES[found[0]], text))
+
+
+def _forms(value: str, is_text: bool, is_sweep: bool) -> Iterator[str]:
+    """What may be meant by a value that cannot be read: several, a list, one text."""
+    if is_sweep:
+        yield ",".join(_parts(value))
+    if not is_text and value.startswith("[") and value.endswith("]"):
+        yield f"[{','.join(_parts(value[1:-1]))}]"
+    yield _in_quotes(value)
+
+
+def _parts(values: str) -> Iterator[str]:
+    """The values between the commas, each in quotes where Hydra cannot read it."""
+    for part in values.split(","):
+        text = part.strip()
+        try:
+            parsed(f"key={text}")
+            yield text
+        except HydraException:
+            yield _in_quotes(text)
+
+
+def _in_quotes(text: str) -> str:
+    quote = Quote.single if '"' in text and "'" not in text else Quote.double
+    return QuotedString(text, quote).with_quotes()
+
+
+def _is_read(argument: str, value: str) -> bool:
+    """Whether Hydra reads the suggestion, and a text in it as the `value` that was typed."""
+    read = _value(argument)
+    return read == value if isinstance(read, str) else read is not None
+
+
+def _value(argument: str) -> Any:
+    try:
+        return parsed(argument).value()
+    except HydraException:
+        return None

@@ -1,0 +1,146 @@
+"""What Hydra's grammar cannot read is answered with what to type, which shell and grammar then read as meant."""
+
+import random
+import subprocess
+
+import pytest
+
+from grpo_cli.config.compose import allow_new_entries, check_overrides, in_hydras_words
+from grpo_cli.config.grammar import parsed, quoted, shell_word
+from grpo_cli.errors import ConfigError
+
+
+def advice(command: str, *arguments: str) -> tuple[str, str]:
+    """The line about the last argument, and what a POSIX shell makes of the word that it says to type."""
+    with pytest.raises(ConfigError) as error:
+        check_overrides(command, arguments)
+    [line] = [line for line in str(error.value).splitlines() if line.startswith(f"{arguments[-1]}: ")]
+    word = line.partition("for the shell: ")[2] or line.partition("one value: ")[2]
+    typed = subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, text=True, check=True).stdout
+    return line, typed
+
+
+UNREADABLE = [  # the value of a text, and what the grammar stops at
+    ("a<b", "'<'"),
+    ("runs/lr=1e-5/traces.jsonl", "'='"),
+    ("part#2.jsonl", "'#'"),
+    ("/tmp/données/日本.jsonl", "'é'"),
+    ("my data (1).jsonl", "' ('"),
+    ("a[1].jsonl", "'['"),
+    ("{problem}", "'{problem}'"),
+    ("~/data.jsonl", "'~'"),
+    ("it's.jsonl", '"\'s.jsonl"'),
+    ('say "yes".jsonl', "'\"yes\"'"),
+    ('it\'s "so"!', repr('\'s "so"!')),
+    ("a;b&c|d`e`", "';'"),
+    ("$(x)", "'('"),
+    ("[INST] {problem} [/INST]", "' '"),
+]
+
+
+@pytest.mark.parametrize(("value", "stop"), UNREADABLE, ids=lambda case: case)
+def test_a_text_that_cannot_be_read_is_answered_with_its_quoted_form(value, stop):
+    line, typed = advice("train", f"data.path={value}")
+    assert f"Hydra's grammar stops at {stop}. " in line
+    assert typed.partition("=")[0] == "data.path"
+    assert parsed(typed).value() == value
+    check_overrides("train", [typed])
+
+
+def test_each_entry_of_a_list_is_quoted_where_it_has_to_be():
+    line, typed = advice("train", "template.stop=[</answer>,STOP,<|im_end|>]")
+    assert line.endswith("""'template.stop=["</answer>",STOP,"<|im_end|>"]'""")
+    assert parsed(typed).value() == ["</answer>", "STOP", "<|im_end|>"]
+
+
+def test_each_value_of_a_sweep_is_quoted_where_it_has_to_be():
+    line, typed = advice("train", "-m", "data.path=a#b,c")
+    assert line.endswith("""'data.path="a#b",c'""")
+    assert parsed(typed).is_sweep_override()
+
+
+def test_several_values_without_a_sweep_are_answered_with_both_ways():
+    line, typed = advice("train", "template.text=Well,then")
+    assert "Add -m" in line
+    assert parsed(typed).value() == "Well,then"
+    with pytest.raises(ConfigError, match="Add -m for a sweep over them\\."):
+        check_overrides("train", ["seed=range(1,3)"])
+    assert parsed(advice("train", "benchmark=aime24,math500")[1]).value() == ["aime24", "math500"]
+    check_overrides("train", ["-m", "template.text=Well,then"])
+    check_overrides("train", ["--multirun", "benchmark=aime24,math500"])
+
+
+@pytest.mark.parametrize("argument", ["steps", "steps 3", "optimizer lr=1", "=3x<"])
+def test_what_is_no_key_and_value_is_answered_with_the_form(argument):
+    with pytest.raises(ConfigError, match=r"is not key=value, as in optimizer\.lr=1e-5"):
+        check_overrides("train", [argument])
+
+
+def test_faults_of_grammar_and_of_names_are_told_at_once():
+    with pytest.raises(ConfigError) as error:
+        check_overrides("train", ["data.path=a#b", "stepz=3", "run.name=<x>"])
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_the_value_of_a_flag_is_no_override(tmp_path):
+    (tmp_path / "a#b=c").mkdir()
+    check_overrides("train", ["--config-dir", str(tmp_path / "a#b=c"), "--cfg", "job", "~reward.terms.format"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_text_survives_being_quoted(seed):
+    draw = random.Random(seed)
+    for _ in range(1000):
+        text = "".join(draw.choices("ab1 '\"\\$!`{}[](),=#<>~é日\n\t:", k=draw.randint(0, 8)))
+        assert parsed(f"key={quoted(text)}").value() == text
+        word = shell_word(f"key={text}")
+        assert "'" in word or '"' in word or word == f"key={text}"
+
+
+def test_words_for_the_shell_come_back_from_it():
+    draw = random.Random(0)
+    texts = ["".join(draw.choices("ab '\"\\$!`{}[](),=#<>~é*?;&|", k=8)) for _ in range(50)]
+    script = "; ".join(f"printf '%s\\n' {shell_word(text)}" for text in texts)
+    assert subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout.splitlines() == texts
+
+
+ESCAPED = [  # as a shell hands it over, and what the template gets
+    (r"template.text=a\nb", "a\nb"),
+    (r'template.text="{problem}\n\tAnswer:"', "{problem}\n\tAnswer:"),
+    (r"template.text='a\\nb'", r"a\nb"),
+    (r"template.text='\boxed{}\n'", "\\boxed{}\n"),
+    (r'template.response_prefix="<think>\n"', "<think>\n"),
+    (r'+template.stop=["\n\n","</s>"]', ["\n\n", "</s>"]),
+    (r"templates.r1.text=a\nb", "a\nb"),
+]
+
+
+@pytest.mark.parametrize(("argument", "value"), ESCAPED, ids=[case[0] for case in ESCAPED])
+def test_a_line_break_in_a_template_is_written_as_backslash_n(argument, value):
+    [word] = in_hydras_words("train", [argument])
+    assert parsed(word).value() == value
+    assert word.partition("=")[0] == argument.partition("=")[0]
+
+
+def test_escapes_stay_as_they_are_elsewhere():
+    for argument in (r"data.columns.answer_pattern=a\nb", r"run.dir=a\nb", r"template.text=a#\nb", "template.text=ab"):
+        assert in_hydras_words("train", [argument]) == [argument]
+
+
+def test_the_templates_of_a_sweep_have_line_breaks_too():
+    [_, word] = in_hydras_words("train", ["-m", r"template.text=a\nb,c"])
+    assert list(parsed(word).sweep_iterator())[1] == "c"
+    assert "a\nb" in word
+
+
+def test_a_template_with_a_line_break_reaches_the_run(compose_train):
+    words = in_hydras_words("train", [r'template.text="{problem}\nAnswer:"', r'template.stop=["\n"]'])
+    template = compose_train(*words).template
+    assert (template.text, template.stop) == ("{problem}\nAnswer:", ["\n"])
+
+
+def test_a_dictionary_may_be_given_whole(compose_train):
+    words = allow_new_entries("train", ["rollout.max_new_tokens_schedule={8200:9}", "reward.terms={format:{weight:2}}"])
+    config = compose_train(*words)
+    assert config.rollout.max_new_tokens_schedule == {8200: 9}
+    assert config.reward.terms["format"]["weight"] == 2
