@@ -1,8 +1,9 @@
 """The course of a run, read back from its metrics.jsonl and drawn."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from grpo_cli.jsonl import read_objects
 
 # One panel each: title, then its curves as metric, label and look. A metric that the run lacks is not drawn.
 TRAINING = {"color": "tab:blue", "linewidth": 1.2}
@@ -26,8 +27,7 @@ PANELS = (
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl, without a last line that was cut off while it was written."""
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return [row for _, row in read_objects(path, drop_unfinished=True)]
 
 
 def plot_learning_curve(metrics_jsonl: Path, png: Path) -> None:

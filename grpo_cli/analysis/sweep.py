@@ -164,7 +164,7 @@ def write_csv(jobs: Sequence[SweepJob], file: Path) -> None:
     keys = [*swept_keys(jobs), *(["seed"] if has_seeds else [])]
     figures = [HELDOUT, GREEDY, "rollout/tokens", "time/s"]
     over_seeds = ["seeds", f"{HELDOUT}/mean", f"{HELDOUT}/std"] if has_seeds else []
-    with file.open("w", newline="") as stream:
+    with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["job", "status", *keys, *figures, *over_seeds, "error"])
         for setting in rank_settings(jobs):
@@ -183,7 +183,7 @@ def _read_job(folder: Path) -> SweepJob:
     rows = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
     steps = [row for row in rows if row["step"] > 0]
     tokens = [row["rollout/tokens"] for row in steps if "rollout/tokens" in row]  # none where nothing is sampled
-    error = (folder / "error.txt").read_text() if (folder / "error.txt").is_file() else None
+    error = (folder / "error.txt").read_text(encoding="utf-8") if (folder / "error.txt").is_file() else None
     objective = record.get("objective")
     curve = tuple((int(row["step"]), row[HELDOUT]) for row in rows if HELDOUT in row)
     return SweepJob(

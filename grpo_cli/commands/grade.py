@@ -14,6 +14,7 @@ from rich.table import Table
 
 from grpo_cli.config.schema import AnswerMarker, Grader, RewardConfig
 from grpo_cli.errors import DataError
+from grpo_cli.jsonl import check_unique, read_jsonl
 from grpo_cli.reward.answer import Extraction, extract_answer
 from grpo_cli.reward.code import extract_code, grade_code
 from grpo_cli.reward.format import format_reward
@@ -77,24 +78,15 @@ def _out(argument: str) -> Path:
 
 def read_cases(path: Path) -> list[dict[str, Any]]:
     """The cases of a file, each with its `text` in full. Raises DataError that names the file and the line."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Give a JSONL file of cases.") from error
-    cases = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            cases.append(_case(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{path}, line {number}: is no case ({error!r}). A case is a JSON object with id, gold and completion, "
-                "and a form that is one of " + ", ".join(Form) + "."
-            ) from error
+    cases = read_jsonl(
+        path,
+        _case,
+        f"A case is a JSON object with id, gold and completion, and a form that is one of {', '.join(Form)}.",
+    )
     if not cases:
         raise DataError(f"{path}: is empty. Give one JSON object a line, with id, gold and completion.")
-    return cases
+    check_unique(path, {number: str(case["id"]) for number, case in cases.items()}, "the id")
+    return list(cases.values())
 
 
 def _case(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,12 +94,19 @@ def _case(row: Mapping[str, Any]) -> dict[str, Any]:
         completion = generated["prefix"] + generated["repeat"] * generated["times"] + generated["suffix"]
     else:
         completion = row["completion"] if "completion" in row else row["prediction"]
+    prefix = row.get("prefix") or ""
+    for key, value in {"completion": completion, "prefix": prefix}.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{key} is {json.dumps(value)[:60]}, and must be text")
+    for key in ("id", "gold"):
+        if not isinstance(row[key], str | int | float):
+            raise ValueError(f"{key} is {json.dumps(row[key])[:60]}, and must be text or a number")
     if (grader := Grader(row.get("grader", Grader.math))) == Grader.model:
         raise ValueError("the grader `model` is no rule")
     return {
         "id": row["id"],
         "gold": str(row["gold"]),
-        "text": (row.get("prefix") or "") + completion,
+        "text": prefix + completion,
         "form": Form(row.get("form", Form.r1)),
         "grader": grader,
     }

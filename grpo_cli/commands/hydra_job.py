@@ -75,7 +75,7 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
     except Exception as error:
         text = str(error) if isinstance(error, R1ZeroError) else traceback.format_exc()
         if "objective" not in json.loads((folder / "job.json").read_text()):
-            (folder / "error.txt").write_text(f"{text}\n")
+            (folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
         fault = f"{folder.name} failed: {last_error(text)}"
         print(fault, file=sys.stderr)  # Hydra tells of it only when all jobs are done
         raise TrainingError(fault) from None

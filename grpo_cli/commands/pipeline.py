@@ -119,13 +119,15 @@ def _new_folder(pipeline: str) -> str:
 
 def _freeze(pipeline: Pipeline, folder: Path) -> None:
     written = folder / f"{FROZEN}.tmp"
-    written.write_text(yaml.safe_dump(pipeline, sort_keys=False, allow_unicode=True))
+    written.write_text(yaml.safe_dump(pipeline, sort_keys=False, allow_unicode=True), encoding="utf-8")
     written.replace(folder / FROZEN)
 
 
 def _listed() -> str:
     """Each pipeline with the first line of its file, which is a comment."""
-    first = {name: file.read_text().split("\n", 1)[0].lstrip("# ") for name, file in pipeline_files().items()}
+    first = {
+        name: file.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for name, file in pipeline_files().items()
+    }
     return "\n".join(f"  {name:<10}{summary}" for name, summary in first.items())
 
 

@@ -27,7 +27,7 @@ def held(folder: Path, config: Any, check: Callable[[], None]) -> Iterator[Path]
                 check()  # and once no other start can change it
                 config_file = folder / "config.yaml"
                 written = config_file.with_suffix(".tmp")
-                written.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+                written.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
                 written.replace(config_file)  # a start that is killed here leaves the old one
         except OSError as error:
             raise SetupError(

@@ -380,6 +380,8 @@ def _data_faults(data: DataConfig) -> Iterator[str]:
             "data.pass_rate needs the pass rates of the problems. Set data.pass_rates to the file that `r1zero "
             "analyze` wrote, as in data.pass_rates=runs/.../pass_rates_default.jsonl."
         )
+    if data.pass_rates is not None and not Path(data.pass_rates).expanduser().is_file():
+        yield f"data.pass_rates={data.pass_rates}: there is no such file."
     if data.pass_rate is not None and list(data.pass_rate) != sorted(data.pass_rate):
         yield f"data.pass_rate={list(data.pass_rate)}: must be two shares in rising order, as in [0.05,0.9]."
 

@@ -1,7 +1,6 @@
 """Problems to train on and to evaluate on, from the rows of a data set or from a built-in task."""
 
 import difflib
-import json
 import logging
 import random
 import re
@@ -17,6 +16,7 @@ from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig, G
 from grpo_cli.data import make_zero, make_zero_general
 from grpo_cli.data.sources import Rows, read_hub, read_path
 from grpo_cli.errors import ConfigError, DataError
+from grpo_cli.jsonl import check_unique, read_jsonl
 from grpo_cli.types import Problem
 
 logger = logging.getLogger(__name__)
@@ -78,13 +78,10 @@ def _of_pass_rate(problems: Sequence[Problem], config: DataConfig) -> tuple[Prob
     """Those whose share of right answers, in the file of `r1zero analyze`, is within `config.pass_rate`."""
     if config.pass_rate is None:
         return tuple(problems)
-    try:
-        rows = [json.loads(line) for line in Path(config.pass_rates).expanduser().read_text().splitlines()]
-        rates = {row["id"]: row["pass_rate"] for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"data.pass_rates={config.pass_rates}: cannot be read ({error!r}). Give a file that `r1zero analyze` wrote."
-        ) from error
+    path = Path(config.pass_rates).expanduser()
+    rows = read_jsonl(path, _pass_rate, "Give data.pass_rates a file that `r1zero analyze` wrote.")
+    check_unique(path, {number: id for number, (id, _) in rows.items()}, "the pass rate of")
+    rates = dict(rows.values())
     lowest, highest = config.pass_rate
     kept = tuple(problem for problem in problems if lowest <= rates.get(problem.id, -1) <= highest)
     logger.warning(
@@ -98,6 +95,12 @@ def _of_pass_rate(problems: Sequence[Problem], config: DataConfig) -> tuple[Prob
             "that are trained on."
         )
     return kept
+
+
+def _pass_rate(row: Mapping[str, Any]) -> tuple[str, float]:
+    if not isinstance(row["pass_rate"], int | float) or not 0 <= row["pass_rate"] <= 1:
+        raise ValueError(f"pass_rate is {row['pass_rate']!r}, and must be a share from 0 to 1")
+    return str(row["id"]), row["pass_rate"]
 
 
 def load_problems(config: SourceConfig, name: str, key: str) -> list[Problem]:

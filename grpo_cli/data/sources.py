@@ -1,12 +1,12 @@
 """The rows of a data set, from a local file or from the hub."""
 
 import glob
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from grpo_cli.errors import DataError, SetupError
+from grpo_cli.jsonl import BOM, an_object, parse_json, read_objects
 
 # The fields of each row by dotted name, under the row's place in the source, such as "line 17".
 Rows = dict[str, dict[str, Any]]
@@ -89,27 +89,12 @@ def _read_file(path: Path) -> Rows:
 
 def _read_json(path: Path) -> Rows:
     # Not by `datasets`: its JSON reader guesses types, and makes timestamps of dates and numbers of "007".
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    if content.lstrip().startswith(b"["):
-        places = {f"row {n}": row for n, row in enumerate(_parse_json(content, f"{path}"), start=1)}
-    else:
-        lines = {f"line {n}": line for n, line in enumerate(content.split(b"\n"), start=1) if line.strip()}
-        places = {place: _parse_json(line, f"{path}, {place}") for place, line in lines.items()}
-    for place, row in places.items():
-        if not isinstance(row, dict | list):
-            raise DataError(f"{path}, {place}: {json.dumps(row)[:60]} is not a JSON object. Mend it.")
-    return {place: flatten(row) for place, row in places.items()}
-
-
-def _parse_json(content: bytes, place: str) -> Any:
-    try:
-        return json.loads(content.decode())
-    except json.JSONDecodeError as fault:
-        line = f"line {fault.lineno}, " if fault.lineno > 1 else ""
-        seen = f"not JSON: {fault.msg} at {line}column {fault.colno}"
-    except UnicodeDecodeError as fault:
-        seen = f"not UTF-8: {fault.reason} at byte {fault.start + 1}"
-    raise DataError(f"{place} is {seen}. Mend it.")
+    with path.open("rb") as file:
+        start = file.read(1024).removeprefix(BOM).lstrip()
+    if start.startswith(b"["):
+        rows = parse_json(path.read_bytes().removeprefix(BOM), f"{path}")
+        return {f"row {n}": flatten(an_object(row, f"{path}, row {n}")) for n, row in enumerate(rows, start=1)}
+    return {f"line {number}": flatten(row) for number, row in read_objects(path)}
 
 
 def _read_parquet(path: Path) -> Rows:

@@ -5,14 +5,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from grpo_cli.errors import DataError
+from grpo_cli.jsonl import check_unique, read_jsonl
 from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.types import Completion, Problem, Prompt, Request, Sampling
 
 if TYPE_CHECKING:
     from grpo_cli.rollout.vllm_engine import RolloutEngine
+
+KINDS = {str: "text", str | int: "text or a whole number", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +83,15 @@ class StoredResponder:
 
     def __init__(self, path: Path) -> None:
         self._responses: dict[tuple[str, str], dict[int, dict]] = defaultdict(dict)
-        try:
-            lines = path.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"rescore={path}: cannot be read ({error}). Give a JSONL file of responses.") from error
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                samples = self._responses[row["benchmark"], str(row["id"])]
-                samples[row.get("sample", len(samples))] = {"text": row["text"]} | row
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{path}, line {number}: is no response ({error!r}). A response is a JSON object with benchmark, "
-                    "id (of the problem) and text."
-                ) from error
+        rows = read_jsonl(path, _response, "A response is a JSON object with benchmark, id (of the problem) and text.")
+        keys = {}
+        for number, row in rows.items():
+            benchmark, id = row["benchmark"], str(row["id"])
+            samples = self._responses[benchmark, id]
+            sample = row.get("sample", len(samples))
+            keys[number] = f"{benchmark}, {id}, sample {sample}"
+            samples[sample] = row
+        check_unique(path, keys, "the response")
 
     def num_samples(self, benchmark: str, problems: Sequence[Problem]) -> int:
         """How many responses a problem has, at most. Raises DataError for a response to no problem."""
@@ -117,3 +115,16 @@ class StoredResponder:
             else:
                 num_tokens = row.get("num_tokens", 0)
                 yield question, Completion((0,) * num_tokens, (), row["text"], bool(row.get("truncated", False)))
+
+
+def _response(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as it stands, for what is none a ValueError or a KeyError."""
+    expected = {"benchmark": str, "id": str | int, "text": str}
+    optional = {"sample": int, "num_tokens": int, "truncated": bool}
+    for key, kind in {**expected, **{key: optional[key] for key in optional if key in row}}.items():
+        value = row[key]
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise ValueError(f"{key} is {json.dumps(value)[:60]}, and must be {KINDS[kind]}")
+        if kind is int and value < 0:
+            raise ValueError(f"{key} is {value}, and must be 0 or more")
+    return row

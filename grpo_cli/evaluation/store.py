@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from grpo_cli.errors import DataError
 from grpo_cli.evaluation.samples import Sample
+from grpo_cli.jsonl import read_jsonl
 from grpo_cli.types import Verdict
 
 
@@ -59,18 +60,12 @@ def read_samples(path: Path) -> list[Sample]:
 
     Raises DataError, which names the line, where another is not a sample.
     """
-    samples = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            fields = json.loads(line)
-            samples.append(Sample(**(fields | {"verdict": Verdict(fields["verdict"])})))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}, line {number}: is no sample ({error!r}). Move the file away to sample it anew."
-            ) from error
-    return samples
+    rows = read_jsonl(path, _sample, "Move the file away to sample it again.", drop_unfinished=True)
+    return list(rows.values())
+
+
+def _sample(row: dict[str, Any]) -> Sample:
+    return Sample(**(row | {"verdict": Verdict(row["verdict"])}))
 
 
 def _line(sample: Sample) -> bytes:

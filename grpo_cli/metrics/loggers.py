@@ -17,6 +17,7 @@ from rich.console import Console
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.config.schema import LoggerConfig, WandbMode
 from grpo_cli.errors import SetupError
+from grpo_cli.jsonl import read_objects
 from grpo_cli.metrics.console import Display
 from grpo_cli.metrics.health import Finding, Health
 from grpo_cli.metrics.metrics import SampleRow
@@ -116,7 +117,7 @@ class RunLogger:
 
     def _read_samples(self, step: int) -> list[SampleRow]:
         path = self._samples_path(step)
-        return [SampleRow(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+        return [SampleRow(**row) for _, row in read_objects(path)] if path.exists() else []
 
 
 def cut_back(path: Path, step: int) -> list[dict[str, Any]]:
@@ -314,10 +315,10 @@ def read_wandb(files: Sequence[Path]) -> tuple[set[float], set[str]]:
     steps, alerts = set(), set()
     for path in files:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", path]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=READ_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=READ_TIMEOUT_S)
         if done.returncode:
             raise OSError(f"{path}: {done.stderr.strip()}")
-        for record in map(json.loads, done.stdout.splitlines()):
+        for record in map(json.loads, filter(None, done.stdout.split("\n"))):
             if record["type"] == "history":
                 steps.add(record["history"]["item"]["step"])
             elif record["type"] == "alert":

@@ -78,7 +78,7 @@ def read_pipeline(name: str) -> Pipeline:
             f"{', '.join(known)}."
         )
     try:
-        pipeline = yaml.safe_load(file.read_text())
+        pipeline = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not YAML: {error}\nA word with ${{...}} in a [list] needs quotes.") from error
     refuse([f"{file}: {fault}" for fault in _shape_faults(pipeline)])

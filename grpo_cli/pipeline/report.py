@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from rich.table import Table
 from safetensors import safe_open
 
+from grpo_cli.analysis.report import read_metrics
 from grpo_cli.pipeline.running import DONE, Record
 
 BASE = "base"
@@ -194,7 +195,7 @@ def _eval_metrics(folder: Path) -> dict[str, float]:
 def _steps(folder: Path) -> list[dict[str, Any]]:
     """The rows of metrics by step; of a step that was done again, the last."""
     file = folder / "metrics.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    rows = read_metrics(file) if file.is_file() else []
     return list({row["step"]: row for row in rows}.values())
 
 

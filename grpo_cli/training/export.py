@@ -73,7 +73,7 @@ def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
         network.save_pretrained(partial, state_dict=weights)
         base.tokenizer.save_pretrained(partial)
         shutil.copyfile(checkpoint / "config.yaml", partial / SETTINGS)
-        (partial / "README.md").write_text(card)
+        (partial / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except (OSError, SafetensorError) as error:

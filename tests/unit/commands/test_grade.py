@@ -57,7 +57,7 @@ def test_a_generated_completion_and_the_expression_grader(tmp_path):
         ('{"id": 1, "gold": "1", "completion": "1", "form": "essay"}', "essay"),
         ('{"id": 1, "gold": "1", "completion": "1", "grader": "model"}', "is no rule"),
         ('{"id": 1, "gold": "1", "completion": 1}', "line 1"),
-        (b"\xff\xfe", "cannot be read"),
+        (b"\xff\xfe", "line 1 is not UTF-8"),
     ],
 )
 def test_a_bad_file_is_answered_with_the_line_and_what_a_case_is(tmp_path, content, fault):

@@ -403,5 +403,5 @@ def test_only_problems_of_the_asked_pass_rate_are_trained_on(tmp_path):
     with pytest.raises(DataError, match="leaves no problem to train on"):
         load_problem_set(config, seed=0)
     config.pass_rates = str(tmp_path / "nowhere.jsonl")
-    with pytest.raises(DataError, match="Give a file that `r1zero analyze` wrote"):
+    with pytest.raises(DataError, match=r"Give data\.pass_rates a file that `r1zero analyze` wrote"):
         load_problem_set(config, seed=0)

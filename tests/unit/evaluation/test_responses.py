@@ -58,7 +58,7 @@ def test_stored_responses_are_found_by_problem_and_number(tmp_path):
 FAULTS = [
     ([{"benchmark": "b", "id": "z", "text": ""}], "1 responses are to no problem of b, such as 'z'"),
     ([{"benchmark": "c", "id": "p", "text": ""}], "There is no response to b"),
-    ([{"benchmark": "b", "text": ""}], r"line 1: is no response \(KeyError\('id'\)\)"),
+    ([{"benchmark": "b", "text": ""}], "line 1: there is no 'id'. A response is a JSON object"),
 ]
 
 
