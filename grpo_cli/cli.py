@@ -110,7 +110,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits instead of raising
     try:
         app()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, OverflowError) as error:  # of an int too large for a float
         if wants_traceback:
             raise
         causes = [error]

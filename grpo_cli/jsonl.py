@@ -18,7 +18,7 @@ def read_objects(path: Path, *, drop_unfinished: bool = False) -> Iterator[tuple
     """The number, from 1, and the object of each line that is not blank; a byte order mark is skipped.
 
     `drop_unfinished` leaves out a last line without its end, as a process leaves it that dies while it writes.
-    Raises DataError, which names the line, where one is not UTF-8, not JSON or no object.
+    Raises DataError, which names the line, where one is not UTF-8, not JSON or not an object.
     """
     try:
         with path.open("rb") as file:
@@ -28,7 +28,7 @@ def read_objects(path: Path, *, drop_unfinished: bool = False) -> Iterator[tuple
                 content = line.removeprefix(BOM if number == 1 else b"").rstrip(b" \t\r\n")
                 if content:
                     place = f"{path}, line {number}"
-                    yield number, an_object(parse_json(content, place), place)
+                    yield number, as_object(parse_json(content, place), place)
     except OSError as fault:
         raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
 
@@ -63,7 +63,7 @@ def check_unique(path: Path, ids: Mapping[int, Hashable], name: str) -> None:
 
 
 def parse_json(content: bytes, place: str) -> Any:
-    """The value of one JSON text. Raises DataError, which begins with `place`, where it is none."""
+    """The value of one JSON text. Raises DataError, which begins with `place`, for anything else."""
     try:
         return json.loads(content.decode())
     except UnicodeDecodeError as fault:
@@ -72,12 +72,12 @@ def parse_json(content: bytes, place: str) -> Any:
         line = f"line {fault.lineno}, " if fault.lineno > 1 else ""
         seen = f"not JSON: {fault.msg} at {line}column {fault.colno}"
     except (ValueError, RecursionError) as fault:  # a number of thousands of digits, lists in lists without end
-        seen = f"no JSON that can be read: {fault}"
+        seen = f"not JSON that can be read: {fault}"
     raise DataError(f"{place} is {seen}. Fix it.")
 
 
-def an_object(value: Any, place: str) -> dict[str, Any]:
-    """`value`, which must be a JSON object. Raises DataError, which begins with `place`, where it is none."""
+def as_object(value: Any, place: str) -> dict[str, Any]:
+    """`value`, which must be a JSON object. Raises DataError, which begins with `place`, for anything else."""
     if not isinstance(value, dict):
         raise DataError(f"{place}: {json.dumps(value)[:60]} is not a JSON object. Fix it.")
     return value

@@ -1,6 +1,7 @@
 """`r1zero build-base`: a base model of the built-in task, trained anew from honest traces."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +40,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("make_zero_base"), help="folder (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has files already")
     parser.add_argument("--seed", type=int, default=0, help="of weights and traces (default: %(default)s)")
-    parser.add_argument("--updates", type=int, help="optimizer steps, at least 1000 (default: the recipe's)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; one repeats bit by bit (default: 1)")
+    parser.add_argument("--updates", type=_at_least(1000), help="optimizer steps, 1000 or more (default: the recipe's)")
+    parser.add_argument(
+        "--threads", type=_at_least(1), default=1, help="CPU threads; 1 repeats bit by bit (default: 1)"
+    )
     arguments = parser.parse_args(argv)
     _make_folder(arguments.out, arguments.overwrite)
 
@@ -70,3 +73,14 @@ def _make_folder(folder: Path, overwrite: bool) -> None:
         raise SetupError(f"--out {folder}: {error.strerror}. Give a folder that can be written.") from error
     if taken and not overwrite:
         raise SetupError(f"--out {folder} has files already. Give another folder, or add --overwrite.")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """What reads an argument that is a whole number of `least` or more."""
+
+    def whole_number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: must be {least} or more")
+        return int(text)
+
+    return whole_number

@@ -25,8 +25,8 @@ class Bounds:
     note: str = ""  # why, or what the bound itself means
 
     def allow(self, value: float) -> bool:
-        finite = isinstance(value, int) or math.isfinite(value)  # an int may be too large for isfinite
-        return finite and self.at_least <= value <= self.at_most and self.above < value < self.below
+        # nan is in no interval, and these, open where nothing is declared, leave out the infinities.
+        return self.at_least <= value <= self.at_most and self.above < value < self.below
 
     def rule(self, value: float) -> str:
         """What `value` must be, in words.

@@ -72,8 +72,9 @@ def comma_fault(argument: str, *, is_text: bool, is_list: bool) -> str:
 def with_line_breaks(argument: str) -> str:
     r"""The argument, with `\n`, `\t` and `\\` in a text of a template made a line break, a tab and a backslash.
 
-    >>> with_line_breaks(r'template.text="{problem}\nAnswer:"')
-    'template.text="{problem}\nAnswer:"'
+    >>> print(with_line_breaks(r'template.text="a\nb"'))
+    template.text="a
+    b"
     """
     if "\\" not in argument or not TEXT_SETTING.match(argument):
         return argument

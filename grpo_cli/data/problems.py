@@ -4,7 +4,6 @@ import difflib
 import logging
 import random
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -149,6 +148,7 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
     pattern = _compile(columns.answer_pattern, setting)
 
     problems, faults = [], []
+    places: dict[str, list[str]] = {}  # of each id
     for number, (place, row) in enumerate(rows.items(), start=1):
         try:
             text = _to_text(row.get(columns.problem), columns.problem)
@@ -162,14 +162,16 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
             continue
         problem_id = row.get(columns.id) if columns.id else None
         problem_id = f"{name}-{number}" if problem_id is None else str(problem_id)
+        places.setdefault(problem_id, []).append(place)
         problems.append(Problem(problem_id, text, answer, str(grader)))
     check_faults(faults, len(rows), config.max_bad_rows, key)
 
-    repeated, count = Counter(problem.id for problem in problems).most_common(1)[0]
-    if count > 1:
+    repeated, found = max(places.items(), key=lambda item: len(item[1]))
+    if len(found) > 1:
         raise DataError(
-            f"{origin}: {count} rows have the id {repeated!r} in the column {columns.id!r}, and ids must "
-            f"differ. Set {setting}.id to another column, or {setting}.id=null to number the rows."
+            f"{origin}: {len(found)} rows have the id {repeated!r} in the column {columns.id!r}, such as "
+            f"{' and '.join(found[:2])}, and ids must differ. Set {setting}.id to another column, or {setting}.id=null "
+            "to number the rows."
         )
     return problems
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_cli.errors import DataError, SetupError
-from grpo_cli.jsonl import BOM, an_object, parse_json, read_objects
+from grpo_cli.jsonl import BOM, as_object, parse_json, read_objects
 
 # The fields of each row by dotted name, under the row's place in the source, such as "line 17".
 Rows = dict[str, dict[str, Any]]
@@ -93,7 +93,7 @@ def _read_json(path: Path) -> Rows:
         start = file.read(1024).removeprefix(BOM).lstrip()
     if start.startswith(b"["):
         rows = parse_json(path.read_bytes().removeprefix(BOM), f"{path}")
-        return {f"row {n}": flatten(an_object(row, f"{path}, row {n}")) for n, row in enumerate(rows, start=1)}
+        return {f"row {n}": flatten(as_object(row, f"{path}, row {n}")) for n, row in enumerate(rows, start=1)}
     return {f"line {number}": flatten(row) for number, row in read_objects(path)}
 
 

@@ -118,7 +118,7 @@ class StoredResponder:
 
 
 def _response(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as it stands, for what is none a ValueError or a KeyError."""
+    """The row, unchanged. Raises ValueError or KeyError where a field is missing or of the wrong type."""
     expected = {"benchmark": str, "id": str | int, "text": str}
     optional = {"sample": int, "num_tokens": int, "truncated": bool}
     for key, kind in {**expected, **{key: optional[key] for key in optional if key in row}}.items():

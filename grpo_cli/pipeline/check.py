@@ -59,7 +59,7 @@ def _composed_fault(command: str, arguments: Sequence[str], *, on_this_machine: 
             check_machine(config.cluster)
     except ConfigError as error:
         return str(error)
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+    except (HydraException, OmegaConfBaseException, AssertionError, OverflowError) as error:
         causes = [error]
         while causes[-1].__cause__ is not None:
             causes.append(causes[-1].__cause__)

@@ -53,6 +53,9 @@ BAD_INPUT = [
     (["data=file", "data.path=nowhere.jsonl"], "there is no such file or folder"),
     (["run.dir=/proc/nowhere", CLUSTER], "cannot be written"),
     (["template.stop=3"], "template.stop"),
+    ([f"optimizer.lr={10**400}"], "full_key: optimizer.lr"),
+    (["template.text={problem}\\nAnswer:"], """'template.text="{problem}\\nAnswer:"'"""),
+    (["rollout.group_size=4,8"], "Add -m for a sweep"),
     (["cluster.nodes=2", "cluster.ranks=2"], "reached through Slurm"),
     (["cluster=slurm_2x8", "cluster.ranks=9"], "for example cluster.ranks=8"),
     (["cluster.slurm.partition=a100"], "as in cluster=slurm_2x8"),
@@ -60,7 +63,7 @@ BAD_INPUT = [
 ]
 
 
-@pytest.mark.parametrize(("overrides", "message"), BAD_INPUT, ids=[case[0][0] for case in BAD_INPUT])
+@pytest.mark.parametrize(("overrides", "message"), BAD_INPUT, ids=[case[0][0][:60] for case in BAD_INPUT])
 def test_bad_input_is_answered_in_one_screen(overrides, message, tmp_path):
     result = r1zero("train", *overrides, cwd=tmp_path)
     assert result.returncode == 1

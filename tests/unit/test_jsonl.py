@@ -1,4 +1,4 @@
-"""Lines of JSON: what ends one, what is skipped, and how each fault is named; for every reader of such files."""
+"""JSON lines: what ends a line, what is skipped, and how each fault is named, in every reader of such files."""
 
 import ast
 import json
@@ -57,8 +57,8 @@ FAULTY = [
     (b'{"a": "\xff"}', "line 2 is not UTF-8: invalid start byte at byte 8"),
     (BOM + b"{}", "line 2 is not JSON"),  # it belongs to the start of a file alone
     (b'{"a": 1', "line 2 is not JSON: .* at column 8"),
-    (b'{"a": ' + b"[" * 100_000, "line 2 is no JSON that can be read"),
-    (b'{"a": ' + b"1" * 5_000 + b"}", "line 2 is no JSON that can be read"),
+    (b'{"a": ' + b"[" * 100_000, "line 2 is not JSON that can be read"),
+    (b'{"a": ' + b"1" * 5_000 + b"}", "line 2 is not JSON that can be read"),
     (b"{}", "line 2: there is no 'a'. An object has a."),
     (b'{"a": {}}', "line 2: .*. An object has a."),
 ]

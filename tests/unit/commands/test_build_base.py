@@ -70,3 +70,12 @@ def test_help_shows_four_examples(capsys):
         build_base.main(["--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.partition("examples:")[2].count("\n  r1zero build-base") == 4
+
+
+@pytest.mark.parametrize(("flag", "least"), [("--updates", 1000), ("--threads", 1)])
+def test_a_number_that_cannot_be_is_refused_before_anything_is_made(flag, least, built, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        build_base.main(["--out", str(tmp_path / "base"), flag, str(least - 1)])
+    assert f"{least - 1}: must be {least} or more" in capsys.readouterr().err
+    assert built == []
+    assert not (tmp_path / "base").exists()

@@ -96,7 +96,7 @@ def test_no_float_of_a_command_may_be_nan_or_infinite(command, compose_as):
 
 
 @pytest.mark.parametrize("name", TERMS)
-@pytest.mark.parametrize("value", [*NOT_FINITE, 10**400])
+@pytest.mark.parametrize("value", [*NOT_FINITE, 10**400], ids=["nan", "inf", "-inf", "too large"])
 def test_no_float_of_a_reward_term_may_be_nan_or_infinite(name, value):
     options = [field.name for field in fields(TERMS[name]) if field.type is float]
     assert "weight" in options

@@ -84,7 +84,7 @@ def _their_own(argument: str) -> str:
     key, _, value = argument.partition("=")
     if value.endswith(".jsonl") and key != "to":
         return f"{key}=README.md"  # any file that exists
-    return "README.md" if argument.endswith(".jsonl") else THEIR_OWN.get(argument, argument)
+    return "README.md" if argument.endswith(".jsonl") and not value else THEIR_OWN.get(argument, argument)
 
 
 def test_its_method_by_yaml_alone_composes(compose_train):

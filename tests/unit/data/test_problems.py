@@ -93,7 +93,7 @@ def test_rows_without_an_id_are_numbered(data, columns):
 
 
 def test_an_id_that_two_rows_share_is_refused(data):
-    with pytest.raises(DataError, match=r"0.jsonl: 2 rows have the id 'a'.*data.columns.id=null to number"):
+    with pytest.raises(DataError, match=r"0.jsonl: 2 rows have the id 'a'.* line 1 and line 3,.*columns.id=null"):
         load(data(row(), row(id="b"), row()))
 
 
