@@ -10,7 +10,10 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, Quote
 from hydra.errors import HydraException
 
 PLAIN = re.compile(r"[\w./:@%+-]+", re.ASCII)  # what Hydra and a shell read as it stands
-VALUE_FLAGS = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
+VALUE_FLAGS = (
+    *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
+    *("-i", "--info", "-sc", "--shell-completion"),
+)
 TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|response_prefix|stop)=")
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 

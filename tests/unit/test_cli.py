@@ -1,5 +1,6 @@
 """The command line answers at once and in plain words; the real process, as a user types it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,14 @@ def test_cfg_job_prints_the_composed_configuration(tmp_path):
     assert result.returncode == 0
     assert "epsilon: 0.1" in result.stdout
     assert list(tmp_path.iterdir()) == []  # nothing ran
+
+
+def test_a_shell_completes_commands_and_choices(tmp_path):
+    for line, offered in (("r1zero tra", "train"), ("r1zero train algorithm=dr_", "algorithm=dr_grpo")):
+        env = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+        done = subprocess.run([R1ZERO, "-sc", "query=bash"], capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert done.stdout.split() == [offered], done.stderr
+    assert "r1zero" in r1zero("-sc", "install=bash", cwd=tmp_path).stdout
 
 
 BAD_INPUT = [

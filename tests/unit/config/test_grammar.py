@@ -87,6 +87,7 @@ def test_faults_of_grammar_and_of_names_are_told_at_once():
 def test_the_value_of_a_flag_is_no_override(tmp_path):
     (tmp_path / "a#b=c").mkdir()
     check_overrides("train", ["--config-dir", str(tmp_path / "a#b=c"), "--cfg", "job", "~reward.terms.format"])
+    check_overrides("train", ["--info", "searchpath"])
 
 
 @pytest.mark.parametrize("seed", range(3))
