@@ -8,8 +8,6 @@ from grpo_cli.config.schema import AlgorithmConfig, RatioLevel, SamplerCorrectio
 def objective_faults(algorithm: AlgorithmConfig) -> Iterator[str]:
     """Ranges of the correction of the sampler's probabilities, each with the setting to change."""
     correction = algorithm.sampler_correction
-    if correction.cap <= 0:
-        yield f"algorithm.sampler_correction.cap={correction.cap}: must be above 0."
     if correction.method == SamplerCorrection.token_mask and not 0 <= correction.floor < 1 < correction.cap:
         yield (
             f"algorithm.sampler_correction.method=token_mask with floor={correction.floor} and cap={correction.cap} "
