@@ -72,8 +72,9 @@ def find_shape(model: ModelConfig) -> ShapeConfig:
     file = _config_file(model)
     if file is None:
         raise ConfigError(
-            f"model.path={model.path}: its shape is not known here, and nothing is downloaded to plan. Give the "
-            "folder of the model as model.path, or model.shape in its file of conf/model, as qwen2_5_math_7b.yaml does."
+            f"model.path={model.path}: its shape is not known here, and nothing is downloaded to plan. Get its "
+            f"config.json once with `hf download {model.path} config.json`, or give the folder of the model as "
+            "model.path."
         )
     try:
         return read_shape(file)
