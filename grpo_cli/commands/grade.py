@@ -16,7 +16,7 @@ from grpo_cli.config.schema import AnswerMarker, Grader, RewardConfig
 from grpo_cli.errors import DataError
 from grpo_cli.jsonl import check_unique, read_jsonl
 from grpo_cli.reward.answer import Extraction, extract_answer
-from grpo_cli.reward.code import extract_code, grade_code
+from grpo_cli.reward.code import grade_code, stated_code
 from grpo_cli.reward.format import format_reward
 from grpo_cli.reward.math_grader import Judgement
 from grpo_cli.reward.verifier_pool import VerifierPool
@@ -135,7 +135,7 @@ def _judge(verifier: VerifierPool, case: Mapping[str, Any]) -> tuple[Extraction,
     form, gold = case["form"], case["gold"]
     if case["grader"] == Grader.code:
         grade = grade_code(gold, case["text"])
-        return Extraction(extract_code(case["text"])), Judgement(grade.verdict, grade.reason)
+        return Extraction(stated_code(gold, case["text"])), Judgement(grade.verdict, grade.reason)
     extraction = Extraction(case["text"]) if form == Form.answer else extract_answer(case["text"], _MARKERS[form])
     if extraction.answer is None:
         return extraction, Judgement(Verdict.unparsable, extraction.reason)

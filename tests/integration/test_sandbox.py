@@ -22,7 +22,7 @@ import pytest
 
 from grpo_cli.config.reward_terms import Sandbox
 from grpo_cli.errors import SetupError
-from grpo_cli.reward import sandbox
+from grpo_cli.reward import syscall_filter
 from grpo_cli.reward.code import CodeGrade, grade_code
 from grpo_cli.reward.sandbox import check_sandbox
 from grpo_cli.types import Verdict
@@ -189,7 +189,7 @@ def simple_breakouts():
         yield pytest.param("", WRITE.format(path), id=f"writing to {path}")
     for kind in SOCKETS:
         yield pytest.param("", SOCKET.format(kind), id=f"a socket of kind {kind}")
-    for name, numbers in {**sandbox._FORBIDDEN_SYSCALLS, "clone": sandbox._CLONE}.items():
+    for name, numbers in {**syscall_filter.FORBIDDEN, "clone": syscall_filter.CLONE}.items():
         number = numbers[platform.machine() == "aarch64"]
         yield pytest.param(
             "", SYSTEM_CALL.format(number, ARGUMENTS.get(name, "0, 0, 0, 0, 0")), id=f"the system call {name}"
@@ -254,6 +254,60 @@ def solve(n): return n
         time.sleep(0.05)
 
 
+# Process 1 of a new namespace of processes, as in a container, that waits for no child but its own.
+PROCESS_1 = """
+import glob, json, os
+from grpo_cli.reward.code import grade_code
+
+def grade(code, tests, verdict):
+    graded = grade_code(json.dumps(tests), f"```python\\n{code}\\n```", timeout_s=0.5)
+    assert graded.verdict == verdict, graded.reason
+
+CALLS, PROGRAM = {"fn_name": "f", "inputs": [[1]], "outputs": [3]}, {"inputs": ["1"], "outputs": ["3"]}
+grade("def f(x): return 3", CALLS, "correct")
+grade("print(3)", PROGRAM, "correct")
+grade("def f(x): return 3", ["assert f(1) == 3"], "correct")
+grade("def f(x): raise SystemExit", CALLS, "wrong")
+grade("import os; os._exit(1)", PROGRAM, "wrong")
+grade("import os\\nfor _ in range(3): os.fork()\\nwhile True: pass", CALLS, "timeout")
+grade("import os\\nif os.fork(): print(3)\\nelse: os.setsid(); os.fork(); input()", PROGRAM, "correct")
+grade("while True: pass", PROGRAM, "timeout")
+print(os.getpid(), glob.glob("/proc/[0-9]*"))
+"""
+
+
+def test_a_box_leaves_no_process_behind_not_even_a_zombie():
+    unshare = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--mount-proc"]
+    try:
+        subprocess.run([*unshare, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"needs a new namespace of processes: {error}")
+    left = subprocess.run([*unshare, sys.executable, "-c", PROCESS_1], capture_output=True, text=True)
+    assert left.stdout == "1 ['/proc/1']\n", left.stderr
+
+
+def test_a_box_ends_with_its_judge():
+    marker = f"TOKEN_{secrets.token_hex(16)}"
+    response = f"```python\nimport os\nos.execv('/bin/sh', ['{marker}', '-c', 'sleep 99; true'])\n```"
+    judge = f"from grpo_cli.reward.code import grade_code\ngrade_code('assert f(1)', {response!r}, timeout_s=99)"
+    process = subprocess.Popen([sys.executable, "-c", judge])
+    wait_until(lambda: is_running(marker), "the box has not started")
+    process.kill()
+    process.wait()
+    wait_until(lambda: not is_running(marker), "the box is still alive")
+
+
+def wait_until(is_true, otherwise):
+    deadline = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
+
+
+def is_running(marker):
+    return any(marker.encode() in command_line(path).split(b"\0")[:1] for path in Path("/proc").glob("[0-9]*/cmdline"))
+
+
 def command_line(path):
     try:
         return path.read_bytes()
@@ -306,7 +360,7 @@ NONE_OF_TWO = (Verdict.wrong, 0, 2)
         ),
         (PROGRAM, "print(1009)", (*ONE_OF_TWO, r"printed '1009\n', not '2027\n'")),
         (PROGRAM, "print(1009)\n1 / (input() == '2')", (*ONE_OF_TWO, "ZeroDivisionError: division by zero")),
-        (PROGRAM, "print(1009)\nexit(7 * (input() == '3'))", (*ONE_OF_TWO, "exit status 7")),
+        (PROGRAM, "print(1009)\nimport os\nif input() == '3': os._exit(7)", (*ONE_OF_TWO, "exit status 7")),
         (
             "x = solve(1)\nassert x == 2",
             "def solve(n): 1 / 0",
