@@ -113,6 +113,7 @@ def _livecodebench(row: Row) -> tuple[str, str]:
                 "fn_name": json.loads(row["metadata"])["func_name"],
                 "inputs": [[json.loads(line) for line in case["input"].split("\n")] for case in cases],
                 "outputs": [json.loads(case["output"]) for case in cases],
+                "starter_code": starter or "",
             }
         else:
             tests = {"inputs": [case["input"] for case in cases], "outputs": [case["output"] for case in cases]}

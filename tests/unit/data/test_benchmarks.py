@@ -212,9 +212,10 @@ def test_mbpp_sanitized_calls_the_task_prompt_and_the_setup_imports(write):
 def test_livecodebench_calls_a_function_with_the_arguments_of_each_line(write):
     (problem,) = load_benchmark("livecodebench", configured("livecodebench", path=write(FUNCTIONAL)))
     assert FUNCTIONAL["starter_code"].strip() in problem.text
-    assert json.loads(problem.answer) == {"fn_name": "add", "inputs": [[1, 2], [4, 5]], "outputs": [3, 9]}
-    solution = "```python\nclass Solution:\n    def add(self, a, b): return a + b\n```"
-    assert grade_code(problem.answer, solution).verdict == Verdict.correct
+    calls = {"fn_name": "add", "inputs": [[1, 2], [4, 5]], "outputs": [3, 9]}
+    assert json.loads(problem.answer) == calls | {"starter_code": FUNCTIONAL["starter_code"]}
+    for solution in ("class Solution:\n    def add(self, a, b): return a + b", "return a + b"):
+        assert grade_code(problem.answer, f"```python\n{solution}\n```").verdict == Verdict.correct
 
 
 def test_livecodebench_runs_a_program_on_public_and_private_cases(write):
