@@ -401,6 +401,16 @@ def solution(row):
     return (row["prompt"] if row["source"] == "HumanEval" else "") + row["canonical_solution"]
 
 
+def completion(row):
+    """What HumanEval lets a model write, which goes on from its prompt; of MBPP, the whole."""
+    return row["canonical_solution"]
+
+
+def with_an_example(row):
+    """The solution, followed by a block of code that calls it, and one of what that prints."""
+    return f"{solution(row)}\n```\nFor example:\n```python\nprint({row['entry_point']})\n```\nOutput:\n```\n3"
+
+
 def cut_after_signature(row):
     """The solution, with nothing in the function that the tests call."""
     tree = ast.parse(solution(row))
@@ -411,7 +421,15 @@ def cut_after_signature(row):
 
 
 @pytest.mark.parametrize("source", ["humaneval", "mbpp"])
-@pytest.mark.parametrize(("program", "verdict"), [(solution, Verdict.correct), (cut_after_signature, Verdict.wrong)])
+@pytest.mark.parametrize(
+    ("program", "verdict"),
+    [
+        (solution, Verdict.correct),
+        (completion, Verdict.correct),
+        (with_an_example, Verdict.correct),
+        (cut_after_signature, Verdict.wrong),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
 def test_real_problems(shared, source, program, verdict):
     def grade_problem(row):

@@ -60,6 +60,7 @@ def test_bare_assert_statements_are_tests():
         ({"inputs": [1], "outputs": [1], "fn_name": "f"}, "must be a list: the arguments"),
         ({"inputs": [[1]], "outputs": [1], "fn_name": 7}, "`fn_name`"),
         ({"inputs": [[1]], "outputs": [1], "fn_name": "f", "tolerance": -1}, "`tolerance`"),
+        ({"inputs": [[1]], "outputs": [1], "fn_name": "f", "starter_code": 7}, "`starter_code` must be Python"),
     ],
 )
 def test_tests_that_cannot_be_used_are_named(gold, fault):
@@ -82,6 +83,23 @@ def test_tests_that_cannot_be_used_are_named(gold, fault):
 )
 def test_stubs_are_the_names_that_only_the_solution_can_define(spec, stubs):
     assert parse_tests(json.dumps(spec)).stubs == stubs
+
+
+@pytest.mark.parametrize(
+    ("spec", "names", "starter"),
+    [
+        ({"fn_name": "f", "inputs": [[1]], "outputs": [1]}, ("f",), ""),
+        ({"fn_name": "f", "inputs": [[1]], "outputs": [1], "starter_code": "def f(x):"}, ("f",), "def f(x):"),
+        ({"inputs": ["1"], "outputs": ["1"]}, (), ""),
+        ({"tests": "assert f(1) == g(1)"}, ("f", "g"), ""),
+        ({"tests": "assert f(1) == g(1)", "entry_point": "f"}, ("f",), ""),
+        ({"tests": "assert f(1) == g(1)", "entry_point": "f", "setup": "def g(x): ..."}, ("f",), ""),
+        ({"tests": "assert f(1)", "entry_point": "f", "prompt": "def f(x): ..."}, ("f",), "def f(x): ..."),
+    ],
+)
+def test_tests_say_what_a_solution_defines_and_where_it_goes_on(spec, names, starter):
+    tests = parse_tests(json.dumps(spec))
+    assert (tests.names, tests.starter) == (names, starter)
 
 
 def test_each_assert_statement_is_a_test_but_constants_and_those_inside_a_try_or_with():
