@@ -78,11 +78,16 @@ def _polls(samples: Iterable[Sample], same_answer: SameAnswer) -> list[_Poll]:
     by_problem: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_problem[sample.id].append(sample)
-    return [_poll(sorted(some, key=lambda sample: sample.sample), same_answer) for some in by_problem.values()]
+    return [_poll(some, same_answer) for some in by_problem.values()]
 
 
 def _poll(samples: Sequence[Sample], same_answer: SameAnswer) -> _Poll:
-    """The votes for each answer, which is right where the verdict on its first sample is."""
+    """The votes for each answer, whatever the order of the samples.
+
+    Equality of answers is not transitive (5 cm and 5 m both pass for 5), so groups depend on where one starts. Start
+    with the most frequent text, between equally frequent ones with the first in code point order. Each answer joins
+    the first group whose leader it equals, or leads a new one. A group is right where its leader is.
+    """
     voters = [
         (sample.extracted, sample.verdict is Verdict.correct)
         for sample in samples
@@ -92,16 +97,16 @@ def _poll(samples: Sequence[Sample], same_answer: SameAnswer) -> _Poll:
     if len({is_right for _, is_right in voters}) < 2:
         # Whichever is elected is as right as any other: no answers need be compared, which can be slow.
         return _Poll([len(voters)], [any(is_right for _, is_right in voters)], num_silent)
-    leaders: dict[str, bool] = {}  # the first sample's answer of each group, and whether it is right
+    times = Counter(answer for answer, _ in voters)
+    right_texts = {answer for answer, is_right in voters if is_right}
+    leaders: list[str] = []
     group_of: dict[str, str] = {}
-    for answer, is_right in voters:
-        if answer in group_of:
-            continue
+    for answer in sorted(times, key=lambda answer: (-times[answer], answer)):
         group_of[answer] = next((leader for leader in leaders if same_answer(leader, answer)), answer)
         if group_of[answer] == answer:
-            leaders[answer] = is_right
+            leaders.append(answer)
     counts = Counter(group_of[answer] for answer, _ in voters)
-    return _Poll([counts[leader] for leader in leaders], list(leaders.values()), num_silent)
+    return _Poll([counts[leader] for leader in leaders], [leader in right_texts for leader in leaders], num_silent)
 
 
 def _lengths(samples: Sequence[Sample]) -> dict[str, float]:
