@@ -1,17 +1,11 @@
 import threading
 import time
 
-import psutil
 import pytest
 
 from grpo_cli.reward.verifier_pool import VerifierPool
 
 TIMEOUT_S = 1.0
-
-
-def workers() -> list[psutil.Process]:
-    """The processes that verify: children of the fork server, which is a child of this process."""
-    return [worker for server in psutil.Process().children() for worker in server.children()]
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +32,6 @@ def test_memory_is_limited_and_the_next_answer_is_judged():
         assert pool.judge("math", "x+1", "1+x").result().verdict == "correct"
 
 
-def test_a_worker_that_is_killed_from_outside_costs_one_timeout():
-    with VerifierPool(num_workers=1, timeout_s=60, memory_gib=1.0) as pool:
-        pool.judge("math", "x+y", "y+x").result()
-        hanging = pool.judge("math", "x+1", "9^{9^{9^{9}}}")
-        waiting = pool.judge("math", "2x+1", "1+2x")
-        while not (busy := [p for p in workers() if p.cpu_percent(0.1) > 20]):
-            assert not hanging.done()
-        busy[0].kill()
-        assert hanging.result(60).verdict == "timeout"
-        assert waiting.result(60).verdict == "correct"
-
-
 def test_what_needs_no_process_is_done_at_once(pool):
     assert pool.judge("math", "42", "42").done()
     assert pool.judge("math", "42", "41").done()
@@ -58,6 +40,16 @@ def test_what_needs_no_process_is_done_at_once(pool):
 
 def test_an_equal_question_is_asked_once(pool):
     assert pool.judge("math", "a+b", "b+a") is pool.judge("math", "a+b", "b+a")
+
+
+def test_a_timeout_is_no_verdict_and_is_not_remembered(pool):
+    question = ("math", "x+1", "8^{8^{8^{8}}}")
+    first = pool.judge(*question)
+    assert pool.judge(*question) is first  # still under way: not asked twice
+    assert first.result().verdict == "timeout"
+    again = pool.judge(*question)
+    assert again is not first
+    assert again.result().verdict == "timeout"
 
 
 def test_answers_are_judged_from_any_thread_while_the_caller_waits(pool):
