@@ -5,11 +5,12 @@ the policy learns whatever is let through: a second answer block, an answer insi
 all mean that no answer was given.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 
 from grpo_cli.config.schema import AnswerMarker
-from grpo_cli.reward.latex import boxes_in
+from grpo_cli.reward.latex import Box, boxes_in
 
 WHITESPACE = " \t\n\r\f\v"
 
@@ -51,14 +52,14 @@ def answer_block(text: str) -> Extraction:
 
 
 def last_box(text: str) -> Extraction:
-    r"""What stands in the last `\boxed{}` after the thinking."""
+    r"""What stands in the last `\boxed{}` after the thinking, or in the last ones where they are neighbours."""
     reply = _reply(text)
     if reply is None:
         return Extraction(None, "the thinking never ends")
     boxes = boxes_in(reply)
     if boxes is None:
         return Extraction(None, r"\boxed{ is never closed")
-    return Extraction(boxes[-1].content.strip(WHITESPACE)) if boxes else Extraction(None, r"no \boxed{}")
+    return Extraction(_listed(reply, boxes)) if boxes else Extraction(None, r"no \boxed{}")
 
 
 def _reply(text: str) -> str | None:
@@ -68,7 +69,9 @@ def _reply(text: str) -> str | None:
     return None if "<think>" in text else text
 
 
-_JOINT = re.compile(r"(?:[ \t\n\r,;.$]|\\[()\[\]]|\\q?quad|\\text\{|\}|\b(?:and|or)\b)*")
+_NAME = r"[A-Za-z](?:_\{?\w{1,9}\}?)?[ \t]{0,3}=[ \t]{0,3}\$?"  # of a value: x = \boxed{4} and x = \boxed{5}
+_NAMED = re.compile(rf"(?<![\w\\}}^*/+-])({_NAME})$")
+_JOINT = re.compile(rf"(?:[ \t\n\r,;.$]|\\[()\[\]]|\\q?quad|\\text\{{|\}}|\b(?:and|or)\b)*(?:{_NAME})?")
 _MAX_JOINT = 60  # characters
 
 
@@ -81,6 +84,24 @@ def _last_run(text: str, spans: list[tuple[int, int]]) -> int:
             break
         count += 1
     return count
+
+
+def _listed(text: str, boxes: list[Box]) -> str:
+    """The last box with its neighbours, each with the name before it: they are one answer."""
+    run = boxes[-_last_run(text, [(box.start, box.end) for box in boxes]) :]
+    answer = run[0].content.strip(WHITESPACE)
+    if len(run) == 1:
+        return answer
+    answer = _name_before(text, run[0].start) + answer
+    for before, box in itertools.pairwise(run):
+        joint = " or " if re.search(r"\bor\b", text[before.end : box.start]) else ", "
+        answer += joint + _name_before(text, box.start) + box.content.strip(WHITESPACE)
+    return answer
+
+
+def _name_before(text: str, end: int) -> str:
+    named = _NAMED.search(text[max(0, end - _MAX_JOINT) : end])
+    return named[1].rstrip("$") if named else ""
 
 
 _STATED = re.compile(r"(?i)\banswers?\b[ \t*]*(?:(?:is|are|=|:)[ \t*:]*|(?=\$|\\[(\[]))")
@@ -111,8 +132,7 @@ def stated_answer(text: str) -> Extraction:
     if "<answer>" in reply:
         return answer_block(reply)
     if boxes := boxes_in(reply):
-        run = boxes[-_last_run(reply, [(box.start, box.end) for box in boxes]) :]
-        return Extraction(", ".join(box.content.strip(WHITESPACE) for box in run))
+        return Extraction(_listed(reply, boxes))
     if boxes is None:
         return Extraction(None, r"\boxed{ is never closed")
     if "####" in reply:
