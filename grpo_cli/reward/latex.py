@@ -33,9 +33,7 @@ class Unreadable(ValueError):
 # Spellings of the same symbol. What is not listed is kept.
 _COMMANDS = {
     r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac",
-    r"\mbox": r"\text", r"\textbf": r"\text", r"\textit": r"\text", r"\textrm": r"\text", r"\textnormal": r"\text",
-    r"\mathrm": r"\text", r"\mathbf": r"\text", r"\mathit": r"\text", r"\mathsf": r"\text", r"\boldsymbol": r"\text",
-    r"\operatorname": r"\text", r"\bf": "", r"\rm": "", r"\it": "",
+    r"\bf": "", r"\rm": "", r"\it": "",
     r"\left": "", r"\right": "", r"\big": "", r"\Big": "", r"\bigg": "", r"\Bigg": "",
     r"\bigl": "", r"\bigr": "", r"\Bigl": "", r"\Bigr": "", r"\biggl": "", r"\biggr": "", r"\middle": "",
     r"\displaystyle": "", r"\textstyle": "", r"\limits": "", r"\nolimits": "",
@@ -62,7 +60,8 @@ _UNICODE = str.maketrans(
         "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
         "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
         "⅕": r"\frac{1}{5}", "⅙": r"\frac{1}{6}", "⅛": r"\frac{1}{8}",
-        "²": "^2", "³": "^3", "¹": "^1", "⁴": "^4", "′": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ",
+        "²": "^2", "³": "^3", "¹": "^1", "⁴": "^4", "\u00b5": r"\mu ", "\u2126": r"\Omega ",
+        "′": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ",
         "\u2009": r"\,", "\u202f": r"\,", "…": r"\dots ", "，": ", ", "（": "(", "）": ")",
         "\t": " ", "\n": " ", "\r": " ", "\f": " ", "\v": " ",
     }
@@ -77,6 +76,10 @@ _THIN = "\u2009"  # what joins groups of three digits, and nothing else
 _GROUP_COMMA = re.compile(r" ?\{ ?, ?\} ?|, ?\\! ?")
 _GROUPED_BY_COMMA = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _GROUPED_BY_SPACE = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_THIN}\d{{3}})+(?!\d)")
+_CURRENCY = re.compile(r"(?<!\\)\$(?= ?[\d.])|(?<=\d)(?<!\\)\$")
+_COLOR = re.compile(r"\\color ?\{ ?[A-Za-z]+ ?\} ?")
+_DOTTED_PERIOD = re.compile(r"(?<=\.)(\d*)\\dot ?\{?(\d)\}?(\d*)\\dot ?\{?(\d)\}?")
+_PERIOD = re.compile(r"(?<=\.)(\d*)\\(?:bar|dot|overline) ?(?:\{(\d+)\}|(\d))")
 _TEXT_JOINT = re.compile(r"\\text ?\{[ ,]*(and|or|AND|OR)[ ,]*\}")
 _SCRIPT = re.compile(r"([_^]) ?(-?(?:\d+|[A-Za-z])|\\(?!frac|sqrt|text|math|over)[A-Za-z]+)")
 _POWER_IN_PARENTHESES = re.compile(r"\^\(([^()]*)\)")
@@ -121,14 +124,23 @@ def canonical(text: str) -> str:
         text = unboxed(text)
     if "\\begin" not in text:  # outside of a matrix no line ends, and \\\\frac is \\frac escaped twice
         text = text.replace("\\\\", "\\")
-    text = _GROUP_COMMA.sub(_THIN, _NULL_DELIMITER.sub("", text))
-    text = _TEXT_JOINT.sub(r" \1 ", _COMMAND.sub(_spell, text)).strip(" *`_")
+    if text.endswith("\\") and not text.endswith("\\\\"):  # of a control space
+        text = text[:-1]
+    if text.count("$") - text.count("\\$") == 1:  # no pair of delimiters
+        text = _CURRENCY.sub(r"\\$", text)
+    if text.startswith("\\color"):
+        text = _COLOR.sub("", text, count=1)
+    text = _GROUP_COMMA.sub(_THIN, _NULL_DELIMITER.sub("", text.replace("{:}", ":")))
+    text = _COMMAND.sub(_spell, _FONT.sub(_in_font, text))
+    text = _TEXT_JOINT.sub(r" \1 ", text).strip(" *`_")
     for written, spelt in _OPERATORS:
         text = text.replace(written, spelt)
     text = _GROUPED_BY_SPACE.sub(lambda number: number.group().replace(_THIN, ""), text).replace(_THIN, " ")
     if not any(bracket in text for bracket in "(["):
         text = _GROUPED_BY_COMMA.sub(lambda number: number.group().replace(",", ""), text)
     text = _LOOSE_SPACE.sub("", " ".join(text.split()))
+    if "." in text:
+        text = _PERIOD.sub(r"\1\\overline{\2\3}", _DOTTED_PERIOD.sub(r"\1\\overline{\2\3\4}", text))
     text = _SCRIPT.sub(r"\1{\2}", _POWER_IN_PARENTHESES.sub(r"^{\1}", text))
     text = _PRIME.sub("'", text)
     text = _SHORT_DENOMINATOR.sub(r"\1{\2}", _SHORT_ARGUMENT.sub(r"\1{\2}", text))
@@ -140,6 +152,30 @@ _OPERATORS = [("...", r"\dots "), ("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne
 
 def _spell(command: re.Match) -> str:
     return _COMMANDS.get(command.group(), command.group())
+
+
+_FONT = re.compile(
+    r"\\(text(?:bf|it|rm|normal|sf)?|mbox|math(?:rm|bf|it|sf)|boldsymbol|bm|operatorname\*?)(?![A-Za-z])"
+    r"(?: ?\{ ?(\\?[A-Za-z]+) ?\}(?=( ?[({])?)|)"
+)
+_NAMED_OPERATORS = FUNCTIONS - {"sec", "inf"} | {"gcd", "lcm", "lim", "det", "mod", "bmod"}
+_ALSO_UNITS = {"sec", "min", "max", "inf"}  # or a name: R_{\max}
+
+
+def _in_font(match: re.Match) -> str:
+    r"""What is set in a font: a symbol in mathematics, otherwise text, as units and words are."""
+    font, content, called = match.groups(default="")
+    is_text = font.startswith(("text", "mbox"))
+    if content.startswith("\\") and not is_text:
+        return content + " "
+    if content in _NAMED_OPERATORS or (content in _ALSO_UNITS and called):
+        return f"\\{content} "
+    if len(content) == 1 and not is_text and (content in "eid" or font not in ("mathrm", "operatorname")):
+        before = match.string[match.start() - 1 : match.start()]
+        if content == "e" and before.isdigit():  # 2\\mathrm{e}3 is no power of ten
+            return "*e"
+        return f" {content}" if before.isalpha() else content
+    return match.group().replace(font, "text", 1)
 
 
 @dataclass(frozen=True, slots=True)

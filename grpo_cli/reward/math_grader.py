@@ -15,18 +15,22 @@ from grpo_cli.reward.latex import Unreadable, canonical
 from grpo_cli.reward.parts import (
     Bounds,
     Bracketed,
+    Chain,
+    Choice,
+    Clock,
     Equation,
     Inequality,
     Matrix,
     Part,
+    Ratio,
     Scalar,
     Several,
     Words,
-    name_key,
-    take_apart,
 )
-from grpo_cli.reward.rational import as_number, numbers_equal
-from grpo_cli.reward.units import without_unit
+from grpo_cli.reward.rational import as_number, is_near, numbers_equal
+from grpo_cli.reward.relations import name_key
+from grpo_cli.reward.taking_apart import take_apart
+from grpo_cli.reward.units import compatible, in_subunits, without_unit
 from grpo_cli.types import Verdict
 
 MAX_PARSED_CHARS = 1_000  # longer answers are right only if they are spelt like the gold
@@ -109,6 +113,20 @@ def same(gold: Part, answer: Part, algebra: Algebra) -> bool:
             return same(named, answer, algebra)
         case _, Equation(value=named) if named:
             return same(gold, named, algebra)
+        case Chain(value=value), _:
+            return same(value, answer, algebra)
+        case _, Chain(value=value):
+            return same(gold, value, algebra) and _holds(answer, algebra)
+        case Choice(), Choice():
+            return gold.letter == answer.letter and same(gold.text, answer.text, algebra)
+        case (Choice(letter=letter), Scalar(text=text)) | (Scalar(text=text), Choice(letter=letter)) if (
+            text in _LETTERS
+        ):
+            return text == letter
+        case Choice(text=text), _:
+            return same(text, answer, algebra)
+        case _, Choice(text=text):
+            return same(gold, text, algebra)
         case Bounds(), Bounds():
             return gold.variable == answer.variable and same(gold.values, answer.values, algebra)
         case Bounds(), Bracketed() | Several():
@@ -123,6 +141,8 @@ def same(gold: Part, answer: Part, algebra: Algebra) -> bool:
             return gold.strict == answer.strict and algebra(
                 Relation.inequality, f"{gold.low}-({gold.high})", f"{answer.low}-({answer.high})"
             )
+        case Several(impossible=allowed), Several(impossible=True) if not allowed:
+            return False
         case Several(), Several():
             return _same_items(gold.items, answer.items, algebra)
         case Bracketed(left="("), Several() if _num_names(answer.items) == len(answer.items):  # x=1, y=2
@@ -139,13 +159,26 @@ def same(gold: Part, answer: Part, algebra: Algebra) -> bool:
             )
         case Words(), Words():
             return _word_key(gold.text) == _word_key(answer.text)
-        case (Words(choice=str() as letter), Scalar(text=text)) | (
-            Scalar(text=text),
-            Words(choice=str() as letter),
-        ):
-            return text == letter
+        case Clock(), Clock():
+            return _same_time(gold, answer)
+        case Clock(half=str() as half), Scalar(text=text, unit="") if half:  # 9 for 9 a.m.
+            return text.isdigit() and _same_time(gold, Clock(int(text) * 3600, "", None))
+        case Ratio(), Clock(ratio=Ratio() as ratio):
+            return same(gold, ratio, algebra)
+        case Bracketed(left=":"), Clock(ratio=Bracketed() as ratio):
+            return same(gold, ratio, algebra)
+        case Ratio(), Ratio():
+            return _same_scalar(gold.value, answer.value, algebra)
+        case Ratio(value=value), Scalar():
+            return _same_scalar(value, answer, algebra)
+        case Scalar(), Ratio(value=value):
+            return _same_scalar(gold, value, algebra)
         case Scalar(), Scalar():
             return _same_scalar(gold, answer, algebra)
+        case _, Several(either=True):  # 2 or 4/2
+            return all(same(gold, item, algebra) for item in answer.items)
+        case Several(either=True), _:
+            return all(same(item, answer, algebra) for item in gold.items)
     return False
 
 
@@ -171,13 +204,67 @@ def _num_names(items: tuple[Part, ...]) -> int:
     return len({item.name for item in items if isinstance(item, Equation)})
 
 
+_LETTERS = frozenset("ABCDEFGHIJ")
+
+
+def _holds(chain: Chain, algebra: Algebra) -> bool:
+    """Whether an answer like 2+2=4 is true: 41=42 is two answers."""
+    value = as_number(chain.value.text) if isinstance(chain.value, Scalar) else None
+    if value and not all(is_near(value.value, decimal) for decimal in chain.near if decimal):
+        return False
+    return all(_holds_side(side, chain.value, algebra) for side in chain.equal)
+
+
+def _holds_side(side: Part, value: Part, algebra: Algebra) -> bool:
+    try:
+        return same(side, value, algebra)
+    except Unreadable:
+        if isinstance(side, Scalar) and _RESTATED.search(side.text):
+            return True  # the question itself, which sympy cannot work out
+        raise
+
+
+# Of a computation that only restates the question.
+_RESTATED = re.compile(
+    r"\\(?:sum|prod|coprod|i{0,3}int|oint|lim|limsup|liminf|gcd|lcm|max|min|sup|b?mod|pmod|det|arg|deg|dim|nabla)(?![A-Za-z])"
+    r"|\\frac\{(?:d|\\partial)(?![a-z]\*)[^{}]*(?:\{\d+\})?\}\{(?:d|\\partial) ?[a-z]"
+    r"|(?<![A-Za-z\\])(?:gcd|lcm|max|min|sum|prod|lim|mod)(?![A-Za-z])"
+)
+
+
 def _same_scalar(gold: Scalar, answer: Scalar, algebra: Algebra) -> bool:
+    if answer.words and answer.words != gold.words:
+        raise Unreadable(f"{answer.words!r} is no unit")
+    if gold.words and _VALUE_CHANGING.search(gold.words) and not answer.words:
+        return False
+    if _RESTATED.search(answer.text) and not _RESTATED.search(gold.text):
+        raise Unreadable("restates a computation instead of its value")
     if "%" in (gold.unit, answer.unit) and gold.unit != answer.unit:
         return _same_percent(gold, answer, algebra)
     if gold.unit and answer.unit and gold.unit != answer.unit:
-        return False
+        values = in_subunits(gold, answer)
+        if values == (gold.text, answer.text) and not compatible(gold.unit, answer.unit):
+            return False
+        return _equal(*values, algebra)
     unit = gold.unit or answer.unit
     return _equal(without_unit(gold, unit), without_unit(answer, unit), algebra)
+
+
+_VALUE_CHANGING = re.compile(
+    r"\b(?:hal(?:f|ves)|third|quarter|fourth|fifth|sixth|eighth|tenth|hundredth|thousandth|millionth|squared|cubed|doubled"
+    r"|tripled|inverse|reciprocal|factorial|negative|minus|plus|times|over|divided|base|mod(?:ulo)?|score|gross)s?\b"
+)
+
+
+_HALF_A_DAY = 12 * 3600
+
+
+def _same_time(gold: Clock, answer: Clock) -> bool:
+    """Whether two times are the same; a.m. or p.m. may be left out where both are on a dial of twelve hours."""
+    if gold.seconds == answer.seconds:
+        return True
+    bare = [clock.seconds for clock in (gold, answer) if not clock.half]
+    return len(bare) == 1 and bare[0] < _HALF_A_DAY + 3600 and (gold.seconds - answer.seconds) % _HALF_A_DAY == 0
 
 
 def _same_percent(gold: Scalar, answer: Scalar, algebra: Algebra) -> bool:

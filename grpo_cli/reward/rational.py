@@ -69,3 +69,8 @@ def approximates(decimal: Number, value: Fraction) -> bool:
     if shown * exact < 0:
         return False
     return abs(shown) in (math.floor(abs(exact)), math.floor(abs(exact) + Fraction(1, 2)))
+
+
+def is_near(value: Fraction, decimal: Number) -> bool:
+    """Whether a decimal of any length shows where `value` begins, or what it rounds to."""
+    return abs(value - decimal.value) * 10**decimal.decimals < 1

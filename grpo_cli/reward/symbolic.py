@@ -14,6 +14,7 @@ from math_verify import verify
 from sympy import (
     Abs,
     Derivative,
+    E,
     Expr,
     I,
     Max,
@@ -23,7 +24,9 @@ from sympy import (
     Rational,
     Symbol,
     ceiling,
+    exp,
     floor,
+    log,
     nan,
     sign,
     simplify,
@@ -60,7 +63,7 @@ def _stand(relation: Relation, left: Expr, right: Expr, gold: Number | None, ans
                 return True
             case False:
                 return _rounds(gold, right) or _rounds(answer, left)
-        return verify(left, right, timeout_seconds=None)
+        return verify(left, right, timeout_seconds=None) or _same_logarithms((left - right).doit())
     ratio = simplify(left / right)
     return bool(ratio.is_number and ratio.is_nonzero and (relation == Relation.equation or ratio.is_positive))
 
@@ -168,6 +171,23 @@ def _same_values(left: Expr, right: Expr) -> bool | None:
     if remainder > _ZERO * max(sizes):
         return False
     return None if max(sizes) > _HUGE or (symbols and difference.has(*_STEPWISE)) else True
+
+
+def _same_logarithms(difference: Expr) -> bool:
+    """Whether a difference as of ln(x^2) and 2 ln|x| is 0 wherever it is real: where e to twice of it is 1."""
+    if not difference.has(log) or not difference.has(Abs):
+        return False
+    natural = difference.replace(log, _natural_logarithm)
+    for scale in (1, -1, 1000, -1000):
+        point = {symbol: scale * _somewhere(str(symbol)) for symbol in difference.free_symbols}
+        if abs(natural.evalf(subs=point, maxn=_DIGITS)) > _ZERO:
+            return False
+    return simplify(exp(2 * natural)) == 1
+
+
+def _natural_logarithm(value: Expr, base: Expr = E) -> Expr:
+    logarithm = log(value.args[0] ** 2) / 2 if isinstance(value, Abs) else log(value)
+    return logarithm if base == E else logarithm / log(base)
 
 
 def _somewhere(name: str) -> Rational:

@@ -27,6 +27,20 @@ def adversarial(shared, tmp_path_factory):
     return graded(shared / "grader" / "adversarial_public.jsonl", tmp_path_factory.mktemp("adversarial"))
 
 
+@pytest.fixture(scope="module")
+def hunted(shared, tmp_path_factory):
+    """The cases of mathematics from public bug reports; those of code are judged in a sandbox, elsewhere."""
+    folder = tmp_path_factory.mktemp("hunt")
+    lines = (shared / "grader" / "hunt_public.jsonl").read_text().splitlines(keepends=True)
+    (folder / "cases.jsonl").write_text("".join(line for line in lines if json.loads(line).get("grader") != "code"))
+    (folder / "verdicts").mkdir()
+    return graded(folder / "cases.jsonl", folder / "verdicts")
+
+
+def test_answers_from_public_bug_reports_are_judged_as_decided(hunted):
+    assert [row["id"] for row in hunted if row["accuracy"] != row["expect_accuracy"]] == []
+
+
 @pytest.mark.parametrize(("forms", "least"), [(("r1", "answer"), 0.97), (("text",), 0.93)])
 def test_uncontested_cases_are_judged_as_published(cases, forms, least):
     right = [row["accuracy"] == row["expected"] for row in cases if row["form"] in forms]
@@ -47,4 +61,6 @@ def test_at_most_one_adversarial_answer_is_misjudged(adversarial):
 
 
 def test_no_adversarial_case_takes_longer_than_it_may(adversarial):
-    assert [row["id"] for row in adversarial if row["ms"] > row["max_ms"]] == []
+    # What is stopped has had its CPU time, and not more; on a busy machine that takes longer by the wall clock.
+    judged = [row for row in adversarial if row["verdict"] != "timeout"]
+    assert [row["id"] for row in judged if row["ms"] > row["max_ms"]] == []
