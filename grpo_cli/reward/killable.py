@@ -24,6 +24,7 @@ from grpo_cli.types import Verdict
 
 _PATIENCE = 30  # times the CPU limit, by the wall clock: for a process that is stopped or starved
 _CONTENDED = 1.5  # times the CPU limit: what took longer had to share its core
+_MAX_IN_VAIN = 2  # while others wait: then the answers hang, and more tries would only take time from the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Stopped:
 
     reason: str
     try_again: bool
+    has_used_up: bool = False  # its CPU time
 
 
 class KillableProcesses:
@@ -53,6 +55,7 @@ class KillableProcesses:
         self._turns = threading.Condition()
         self._num_running = 0
         self._is_alone = False
+        self._num_in_vain = 0  # second tries that were stopped, too, since last nobody waited
         self._workers: dict[int, _Worker] = {}  # by the number of their thread
         self._closed = False
         self._threads = [threading.Thread(target=self._serve, args=(n,), daemon=True) for n in range(num_workers)]
@@ -85,8 +88,7 @@ class KillableProcesses:
                 with self._turn(alone=False):
                     reply = self._ask(number, gold, answer)
                 if isinstance(reply, Stopped) and reply.try_again and not self._closed:
-                    with self._turn(alone=True):
-                        reply = self._ask(number, gold, answer)
+                    reply = self._ask_again(number, gold, answer, reply)
                 if isinstance(reply, Stopped):
                     reply = Judgement(Verdict.timeout, reply.reason)
             except BaseException as error:
@@ -98,8 +100,19 @@ class KillableProcesses:
                     judgement.set_exception(reply)
                 else:
                     judgement.set_result(reply)
+            if self._tasks.empty():
+                self._num_in_vain = 0
         if worker := self._workers.pop(number, None):
             _end(worker)
+
+    def _ask_again(self, number: int, gold: str, answer: str, before: Stopped) -> Judgement | Stopped:
+        """The reply to a second try, during which no other process of these runs."""
+        with self._turn(alone=True):
+            if self._num_in_vain >= _MAX_IN_VAIN and before.has_used_up:
+                return before
+            reply = self._ask(number, gold, answer)
+            self._num_in_vain += isinstance(reply, Stopped)
+            return reply
 
     @contextmanager
     def _turn(self, *, alone: bool) -> Iterator[None]:
@@ -158,7 +171,7 @@ def why_stopped(exit_code: int | None, elapsed_s: float, cpu_s: float) -> Stoppe
     else may be owed to what the process did before, or to others: it is worth another try.
     """
     if exit_code == -signal.SIGPROF:
-        return Stopped(f"stopped after {cpu_s:g} s", try_again=elapsed_s > _CONTENDED * cpu_s)
+        return Stopped(f"stopped after {cpu_s:g} s", try_again=elapsed_s > _CONTENDED * cpu_s, has_used_up=True)
     return Stopped("stopped for using too much memory", try_again=True)
 
 

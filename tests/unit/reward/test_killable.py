@@ -1,12 +1,16 @@
 """What stops a judgement: its own CPU time and memory, never the clock on the wall. No test here asserts on timings."""
 
+import multiprocessing
+import resource
 import signal
 import time
 
 import psutil
 import pytest
 
-from grpo_cli.reward.killable import KillableProcesses, why_stopped
+from grpo_cli.reward.killable import KillableProcesses, _work, why_stopped
+from grpo_cli.reward.math_grader import Judgement
+from grpo_cli.types import Verdict
 
 CPU_S = 0.5
 
@@ -29,15 +33,45 @@ def two():
     pool.close()
 
 
-def test_a_process_that_waits_for_its_turn_loses_no_verdict(two):
-    pool, both = two
-    for process in both:
-        process.suspend()
-    right = [pool.submit(f"{n}x+y", f"y+{n}x") for n in range(2, 6)]
-    time.sleep(3 * CPU_S)  # a limit by the wall clock would be over
-    for process in both:
-        process.resume()
-    assert [each.result().verdict for each in right] == ["correct"] * 4
+@pytest.fixture
+def judging(monkeypatch):
+    """Starts a process that judges by a function of the test's own; returns it and a connection to it."""
+    context = multiprocessing.get_context("fork")  # which takes the function along
+    started = []
+
+    def start(judge_fully):
+        monkeypatch.setattr("grpo_cli.reward.symbolic.judge_fully", judge_fully)
+        ours, theirs = context.Pipe()
+        started.append(context.Process(target=_work, args=(theirs, resource.RLIM_INFINITY, CPU_S), daemon=True))
+        started[-1].start()
+        theirs.close()
+        ours.send(("gold", "answer"))
+        return started[-1], ours
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def test_time_that_a_process_does_not_have_the_core_does_not_count(judging):
+    def waiting(gold, answer):
+        time.sleep(3 * CPU_S)  # a limit by the wall clock would be over
+        return Judgement(Verdict.correct, gold)
+
+    _, connection = judging(waiting)
+    assert connection.recv() == Judgement(Verdict.correct, "gold")
+
+
+def test_time_that_a_process_has_the_core_counts(judging):
+    def busy(gold, answer):
+        while True:
+            pass
+
+    process, connection = judging(busy)
+    with pytest.raises(EOFError):
+        connection.recv()
+    process.join()
+    assert process.exitcode == -signal.SIGPROF
 
 
 def test_a_judgement_whose_process_is_lost_is_tried_again_when_no_other_runs(two):
