@@ -6,6 +6,7 @@ elsewhere it makes verdicts depend on what else is running.
 """
 
 import multiprocessing
+import os
 import queue
 import resource
 import signal
@@ -24,6 +25,7 @@ from grpo_cli.types import Verdict
 
 _PATIENCE = 30  # times the CPU limit, by the wall clock: for a process that is stopped or starved
 _CONTENDED = 1.5  # times the CPU limit: what took longer had to share its core
+_OUT_OF_MEMORY = 77  # the exit code of a process
 _MAX_IN_VAIN = 2  # while others wait: then the answers hang, and more tries would only take time from the rest
 
 
@@ -168,10 +170,13 @@ def why_stopped(exit_code: int | None, elapsed_s: float, cpu_s: float) -> Stoppe
     """What the end of a process says of the answer that it was working on.
 
     One that has used up its CPU time is final, unless it shared its core, which makes CPU time itself go less far. All
-    else may be owed to what the process did before, or to others: it is worth another try.
+    else may be owed to what the process did before, or to others: it is worth another try. Raises RuntimeError where
+    the process failed by itself, which is a fault of ours.
     """
     if exit_code == -signal.SIGPROF:
         return Stopped(f"stopped after {cpu_s:g} s", try_again=elapsed_s > _CONTENDED * cpu_s, has_used_up=True)
+    if exit_code is not None and exit_code > 0 and exit_code != _OUT_OF_MEMORY:
+        raise RuntimeError(f"a verifying process ended with exit code {exit_code}; what it wrote to stderr says why")
     return Stopped("stopped for using too much memory", try_again=True)
 
 
@@ -184,7 +189,7 @@ def _end(worker: _Worker) -> None:
 
 
 def _work(connection: Connection, num_bytes: int, cpu_s: float) -> None:
-    """A process's life: it replies to each question with a judgement, None where memory was too little, or a fault."""
+    """A process's life: it replies to each question with a judgement, or with a fault in words."""
     from grpo_cli.reward.symbolic import judge_fully
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -198,7 +203,7 @@ def _work(connection: Connection, num_bytes: int, cpu_s: float) -> None:
         try:
             reply = judge_fully(*question)
         except MemoryError:
-            reply = None
+            os._exit(_OUT_OF_MEMORY)
         except Exception:
             reply = traceback.format_exc()
         signal.setitimer(signal.ITIMER_PROF, 0)

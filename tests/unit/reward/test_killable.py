@@ -119,3 +119,8 @@ def test_closing_cancels_what_is_under_way():
 )
 def test_only_what_load_or_an_earlier_answer_may_have_caused_is_tried_again(exit_code, elapsed_s, again):
     assert why_stopped(exit_code, elapsed_s, cpu_s=2.0).try_again == again
+
+
+def test_a_process_that_fails_by_itself_is_no_timeout():
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        why_stopped(1, 0.1, cpu_s=2.0)
