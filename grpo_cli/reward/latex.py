@@ -85,7 +85,7 @@ _SCRIPT = re.compile(r"([_^]) ?(-?(?:\d+|[A-Za-z])|\\(?!frac|sqrt|text|math|over
 _POWER_IN_PARENTHESES = re.compile(r"\^\(([^()]*)\)")
 _PRIME = re.compile(r"\^\{\\prime\}")
 _SHORT_ARGUMENT = re.compile(
-    r"(\\(?:frac|sqrt|binom|mathbb)(?:\[[^][{}]*\])?) ?([A-Za-z0-9]|\\(?:pi|alpha|beta|theta)(?![A-Za-z]))"
+    r"(\\(?:frac|sqrt|binom|mathbb|pmod)(?:\[[^][{}]*\])?) ?([A-Za-z0-9]|\\(?:pi|alpha|beta|theta)(?![A-Za-z]))"
 )
 _SHORT_DENOMINATOR = re.compile(
     r"(\\(?:frac|binom)\{(?:[^{}]|\{[^{}]*\})*\}) ?([A-Za-z0-9]|\\(?:pi|alpha|beta|theta)(?![A-Za-z]))"

@@ -10,6 +10,7 @@ from grpo_cli.reward.parts import Choice, Clock, Part, Scalar, Words
 
 _CHOICE = re.compile(r"(?:\\text\{)?(?:\(([A-J])\)|([A-J])(?:[).]|:(?=[A-Za-z]{2}|\})))(?:\}|(?=[\w$\\]))(.+)")
 _CHOICE_IN_TEXT = re.compile(r"\\text\{(?:\(([A-J])\)|([A-J])[).:]) ?([\w$\\].*)\}")
+_CHOICE_ALONE = re.compile(r"[A-J]\)")
 _LETTER_AND_WORDS = re.compile(r"([B-HJ]) ((?!A ?$)[A-Za-z]{2}.*)")  # A and I are words too
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\.?")
 _STATES = re.compile(r"(?i)(?:is|are|was|were|has|can|will|does|seems|appears|looks|works|fails|follows)\b")
@@ -29,6 +30,8 @@ def as_choice(text: str, inner: Callable[[str], Part]) -> Part | None:
         letter, rest = match.groups()
         if _JOINS.match(rest):
             return None
+    elif len(text) == 2 and _CHOICE_ALONE.fullmatch(text):
+        return Scalar(text[0])
     else:
         return None
     words = re.sub(r"\\text\{|\}", " ", rest).strip(" ")
@@ -96,7 +99,9 @@ _MONTHS_BY_START = {month[:3]: number for number, month in enumerate(_MONTHS, 1)
 
 # --- words ---
 
-_LEAD_IN = re.compile(r"\b(?:(?:is|are|be|equals|equal to)\b|[Aa]nswers?\b) ?[:=]? ?")
+_LEAD_IN = re.compile(
+    r"\b(?:(?:is|are|be|equals|equal to)\b|[Aa]nswers?\b|\b(?:[Oo]ption|[Cc]hoice)\b(?= ?\(?[A-J]\b)) ?[:=]? ?"
+)
 _HEDGED = re.compile(
     r"(?i)\b(?:or|and|nor|xor|not|n't|never|neither|either|maybe|perhaps|possibly|probably|likely|but|because|since|if"
     r"|unless|could|may|might|seems?|appears?|should|rather|instead|than|vs|versus|except|wrong|false|incorrect"

@@ -98,7 +98,13 @@ def _names() -> dict[str, dict[str, int]]:
         table |= {name: {unit: 1} for name in names.split()}
     table |= {symbol.lower(): {symbol: 1} for symbol in ("kg", "km", "cm", "mm", "kJ", "kHz", "Hz", "kW", "kPa", "Pa")}
     table |= _COMPOUND
-    return table | {"kilohm": {"kohm": 1}, "megohm": {"Mohm": 1}, "ml": {"mL": 1}, "dekameter": {"dam": 1}}
+    return table | {
+        "kilohm": {"kohm": 1},
+        "megohm": {"Mohm": 1},
+        "ml": {"mL": 1},
+        "dekameter": {"dam": 1},
+        "kilo": {"kg": 1},
+    }
 
 
 SYMBOLS = _symbols()  # as they are written

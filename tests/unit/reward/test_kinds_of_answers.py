@@ -35,6 +35,7 @@ SAME = {
     "a choice with its text": [
         ("B", r"\textbf{(B)}\ 17"), ("(B)", r"\text{(B) }17"), ("17", r"\textbf{(B)}\ 17"), ("B", "B: Rome"),
         (r"\textbf{(B)}\ 17", "17"), (r"\textbf{(B)}\ 17", "(B)"), ("Rome", "B. Rome"), ("B", "B none of these"),
+        ("B", "B)"), ("B", "Option (B)"),
         ("A", "(A) A triangle"), (r"\textbf{(B)}\ \frac{1}{2}", "0.5"),
     ],
     "chains that hold": [
@@ -95,7 +96,8 @@ DIFFERENT = {
     ],
     "a choice that is none": [
         ("A", "A square"), ("A", "A short proof gives C"), ("B", "(B) is not it"), ("B", "B rather than C"),
-        ("B", r"B\text{ maybe C}"), ("B", "B) C D"), ("17", "(B) 18"), (r"\textbf{(B)}\ 17", "C"), ("B", "(C) 17"),
+        ("B", r"B\text{ maybe C}"), ("B", "B) C D"), ("17", "(B) 18"), ("B", "Option C"),
+        (r"\textbf{(B)}\ 17", "C"), ("B", "(C) 17"),
         ("B", r"\textbf{(B)}\ \text{or (C)}"), ("B", "b"),
     ],
     "hedges and chains that do not hold": [
