@@ -190,7 +190,7 @@ class TemplateConfig:
 class RewardConfig:
     # A dictionary of terms: each has a `weight`; the sum is what the advantage sees.
     terms: dict[str, Any] = field(default_factory=dict)
-    timeout_s: float = number(2.0, at_least=0.1, at_most=86400)  # for one answer; then its process is replaced
+    timeout_s: float = number(2.0, at_least=0.1, at_most=86400)  # of CPU, for one answer; then its process is replaced
     num_workers: int = number(1, at_least=1, at_most=1024)  # processes a rank that verify answers
     memory_gib: float = number(2.0, at_least=0.25, at_most=4096)  # for one verifying process
 
