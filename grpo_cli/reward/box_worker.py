@@ -24,6 +24,16 @@ from grpo_cli.reward.wire import Channel, decode, encode, raised
 CONTEST_MODULES = ("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics")
 CONTEST_MODULES += ("itertools", "functools", "operator", "io", "sys", "json")
 CONTEST_RECURSION = 50_000
+# What LeetCode writes above the starter code of its problems.
+LEETCODE_CLASSES = """
+class ListNode:
+    def __init__(self, val=0, next=None):
+        self.val, self.next = val, next
+
+class TreeNode:
+    def __init__(self, val=0, left=None, right=None):
+        self.val, self.left, self.right = val, left, right
+"""
 
 
 def run_program(code):
@@ -44,6 +54,7 @@ def prepare_as_contest(code, namespace):
             exec(f"from {module} import *", namespace)
         for module in CONTEST_MODULES:
             exec(f"import {module}", namespace)
+        exec(LEETCODE_CLASSES, namespace)
 
 
 def lacks_names(code):
