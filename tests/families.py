@@ -247,7 +247,7 @@ def try_family(name: str, folder: Path) -> Outcome:
 
 
 def _in_fork(step: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """What `step` returns in a process of its own, or {"error": ...}."""
+    """What `step` returns in a forked process, or {"error": ...}."""
     result = folder / "result.json"
     result.unlink(missing_ok=True)
     child = os.fork()

@@ -69,9 +69,9 @@ def number_faults(key: str, value: Any, setting: Field) -> Iterator[str]:
     if bounds is None or value is None:
         return
     if bounds.count is not None and len(value) != bounds.count:
-        yield f"{key}={written(value)}: must be {bounds.count} numbers.{_mend(key, setting)}"
+        yield f"{key}={written(value)}: must be {bounds.count} numbers.{_advice(key, setting)}"
     elif bad := [some for some in _numbers(value) if not bounds.allow(some)]:
-        yield f"{key}={written(value)}: {bounds.rule(bad[0])}.{_mend(key, setting)}"
+        yield f"{key}={written(value)}: {bounds.rule(bad[0])}.{_advice(key, setting)}"
 
 
 def _numbers(value: Any) -> list[float]:
@@ -81,7 +81,7 @@ def _numbers(value: Any) -> list[float]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _mend(key: str, setting: Field) -> str:
+def _advice(key: str, setting: Field) -> str:
     default = setting.default if setting.default_factory is MISSING else setting.default_factory()
     return "" if default in (MISSING, NO_DEFAULT) else f" Set {key}={written(default)}, for example."
 

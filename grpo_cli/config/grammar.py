@@ -60,16 +60,16 @@ def syntax_fault(argument: str, error: HydraException, *, is_text: bool, is_swee
     if not is_set or not re.fullmatch(r"[+~]*[\w./@-]+", key, re.ASCII):
         return f"{argument}: is not key=value, as in optimizer.lr=1e-5."
     best = next((word for form in _forms(value, is_text, is_sweep) if _is_read(word := f"{key}={form}", value)), None)
-    mend = f"Quote the value, for Hydra and for the shell: {shell_word(best)}" if best else "Put the value in quotes."
-    return f"{argument}: Hydra's grammar {stop}. {mend}"
+    advice = f"Quote the value, for Hydra and for the shell: {shell_word(best)}" if best else "Put the value in quotes."
+    return f"{argument}: Hydra's grammar {stop}. {advice}"
 
 
 def comma_fault(argument: str, *, is_text: bool, is_list: bool) -> str:
     """Why several values are refused where one run is asked for, and what to type."""
     key, _, value = argument.partition("=")
     best = f"{key}={quoted(value)}" if is_text else f"{key}=[{value}]" if is_list else None
-    mend = f", or give one value: {shell_word(best)}" if best else "."
-    return f"{argument}: stands for several runs. Add -m for a sweep over them{mend}"
+    advice = f", or give one value: {shell_word(best)}" if best else "."
+    return f"{argument}: stands for several runs. Add -m for a sweep over them{advice}"
 
 
 def with_line_breaks(argument: str) -> str:

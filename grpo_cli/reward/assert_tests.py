@@ -17,7 +17,7 @@ from grpo_cli.reward.solution_block import defines
 
 @dataclass(frozen=True)
 class AssertTests:
-    """Test code for a box of its own, where `stubs` stand for the names that the solution must provide."""
+    """Test code for a second box, where `stubs` stand for the names that the solution must provide."""
 
     setup: str
     code: str  # each assert statement reports itself, by its index in `asserts`

@@ -140,7 +140,7 @@ def run_tests(frame, channel):
 
 
 def error_like(names, text):
-    """The nearest built-in exception, for tests that expect it; never one that ends a loop without a word."""
+    """The nearest built-in exception, for tests that expect it; never one that ends a loop silently."""
     kinds = [getattr(builtins, name, None) for name in names]
     if StopIteration not in kinds:
         for kind in kinds:

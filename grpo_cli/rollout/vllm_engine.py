@@ -49,7 +49,7 @@ class RolloutEngine:
         try:
             self._llm = LLM(
                 model=str(model.folder),
-                dtype=DTYPES[cluster.dtype],  # "auto" would turn an fp32 model into bf16 on a CPU, without a word
+                dtype=DTYPES[cluster.dtype],  # "auto" would silently turn an fp32 model into bf16 on a CPU
                 max_model_len=model.max_model_len,
                 max_num_seqs=cluster.vllm.max_num_seqs,
                 enforce_eager=cluster.vllm.enforce_eager,
