@@ -27,6 +27,10 @@ class TrainingError(R1ZeroError):
     """A run that stopped itself, because going on would have wasted it."""
 
 
+class DivergedError(TrainingError):
+    """A run whose weights or gradients are not finite any more."""
+
+
 class Stopped(R1ZeroError):
     """A run that was asked to stop, and has saved what it needs to go on."""
 

@@ -1,7 +1,7 @@
 """A network under DeepSpeed. The only module that imports deepspeed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from deepspeed.utils import (
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from torch import Tensor, nn
 
-from grpo_cli.config.schema import ClusterConfig, Device, DType, OptimizerConfig, Schedule
-from grpo_cli.errors import TrainingError
+from grpo_cli.config.schema import ClusterConfig, Device, DType, OptimizerConfig
+from grpo_cli.errors import DivergedError
 from grpo_cli.metrics.metrics import Tally
-from grpo_cli.ranks import rank, start_ranks, world_size
+from grpo_cli.paths import plain_name
+from grpo_cli.ranks import gather, rank, start_ranks, world_size
+from grpo_cli.training.schedule import lr_factor
 from grpo_cli.training.shards import MOMENTS, Layout, SavedShards
 
 DTYPES = {DType.fp32: torch.float32, DType.bf16: torch.bfloat16}
@@ -43,6 +45,8 @@ class Engine:
     ) -> None:
         """`total_steps` counts optimizer steps, for the schedule."""
         self._cluster = cluster
+        self._settings = optimizer
+        self._factor = lr_factor(optimizer, total_steps)
         self._has_frozen = not all(parameter.requires_grad for parameter in network.parameters())
         adamw = torch.optim.AdamW(
             [parameter for parameter in network.parameters() if parameter.requires_grad],
@@ -55,7 +59,7 @@ class Engine:
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=network,
             optimizer=adamw,
-            lr_scheduler=torch.optim.lr_scheduler.LambdaLR(adamw, _schedule(optimizer, total_steps)),
+            lr_scheduler=torch.optim.lr_scheduler.LambdaLR(adamw, self._factor),
             config=_deepspeed_config(optimizer, cluster),
         )
         _keep_grad_norm(self._engine)
@@ -101,10 +105,7 @@ class Engine:
         self._skipped_in_a_row += 1
         tally.sum("policy/skipped_steps", 1 / world_size())  # every rank sees it
         if self._skipped_in_a_row == MAX_SKIPPED_STEPS:
-            raise TrainingError(
-                f"The gradient was not finite in {MAX_SKIPPED_STEPS} optimizer steps in a row. The last checkpoint is "
-                "kept. Go on from it with a lower optimizer.lr, or with cluster.dtype=fp32."
-            )
+            raise DivergedError(f"The gradient was not finite in {MAX_SKIPPED_STEPS} optimizer steps in a row.")
 
     def whole(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
         """Within, these parameters are whole on every rank, of whatever ZeRO stage; called on all ranks."""
@@ -132,9 +133,11 @@ class Engine:
             self._is_offloaded = False
 
     def save(self, folder: Path) -> None:
-        """Write weights, optimizer and schedule, each rank its part."""
+        """Write weights, optimizer and schedule, each rank its part. Raises DivergedError where a weight is not finite."""
         was_offloaded = self._is_offloaded
         self.reload()
+        if not all(gather(all(weights.isfinite().all() for weights in self._own_weights()))):
+            raise DivergedError("The weights are not finite any more: no later step can bring them back.")
         self._engine.save_checkpoint(
             str(folder.parent),
             tag=folder.name,
@@ -149,6 +152,9 @@ class Engine:
         """Bring back what `save` wrote, and say whether it had to be shared out anew: it was written on another number
         of ranks, at another ZeRO stage or in another dtype. Called on all ranks.
 
+        Weights, moments and the number of steps are those of the file; rate, schedule and all else that the optimizer
+        is set to are this run's.
+
         Raises CheckpointError where it is the state of another model.
         """
         saved = SavedShards(folder)
@@ -157,21 +163,47 @@ class Engine:
         layout = Layout(world_size(), self._cluster.zero_stage, self._cluster.dtype == DType.bf16)
         if saved.layout == layout:
             # What is frozen is not in it.
-            self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=not self._has_frozen)
+            with plain_name(folder.parent) as parent:
+                self._engine.load_checkpoint(parent, tag=folder.name, load_module_strict=not self._has_frozen)
         else:
             self._share_out(saved)
+        self._apply_settings()
         self._skipped_in_a_row = saved.model_states["skipped_in_a_row"]
         return saved.layout != layout
 
+    def _apply_settings(self) -> None:
+        """Set the optimizer as this run's settings say: a state that is loaded brings those of the run that wrote it."""
+        settings, schedule = self._settings, self._engine.lr_scheduler
+        lr = settings.lr * self._factor(schedule.last_epoch)  # as the schedule itself computes it, to the last bit
+        for group in self._optimizer.param_groups:
+            group.update(
+                lr=lr,
+                initial_lr=settings.lr,
+                betas=tuple(settings.betas),
+                eps=settings.eps,
+                weight_decay=settings.weight_decay,
+            )
+        schedule.base_lrs = [settings.lr for _ in schedule.base_lrs]
+        schedule._last_lr = [lr for _ in schedule.base_lrs]
+        if hasattr(self._optimizer, "clip_grad"):  # of ZeRO
+            self._optimizer.clip_grad = settings.max_grad_norm
+
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self._engine.module.named_parameters() if p.requires_grad}
+
+    def _own_weights(self) -> Iterable[Tensor]:
+        """What this rank steps on: under ZeRO its part of the fp32 weights."""
+        if self._cluster.zero_stage == 0:
+            return self._trained().values()
+        if self._cluster.zero_stage == 3:
+            return self._optimizer.fp32_partitioned_groups_flat
+        return self._optimizer.single_partition_of_fp32_groups
 
     @torch.no_grad()
     def _share_out(self, saved: SavedShards) -> None:
         """Take over a training state of another layout, one parameter at a time."""
         trained = self._trained()
         optimizer = saved.optimizer(list(trained))
-        self._optimizer.param_groups[0].update(optimizer.settings)
         if self._cluster.zero_stage and optimizer.step is not None:
             self._begin_moments(optimizer.step)
         for name, parameter in trained.items():
@@ -196,11 +228,10 @@ class Engine:
     def _begin_moments(self, step: Tensor) -> None:
         """Give ZeRO's flat tensors the state that torch's AdamW makes in its first step."""
         zero = self._optimizer
-        is_stage_3 = self._cluster.zero_stage == 3
-        for flat in zero.fp32_partitioned_groups_flat if is_stage_3 else zero.single_partition_of_fp32_groups:
+        for flat in self._own_weights():
             moments = {key: torch.zeros_like(flat) for key in MOMENTS}
             zero.optimizer.state[flat] = {"step": step.to(flat.device, copy=True), **moments}
-        if not is_stage_3:
+        if self._cluster.zero_stage != 3:
             zero._lazy_init_hp_params_optimizer_state()
 
 
@@ -210,7 +241,8 @@ def consolidated_weights(folder: Path) -> dict[str, Tensor]:
     are the adapters', under peft's names.
     """
     if any(folder.glob("*_optim_states.pt")):
-        weights = get_fp32_state_dict_from_zero_checkpoint(str(folder.parent), tag=folder.name)
+        with plain_name(folder.parent) as parent:
+            weights = get_fp32_state_dict_from_zero_checkpoint(parent, tag=folder.name)
     else:
         (states,) = folder.glob("mp_rank_*_model_states.pt")
         weights = torch.load(states, map_location="cpu", weights_only=False)["module"]
@@ -234,20 +266,6 @@ def _keep_grad_norm(engine: deepspeed.DeepSpeedEngine) -> None:
             engine.module.zero_grad(set_to_none=True)  # the optimizer passes over what has no gradient
 
     engine.clip_fp32_gradients = clip
-
-
-def _schedule(optimizer: OptimizerConfig, total_steps: int):
-    """The factor of the learning rate at each optimizer step: a linear rise, then constant or a half cosine to 0."""
-
-    def factor(step: int) -> float:
-        if step < optimizer.warmup_steps:
-            return (step + 1) / optimizer.warmup_steps
-        if optimizer.schedule == Schedule.constant:
-            return 1.0
-        progress = (step - optimizer.warmup_steps) / max(1, total_steps - optimizer.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-    return factor
 
 
 def _deepspeed_config(optimizer: OptimizerConfig, cluster: ClusterConfig) -> dict:

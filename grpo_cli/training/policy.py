@@ -49,6 +49,7 @@ class Policy:
             add_adapters(network.model, config.model.lora, config.seed)
         self._engine = Engine(network, config.optimizer, config.cluster, total_steps=config.steps * steps_a_rollout)
         self._has_reference = self._algorithm.beta > 0
+        self._reference_may_differ = self._algorithm.reference.refresh_steps > 0  # from the base model
         self._reference = None  # where there is none, or it is the policy without its adapters
         if self._has_reference and not self._has_adapters:
             reference = load_network(model, config.cluster, config.rollout.temperature)
@@ -262,13 +263,14 @@ class Policy:
         is not the base model.
         """
         self._engine.save(folder)
-        if self._reference is not None and self._algorithm.reference.refresh_steps and rank() == 0:
+        if self._reference is not None and self._reference_may_differ and rank() == 0:
             torch.save(self._reference.state_dict(), folder / "reference.pt")
 
     def load(self, folder: Path) -> bool:
-        """Bring back what `save` wrote, as `Engine.load` does."""
+        """Bring back what `save` wrote, as `Engine.load` does. With beta at 0 a reference that was saved has no use."""
         was_shared_out = self._engine.load(folder)
-        if (folder / "reference.pt").is_file():
+        if self._reference is not None and (folder / "reference.pt").is_file():
+            self._reference_may_differ = True
             self._reference.load_state_dict(torch.load(folder / "reference.pt", map_location=self._engine.device))
         return was_shared_out
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Size, Tensor
@@ -99,7 +98,6 @@ class Part:
 class SavedOptimizer:
     """The fp32 weights and AdamW's state of every parameter, in the parts that the ranks held."""
 
-    settings: Mapping[str, Any]  # of its only parameter group: the learning rate and so on
     step: Tensor | None  # the number of steps taken, for the bias correction; None: not one yet
     parts: Mapping[str, Mapping[str, Sequence[Part]]]  # of a parameter, of its "fp32" weight and of its MOMENTS
     shapes: Mapping[str, Size]
@@ -132,7 +130,7 @@ def _unsharded(model_states: Mapping, trained: Sequence[str]) -> SavedOptimizer:
         shapes[name] = weight.shape
         for key, tensor in {"fp32": weight, **_moments(states.get(index, {}))}.items():
             parts.setdefault(name, {})[key] = [Part(tensor.reshape(-1), 0, tensor.numel())]
-    return SavedOptimizer(_settings(group), _step(states), parts, shapes)
+    return SavedOptimizer(_step(states), parts, shapes)
 
 
 def _sharded_flat(ranks: Sequence[Mapping], shapes: Mapping[str, Size]) -> SavedOptimizer:
@@ -145,7 +143,7 @@ def _sharded_flat(ranks: Sequence[Mapping], shapes: Mapping[str, Size]) -> Saved
             for key, flat in flats.items():
                 parts.setdefault(name, {}).setdefault(key, []).append(Part(flat, place.start, place.numel))
     optimizer = ranks[0]["base_optimizer_state"]
-    return SavedOptimizer(_settings(optimizer["param_groups"][0]), _step(optimizer["state"]), parts, shapes)
+    return SavedOptimizer(_step(optimizer["state"]), parts, shapes)
 
 
 def _sharded_by_parameter(ranks: Sequence[Mapping], groups: Sequence[Mapping[str, Size]]) -> SavedOptimizer:
@@ -164,7 +162,7 @@ def _sharded_by_parameter(ranks: Sequence[Mapping], groups: Sequence[Mapping[str
                 start += size
     optimizer = ranks[0]["optimizer_state_dict"]
     shapes = {name: shape for group in groups for name, shape in group.items()}
-    return SavedOptimizer(_settings(optimizer["param_groups"][0]), _step(optimizer["state"]), parts, shapes)
+    return SavedOptimizer(_step(optimizer["state"]), parts, shapes)
 
 
 def _moments(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -174,6 +172,3 @@ def _moments(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _step(states: Mapping[int, Mapping[str, Tensor]]) -> Tensor | None:
     return next(iter(states.values()))["step"] if states else None
 
-
-def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key != "params"}

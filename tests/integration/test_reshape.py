@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from grpo_cli.config.schema import LoraConfig
-from grpo_cli.errors import CheckpointError, TrainingError
+from grpo_cli.config.schema import LoraConfig, Schedule
+from grpo_cli.errors import CheckpointError, DivergedError
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.policy import Policy
 from grpo_cli.training.shards import SavedShards
@@ -115,7 +115,7 @@ def optimizer_state(folder: Path) -> dict:
     optimizer = saved.optimizer(names)
     return {
         "step": optimizer.step,
-        "lr": torch.tensor(optimizer.settings["lr"]),
+        "lr": torch.tensor(saved.model_states["lr_scheduler"]["_last_lr"][0]),
         "schedule": torch.tensor(saved.model_states["lr_scheduler"]["last_epoch"]),
         "global_steps": torch.tensor(saved.model_states["global_steps"]),
         **{f"{name} {index}": tensor for name in names for index, tensor in enumerate(optimizer.tensors(name))},
@@ -160,7 +160,7 @@ def test_updates_skipped_in_a_row_are_counted_on(stage, ranks, model, config, se
     config.cluster.zero_stage = stage
     resumed = Policy(model, config)
     resumed.load(tmp_path / "saved")
-    with pytest.raises(TrainingError, match="not finite in 3 optimizer steps"):
+    with pytest.raises(DivergedError, match="not finite in 3 optimizer steps"):
         resumed.update([broken])
 
 
@@ -208,3 +208,75 @@ def test_what_is_missing_is_named(ranks, model, config, tmp_path):
     config.cluster.zero_stage = 3
     with pytest.raises(CheckpointError, match="written by 1 ranks and holds the optimizer states of 0"):
         Policy(model, config).load(tmp_path / "saved")
+
+
+# ------------------------------------------------------------ settings that change
+
+
+def held_settings(policy: Policy) -> dict:
+    """What the optimizer holds for its next step."""
+    optimizer = policy._engine._optimizer
+    (group,) = ({key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups)
+    clip = getattr(optimizer, "clip_grad", policy._engine._engine.gradient_clipping())
+    return {key: group[key] for key in ("lr", "initial_lr", "betas", "eps", "weight_decay")} | {"max_grad_norm": clip}
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 1), (2, 2), (3, 3), (0, 2), (3, 0)])
+def test_the_optimizer_is_set_as_the_resumed_run_says(before, after, ranks, model, config, sequences, tmp_path):
+    config.cluster.zero_stage = before
+    policy = Policy(model, config)
+    policy.update([sequences])
+    policy.save(tmp_path / "saved")
+    new = {"lr": 1e-5, "betas": (0.8, 0.9), "eps": 1e-6, "weight_decay": 0.1, "max_grad_norm": 0.5}
+    for name, value in new.items():
+        setattr(config.optimizer, name, value)
+    config.cluster.zero_stage = after
+    resumed = Policy(model, config)
+    resumed.load(tmp_path / "saved")
+    assert held_settings(resumed) == new | {"initial_lr": 1e-5}
+    assert resumed.update([sequences]).compute()["policy/lr"] == 1e-5
+    assert held_settings(resumed) == new | {"initial_lr": 1e-5}  # the schedule does not bring the old rate back
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 2), (0, 2)])
+def test_a_cosine_goes_on_over_the_new_length(before, after, ranks, model, config, sequences, tmp_path):
+    config.optimizer.schedule, config.optimizer.lr, config.steps = Schedule.cosine, 1.0, 2
+    config.cluster.zero_stage = before
+    policy = Policy(model, config)
+    for _ in range(2):
+        policy.update([sequences])
+    assert policy.lr == 0  # the end of the run
+    policy.save(tmp_path / "saved")
+    config.steps, config.cluster.zero_stage = 4, after
+    resumed = Policy(model, config)
+    resumed.load(tmp_path / "saved")
+    rates = [resumed.update([sequences]).compute()["policy/lr"] for _ in range(2)]
+    assert rates == pytest.approx([0.5, 0.5 * (1 + math.cos(0.75 * math.pi))])  # half of the way, three quarters
+
+
+def test_a_stored_reference_is_used_as_long_as_there_is_one(ranks, model, config, sequences, tmp_path):
+    config.algorithm.beta, config.algorithm.reference.refresh_steps = 0.04, 1
+    policy = Policy(model, config)
+    policy.update([sequences])  # the reference is the policy from here on
+    policy.save(tmp_path / "saved")
+    config.algorithm.reference.refresh_steps = 0
+    resumed = Policy(model, config)
+    resumed.load(tmp_path / "saved")
+    resumed.save(tmp_path / "again")  # else a later start would go back to the base model
+    stored, again = (torch.load(tmp_path / name / "reference.pt") for name in ("saved", "again"))
+    assert largest_difference(stored, again) == 0
+    config.algorithm.beta = 0.0
+    without = Policy(model, config)
+    without.load(tmp_path / "saved")
+    assert "policy/kl_ref" not in without.update([sequences]).compute()
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_weights_that_are_not_finite_are_not_saved(stage, ranks, model, config, sequences, tmp_path):
+    config.cluster.zero_stage = stage
+    config.optimizer.lr = math.inf
+    policy = Policy(model, config)
+    policy.update([sequences])
+    with pytest.raises(DivergedError, match="weights are not finite"):
+        policy.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import itself, what stands on a floor below its own, and nothing else of the project.
 FLOORS = [
-    {"errors", "types", "ranks", "sharing", "stop", "hardware", "__init__"},
+    {"errors", "types", "ranks", "sharing", "stop", "hardware", "paths", "__init__"},
     {"jsonl"},
     {"config", "analysis"},
     {"planner"},
