@@ -1,9 +1,12 @@
 """The course of a run, read back from its metrics.jsonl and drawn."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_cli.jsonl import read_objects
+from grpo_cli.errors import DataError
+from grpo_cli.jsonl import as_object, parse_json, read_objects
 
 # One panel each: title, then its curves as metric, label and look. A metric that the run lacks is not drawn.
 TRAINING = {"color": "tab:blue", "linewidth": 1.2}
@@ -26,8 +29,49 @@ PANELS = (
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, without a last line that was cut off while it was written."""
-    return [row for _, row in read_objects(path, drop_unfinished=True)]
+    """The rows of a metrics.jsonl, without a last line that was cut off while it was written.
+
+    Raises DataError, which names the line, where the file is damaged.
+    """
+    rows = []
+    for number, row in read_objects(path, drop_unfinished=True):
+        if not isinstance(row.get("step"), int):
+            raise DataError(f"{path}, line {number} has no step. Fix it.")
+        rows.append(row)
+    return rows
+
+
+def evaluated_rows(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
+    """The rows of the evaluations of a run that has ended; the first is from before training, unless it was lost.
+
+    Raises DataError where that of the last step is lost.
+    """
+    file = run_dir / "metrics.jsonl"
+    rows = [row for row in read_metrics(file) if any(name.startswith("eval/") for name in row)]
+    if not rows or rows[-1]["step"] != last_step:
+        raise DataError(
+            f"{file} has lost the row of step {last_step}, which was the last. Move the last folder of "
+            f"{run_dir / 'checkpoints'} away: the same command with resume=auto then does these steps again."
+        )
+    return rows
+
+
+def write_result(run_dir: Path, row: Mapping[str, Any]) -> None:
+    """What a run reached, in its result.json, which is whole wherever it is."""
+    written = run_dir / "result.tmp"
+    written.write_text(json.dumps(row), encoding="utf-8")
+    written.replace(run_dir / "result.json")
+
+
+def read_result(run_dir: Path) -> dict[str, Any] | None:
+    """What a run reached; None of one that did not come to its end. Raises DataError where result.json is damaged."""
+    file = run_dir / "result.json"
+    if not file.is_file():
+        return None
+    result = as_object(parse_json(file.read_bytes(), f"{file}"), f"{file}")
+    if "step" not in result:
+        raise DataError(f"{file} has no step. Remove it; the run writes it again when it is resumed.")
+    return result
 
 
 def plot_learning_curve(metrics_jsonl: Path, png: Path) -> None:

@@ -18,10 +18,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from grpo_cli.analysis.report import read_result
 from grpo_cli.analysis.sweep import last_error
 from grpo_cli.config.grammar import quoted
 from grpo_cli.config.schema import TrainConfig
-from grpo_cli.errors import R1ZeroError, Stopped, TrainingError
+from grpo_cli.errors import DataError, R1ZeroError, Stopped, TrainingError
 
 MAX_NAME = 100  # characters in the name of a job's folder
 
@@ -86,11 +87,12 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
 
 def earlier_objective(config: TrainConfig) -> float | None:
     """The held-out accuracy that this job of a sweep reached in an earlier start; None where it did not finish."""
-    file = Path(config.run.dir) / "result.json"
-    if not file.is_file():
+    try:
+        result = read_result(Path(config.run.dir))
+    except DataError as error:
+        print(f"warning: {error} The job goes on from its last checkpoint.", file=sys.stderr)
         return None
-    result = json.loads(file.read_text())
-    return result["eval/heldout/avg"] if result["step"] == config.steps else None
+    return result["eval/heldout/avg"] if result and result["step"] == config.steps else None
 
 
 def given_keys() -> list[str]:

@@ -1,6 +1,5 @@
 """What the commands that train a model share: taking a run up again, and what it leaves in its folder."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -9,12 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from grpo_cli.analysis.report import read_metrics, read_result
 from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
 from grpo_cli.commands.run_folder import held, is_empty
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
 from grpo_cli.config.resume import check_resumed, taken_up
-from grpo_cli.errors import ConfigError
+from grpo_cli.errors import CheckpointError, ConfigError, DataError
 from grpo_cli.launch import start
 
 
@@ -36,6 +36,7 @@ def settings(command: str, composed: DictConfig, check: Callable[[Any], None]) -
     if config.resume.run != "never":
         for note in check_resumed(config, command):
             print(f"warning: {note}; from here on it is exact to rounding only", file=sys.stderr)
+        _check_metrics(Path(config.run.dir) / "metrics.jsonl")
     return config
 
 
@@ -44,7 +45,17 @@ def run_in_folder(command: str, config: Any) -> dict[str, Any]:
     run_dir = Path(config.run.dir)
     with held(run_dir, config, lambda: _check_folder(run_dir, config)) as config_file:
         start(command, config_file, config.cluster)
-    return json.loads((run_dir / "result.json").read_text())
+    return read_result(run_dir)
+
+
+def _check_metrics(file: Path) -> None:
+    """Before anything heavy is started, since the ranks cut the file back to the checkpoint."""
+    if not file.exists():
+        return
+    try:
+        read_metrics(file)
+    except DataError as error:
+        raise CheckpointError(f"{error} No checkpoint needs it: remove the line, or move the file away.") from error
 
 
 def _check_folder(run_dir: Path, config: Any) -> None:

@@ -1,11 +1,11 @@
 """What the commands that sample a model share: the model of a checkpoint, and settings that stay as they are."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from grpo_cli.analysis.report import read_result
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.config.compose import flat_settings
 from grpo_cli.config.schema import ModelConfig
@@ -57,9 +57,10 @@ def take_checkpoint(composed: DictConfig) -> None:
 
 def _finished_model(path: Path) -> Path | None:
     """The model that a run left at its end; None of a run that has not come to it, or of a checkpoint."""
-    if not (path / "result.json").is_file():
+    result = read_result(path)
+    if result is None:
         return None
-    reached = json.loads((path / "result.json").read_text())["step"]
+    reached = result["step"]
     steps = OmegaConf.load(path / "config.yaml").get("steps", reached)  # other loops than RL's leave no early result
     return path / "model" if reached == steps else None
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from grpo_cli.config.best import best_faults
 from grpo_cli.config.bounds import range_faults
 from grpo_cli.config.compose import typed_mix
 from grpo_cli.config.objective import objective_faults, objective_warnings
@@ -18,7 +19,6 @@ from grpo_cli.config.schema import (
     AnalyzeTask,
     Baseline,
     BenchmarkConfig,
-    CheckpointConfig,
     ClusterConfig,
     DataConfig,
     DType,
@@ -69,7 +69,7 @@ def train_faults(config: TrainConfig) -> list[str]:
         *_code_faults(config),
         *_eval_faults(config.eval),
         *_benchmark_faults(config.benchmark),
-        *_checkpoint_faults(config.checkpoint, config.benchmark),
+        *best_faults(config),
     ]
 
 
@@ -84,13 +84,14 @@ def check_sft(config: SFTTask) -> None:
             *_reward_faults(config.reward),
             *_eval_faults(config.eval),
             *_benchmark_faults(config.benchmark),
+            *best_faults(config),
         ]
     )
 
 
 def check_reward_model(config: RewardModelTask) -> None:
     """Raise one ConfigError that lists every fault."""
-    refuse([*range_faults(config), *_supervised_faults(config), *_preference_faults(config)])
+    refuse([*range_faults(config), *_supervised_faults(config), *_preference_faults(config), *best_faults(config)])
 
 
 def check_eval(config: EvalTask) -> None:
@@ -428,15 +429,6 @@ def _benchmark_faults(benchmarks: Mapping[str, BenchmarkConfig]) -> Iterator[str
             yield f"benchmark.{name}.path is not set. Give a JSONL or parquet file or an arrow folder."
         if benchmark.path is not None and not Path(benchmark.path).expanduser().exists():
             yield f"benchmark.{name}.path={benchmark.path}: there is no such file or folder."
-
-
-def _checkpoint_faults(checkpoint: CheckpointConfig, benchmarks: Collection[str]) -> Iterator[str]:
-    best = checkpoint.keep_best
-    if best is not None and not (best.startswith("eval/") and best.split("/")[1] in ("heldout", *benchmarks)):
-        yield (
-            f"checkpoint.keep_best={best}: is no metric of this run's evaluations. Set checkpoint.keep_best="
-            "eval/heldout/avg, for example."
-        )
 
 
 def _analyze_faults(config: AnalyzeTask) -> Iterator[str]:

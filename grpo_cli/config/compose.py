@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.config.bounds import number_faults
 from grpo_cli.config.grammar import comma_fault, overrides_in, parsed, quoted, syntax_fault, with_line_breaks
+from grpo_cli.config.paths import with_absolute_paths
 from grpo_cli.config.schema import SCHEMAS, DemonstrationsConfig
 from grpo_cli.errors import ConfigError, SetupError
 
@@ -38,9 +39,10 @@ def register_schemas() -> None:
 
 
 def to_typed(composed: DictConfig, command: str):
-    """The dataclass that a composed configuration stands for, with every interpolation resolved."""
+    """The dataclass that a composed configuration stands for, with every interpolation resolved and absolute paths."""
     schema = OmegaConf.structured(SCHEMAS[command])
-    return OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.to_container(composed, resolve=True)))
+    plain = with_absolute_paths(OmegaConf.to_container(composed, resolve=True))
+    return OmegaConf.to_object(OmegaConf.merge(schema, plain))
 
 
 def typed_mix(mix: Mapping[str, Any]) -> dict[str, DemonstrationsConfig]:
@@ -145,10 +147,20 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
 def allow_new_entries(command: str, arguments: Sequence[str]) -> list[str]:
     """The arguments, with `++` before what may be a new entry of an open dictionary, such as a reward term.
 
-    Without it Hydra takes only entries that a file already has.
+    Without it Hydra takes only entries that a file already has. What is taken out of a run that is resumed becomes
+    null, since Hydra knows only what a new run would have.
     """
     open_keys = tuple(setting.key + end for setting in _settings(SCHEMAS[command]) if setting.is_open for end in ".=")
-    return [f"++{argument}" if argument.startswith(open_keys) else argument for argument in arguments]
+    resumes = any(a.startswith("resume.run=") and a not in ("resume.run=auto", "resume.run=never") for a in arguments)
+
+    def in_hydras_words(argument: str) -> str:
+        if argument.startswith(open_keys):
+            return f"++{argument}"
+        if resumes and argument.startswith(tuple(f"~{key}" for key in open_keys)):
+            return f"++{argument[1:].partition('=')[0]}=null"
+        return argument
+
+    return [in_hydras_words(argument) for argument in arguments]
 
 
 def with_mend(message: str) -> str:

@@ -431,9 +431,9 @@ class ResumeConfig:
 @dataclass
 class CheckpointConfig:
     every_steps: int = number(100, at_least=0)  # and at the end, and when the run is asked to stop; 0: only there
-    keep_last: int = number(2, at_least=1)  # the newest, and the one before it in case that is damaged
+    keep_last: int = number(2, at_least=1)  # the newest, one in case that is damaged; the last proved healthy stays too
     keep_every: int = number(0, at_least=0)  # keep also those of every so many steps; 0: none
-    keep_best: str | None = None  # keep, and save, also that of the highest value of a metric: eval/heldout/avg
+    keep_best: str | None = None  # keep, and save, also that of the best value of a metric: eval/heldout/avg
 
 
 @dataclass

@@ -50,13 +50,18 @@ class EpochSampler(Generic[Item]):
         lengths = [[place, length] for place, length in sorted(self._lengths.items())]
         return {"epoch": self._epoch, "position": self._position, "lengths": lengths, **self._identity}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken.
+    def load_state_dict(self, state: Mapping[str, Any], *, may_differ: bool = False) -> bool:
+        """Go on where `state` was taken, and say whether that could be.
 
-        Raises CheckpointError where it is a position in other items, or of another seed.
+        Where it is a position in other items, and those `may_differ`, they are begun from the first epoch. Raises
+        CheckpointError where they may not, or the seed is another.
         """
         for key, own in self._identity.items():
             if state[key] != own:
+                if may_differ and key != "seed":
+                    self._start_epoch(0)
+                    self._lengths = {}
+                    return False
                 raise CheckpointError(
                     f"The checkpoint belongs to other data: its {key} is {state[key]}, and this run's is "
                     f"{own}. Resume with the data, the template and the seed of the run that wrote it."
@@ -64,6 +69,7 @@ class EpochSampler(Generic[Item]):
         self._start_epoch(state["epoch"])
         self._position = state["position"]
         self._lengths = dict(map(tuple, state.get("lengths", ())))
+        return True
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch, self._position = epoch, 0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from grpo_cli.jsonl import read_objects
 from grpo_cli.metrics.console import Display
 from grpo_cli.metrics.health import Finding, Health
 from grpo_cli.metrics.metrics import SampleRow
+from grpo_cli.metrics.run_id import run_id
 
 if TYPE_CHECKING:
     import wandb
@@ -182,11 +182,11 @@ class WandbRun:
         os.environ.setdefault("WANDB_DATA_DIR", str(self._folder.absolute()))
         # Else a process ends 20 s late on machines that drop what is sent to W&B.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        run_id = _run_id(self._folder)
-        self._earlier_files = sorted(self._folder.glob(f"*run-*-{run_id}/run-{run_id}.wandb"))
+        id = run_id(run_dir)
+        self._earlier_files = sorted(self._folder.glob(f"*run-*-{id}/run-{id}.wandb"))
         options = {
             "dir": run_dir,
-            "id": run_id,
+            "id": id,
             "name": run_name,
             "project": config.project,
             "entity": config.entity,
@@ -324,14 +324,6 @@ def read_wandb(files: Sequence[Path]) -> tuple[set[float], set[str]]:
             elif record["type"] == "alert":
                 alerts.add(record["alert"]["text"])
     return steps, alerts
-
-
-def _run_id(folder: Path) -> str:
-    """The W&B id of this run folder: made once, so that a resumed run is the same run."""
-    path = folder / "run_id"
-    if not (path.exists() and path.read_text()):  # empty where a start died between making and filling it
-        path.write_text(secrets.token_hex(4))
-    return path.read_text()
 
 
 def _end_service() -> None:

@@ -1,16 +1,16 @@
 """Checkpoints of a run: weights, optimizer, the position in the data, random states, the step, the settings.
 
 `<run folder>/checkpoints/step_000100/` holds DeepSpeed's files in `deepspeed/`, each rank's random states in `random/`,
-`state.json`, `config.yaml`, and `manifest.json` with the size and the hash of every other file. It is written beside,
-brought to the disk and moved into place, so that a folder of that name is whole unless something damaged it later.
+`state.json`, `config.yaml`, and `manifest.json` with the size and the hash of every other file. It is written next to
+its place, brought to the disk and moved there: a folder of that name is whole unless something damaged it later.
 """
 
-import hashlib
 import json
-import os
+import math
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +18,17 @@ import numpy
 import torch
 from omegaconf import OmegaConf
 
+from grpo_cli.config.best import is_better_low
+from grpo_cli.config.resume import changes, checkpoint_folders, settings_in, step_of
 from grpo_cli.data.sampler import EpochSampler
-from grpo_cli.errors import CheckpointError
+from grpo_cli.errors import CheckpointError, DivergedError
+from grpo_cli.metrics.run_id import bring_back, kept_id
 from grpo_cli.ranks import gather, rank, world_size
+from grpo_cli.training import checkpoint_files as files
+from grpo_cli.training.checkpoint_files import DOUBTED, PROVED, UNFINISHED, whole_checkpoints
+from grpo_cli.training.divergence import divergence
 
-MANIFEST = "manifest.json"
-NAME = "step_" + "[0-9]" * 6
-UNFINISHED, REMOVED = ".partial", ".removed"
+DATA = ("data.", "template.", "model.", "rollout.max_prompt_tokens")  # what the sampler's items are made of
 
 
 class Learner(Protocol):
@@ -37,11 +41,12 @@ class Learner(Protocol):
 
 
 class Checkpoints:
-    """The checkpoints of one run of `command`, of which `config` holds all settings."""
+    """The checkpoints of one run of `command`, of which `config` holds all settings; `say` prints a line."""
 
-    def __init__(self, config: Any, command: str) -> None:
+    def __init__(self, config: Any, command: str, say: Callable[[str], None]) -> None:
         self._config = config
         self._command = command
+        self._say = say
         self._run_dir = Path(config.run.dir)
         self._folder = self._run_dir / "checkpoints"
 
@@ -50,35 +55,83 @@ class Checkpoints:
     ) -> None:
         """Save where `must` or the settings say so; then drop what they do not keep. Called on all ranks.
 
-        `metrics` are those of the step, on all ranks. Raises CheckpointError where the disk does not take it; what was
-        saved before is untouched then.
+        `metrics` are those of the step, on all ranks. They show whether the checkpoints before it are healthy: the
+        last that is stays until a later one is. Of a step that diverged nothing is saved unless it `must` be. Raises
+        CheckpointError where the disk does not take it; what was saved before is untouched then.
         """
+        fault = divergence(metrics)
+        if rank() == 0:
+            self._judge_earlier(step, fault)
         every = self._config.checkpoint.every_steps
         if not (must or (every and step % every == 0) or self._is_best(metrics)):
+            return
+        if fault and not must:
+            self._say(f"warning: no checkpoint of step {step} is saved, since {fault}.")
             return
         whole = self._folder / f"step_{step:06d}"
         try:
             self._write(whole, step, learner, sampler, metrics)
+        except DivergedError:
+            shutil.rmtree(whole.with_suffix(UNFINISHED), ignore_errors=True)
+            raise
         except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
             free_mib = shutil.disk_usage(self._run_dir).free / 2**20
             shutil.rmtree(whole.with_suffix(UNFINISHED), ignore_errors=True)  # it may hold the room that is missing
             raise CheckpointError(
                 f"The checkpoint of step {step} cannot be written to {whole} ({free_mib:.1f} MiB are free): {error}\n"
-                "Make room or mend the folder. The same command with resume=auto then goes on from the checkpoint "
+                "Make room or fix the folder. The same command with resume=auto then goes on from the checkpoint "
                 "before it."
             ) from error
         if rank() == 0:
+            if fault:
+                files.set_health(whole, DOUBTED)
             self._drop_old()
+
+    @contextmanager
+    def advice(self) -> Iterator[None]:
+        """Where the run diverges within, say how to go on from the last checkpoint that is healthy."""
+        try:
+            yield
+        except DivergedError as error:
+            healthy = [folder for folder in whole_checkpoints(self._run_dir) if files.health(folder) == PROVED]
+            if rank() == 0:
+                self._doubt_unproved()
+            lower = f"optimizer.lr={self._config.optimizer.lr / 10:g}"
+            if healthy:
+                how = (
+                    f"The last healthy checkpoint is {healthy[0].name}. Go on from it with a lower rate: r1zero "
+                    f"{self._command} resume={self._run_dir} {lower} resume.allow=[optimizer.lr]"
+                )
+            else:
+                how = f"No healthy checkpoint was saved before. Start again in another run.dir with {lower}."
+            raise DivergedError(f"{error} {how}") from error
+
+    def _judge_earlier(self, step: int, fault: str | None) -> None:
+        """Note what this step shows of the weights that it began with."""
+        if fault:
+            self._doubt_unproved()
+            return
+        earlier = [folder for folder in whole_checkpoints(self._run_dir) if step_of(folder) < step]
+        if earlier and files.health(earlier[0]) != PROVED:
+            for folder in earlier:
+                files.set_health(folder, PROVED)
+            self._drop_old()
+
+    def _doubt_unproved(self) -> None:
+        for folder in whole_checkpoints(self._run_dir):
+            if files.health(folder) == PROVED:
+                break
+            files.set_health(folder, DOUBTED)
 
     def _is_best(self, metrics: Mapping[str, float]) -> bool:
         name = self._config.checkpoint.keep_best
-        if name not in metrics:
+        if not math.isfinite(metrics.get(name, math.nan)):
             return False
         is_best = False
         if rank() == 0:  # which alone adds and drops folders
             folders = whole_checkpoints(self._run_dir)
             before = [value for folder in folders if (value := _metric(folder, name)) is not None]
-            is_best = not before or metrics[name] > max(before)
+            is_best = not before or _rising(name, metrics[name]) > max(before)
         return gather(is_best)[0]
 
     def _write(
@@ -88,12 +141,13 @@ class Checkpoints:
         if rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
             (partial / "random").mkdir(parents=True)
+            id, place = kept_id(self._run_dir)
             state = {
                 "command": self._command,
                 "step": step,
                 "sampler": sampler.state_dict(),
                 "metrics": {name: value for name, value in metrics.items() if name.startswith("eval/")},
-                "wandb": {"id": _wandb_id(self._run_dir), "step": step},
+                "wandb": {"id": id, "step": step, "run_dir": place},
                 "world_size": world_size(),
                 "zero_stage": self._config.cluster.zero_stage,
             }
@@ -103,42 +157,47 @@ class Checkpoints:
         learner.save(partial / "deepspeed")
         torch.save(_random_states(), partial / "random" / f"rank_{rank():05d}.pt")
         gather(None)  # so are all files
-        entries = gather({name: _entry(partial / name) for name in _share(_files(partial))})
+        entries = gather({name: files.entry(partial / name) for name in files.share_of_rank(files.files_in(partial))})
         if rank() == 0:
-            files = {name: entry for share in entries for name, entry in share.items()}
-            (partial / MANIFEST).write_text(json.dumps({"files": files}, indent=1, sort_keys=True))
-            for path in [partial / MANIFEST, *_folders(partial)]:
-                _sync(path)
-            _remove(whole)
+            listed = {name: entry for share in entries for name, entry in share.items()}
+            manifest = partial / files.MANIFEST
+            manifest.write_text(json.dumps({"files": listed}, indent=1, sort_keys=True))
+            for path in [manifest, *files.folders_in(partial)]:
+                files.sync(path)
+            if whole.exists():
+                files.remove(whole)
             partial.rename(whole)
-            _sync(self._folder)
+            files.sync(self._folder)
         gather(None)  # no rank goes on before the checkpoint is in place
 
     def _drop_old(self) -> None:
         keep = self._config.checkpoint
         folders = whole_checkpoints(self._run_dir)
         kept = set(folders[: keep.keep_last])
+        kept |= set([folder for folder in folders if files.health(folder) == PROVED][:1])
         if keep.keep_every:
-            kept |= {folder for folder in folders if _step(folder) % keep.keep_every == 0}
+            kept |= {folder for folder in folders if step_of(folder) % keep.keep_every == 0}
         if keep.keep_best is not None:
             values = {folder: value for folder in folders if (value := _metric(folder, keep.keep_best)) is not None}
-            kept |= {max(values, key=lambda folder: (values[folder], -_step(folder)))} if values else set()
+            kept |= {max(values, key=lambda folder: (values[folder], -step_of(folder)))} if values else set()
         for folder in folders:
-            if folder not in kept:
-                _remove(folder)
+            if folder not in kept and (fault := files.remove(folder)):
+                self._say(f"warning: the old checkpoint {folder.name} cannot be removed, and the run goes on: {fault}")
 
-    def load_latest(self, learner: Learner, sampler: EpochSampler, say: Callable[[str], None]) -> int:
+    def load_latest(self, learner: Learner, sampler: EpochSampler) -> int:
         """Bring learner, sampler and random states to the last whole checkpoint; the step it was taken after, 0 where
         there is none. Called on all ranks.
 
-        What is left of one that was not finished is removed, and one that is damaged is put aside; both are said.
-        Raises CheckpointError where there are checkpoints and none is whole.
+        One after which the run diverged is passed over where an earlier one is healthy. What is left of one that was
+        not finished is removed, and one that is damaged or passed over is put aside; all is said. Raises
+        CheckpointError where there are checkpoints and none is whole.
         """
-        found = sorted(self._folder.glob(NAME), reverse=True)
-        left_over = sorted(path for end in (UNFINISHED, REMOVED) for path in self._folder.glob(NAME + end))
-        faults = {}
-        for folder in found:
-            if fault := _damage_seen_by_all(folder):
+        found = checkpoint_folders(self._run_dir)
+        left_over = sorted(path for end in (UNFINISHED, files.REMOVED) for path in self._folder.glob(f"step_*{end}"))
+        doubted = gather([folder for folder in found if files.health(folder) == DOUBTED])[0]
+        faults: dict[Path, str] = {}
+        for folder in [*(some for some in found if some not in doubted), *doubted]:
+            if fault := files.damage_seen_by_all(folder):
                 faults[folder] = fault
                 continue
             break
@@ -147,25 +206,33 @@ class Checkpoints:
         gather(None)  # every rank has seen the folders as they were
         if rank() == 0:
             for left in left_over:
-                say(f"{left} was being written or removed when an earlier start ended. It is removed.")
-                shutil.rmtree(left)
+                self._say(f"{left} was being written or removed when an earlier start ended. It is removed.")
+                if fault := files.remove(left):
+                    self._say(f"warning: it cannot be removed, and the run goes on: {fault}")
         if folder is None:
             if faults:
                 listed = "\n".join(faults.values())
                 raise CheckpointError(
-                    f"No checkpoint of {self._run_dir} is whole:\n{listed}\nBring back a copy of one, or begin anew "
+                    f"No checkpoint of {self._run_dir} is whole:\n{listed}\nBring back a copy of one, or start again "
                     "in another run.dir."
                 )
             return 0
         if rank() == 0:
             for damaged, fault in faults.items():
-                aside = damaged.with_suffix(".damaged")
-                shutil.rmtree(aside, ignore_errors=True)
-                damaged.rename(aside)
-                say(f"{fault} It is put aside as {aside.name}, and the run goes on from {folder.name}.")
-        return self._load(folder, learner, sampler, say)
+                aside = files.put_aside(damaged, ".damaged")
+                self._say(f"{fault} It is put aside as {aside.name}, and the run goes on from {folder.name}.")
+            if folder in doubted:
+                self._say(f"warning: the run diverged after {folder.name}, and there is no earlier checkpoint.")
+            for later in (some for some in doubted if some not in faults and step_of(some) > step_of(folder)):
+                aside = files.put_aside(later, ".diverged")
+                self._say(
+                    f"The run diverged after {later.name}. It is put aside as {aside.name}, and the run goes on from "
+                    f"{folder.name}."
+                )
+        return self._load(folder, learner, sampler)
 
-    def _load(self, folder: Path, learner: Learner, sampler: EpochSampler, say: Callable[[str], None]) -> int:
+    def _load(self, folder: Path, learner: Learner, sampler: EpochSampler) -> int:
+        changed = changes(settings_in(folder / "config.yaml", self._command), OmegaConf.structured(self._config))
         try:
             state = json.loads((folder / "state.json").read_text())
             is_converted = learner.load(folder / "deepspeed")
@@ -174,111 +241,31 @@ class Checkpoints:
                 f"{folder} cannot be read: {type(error).__name__}: {error}\nMove it away to go on from the one "
                 "before it."
             ) from error
-        sampler.load_state_dict(state["sampler"])
+        for key, (before, after) in changed.items():
+            self._say(f"From step {state['step'] + 1} on: {key}={after} ({before} before)")
+        if not sampler.load_state_dict(state["sampler"], may_differ=any(key.startswith(DATA) for key in changed)):
+            self._say(f"From step {state['step'] + 1} on: other data, from the beginning of their first epoch")
         if is_converted:
-            say(
+            self._say(
                 f"{folder} was written by {state['world_size']} rank(s) at ZeRO stage {state['zero_stage']} and is "
-                "shared out anew. What follows is what an undisturbed run would do but for rounding."
+                "shared out again. What follows is what an undisturbed run would do but for rounding."
             )
         states = folder / "random" / f"rank_{rank():05d}.pt"
         if states.is_file():
             _set_random_states(torch.load(states, weights_only=False))
-        if rank() == 0 and (id := state["wandb"]["id"]) and _wandb_id(self._run_dir) is None:
-            (self._run_dir / "wandb").mkdir(exist_ok=True)
-            (self._run_dir / "wandb" / "run_id").write_text(id)
+        if rank() == 0 and (id := state["wandb"]["id"]):
+            bring_back(self._run_dir, id, state["wandb"].get("run_dir"))
         return state["step"]
 
 
-def whole_checkpoints(run_dir: Path) -> list[Path]:
-    """The folders of a run's checkpoints, the newest first."""
-    return sorted((path.parent for path in (run_dir / "checkpoints").glob(f"{NAME}/{MANIFEST}")), reverse=True)
-
-
-def check_whole(checkpoint: Path) -> None:
-    """Raise CheckpointError where a file of a checkpoint is missing or is not what was written."""
-    if fault := _damage(checkpoint, share=lambda names: names):
-        raise CheckpointError(f"{fault} Give another checkpoint of the run.")
-
-
-def _damage_seen_by_all(folder: Path) -> str | None:
-    """What is wrong with a checkpoint; each rank looks at its share of the files. Called on all ranks."""
-    return next(filter(None, gather(_damage(folder, _share))), None)
-
-
-def _damage(folder: Path, share: Callable[[Sequence[str]], Sequence[str]]) -> str | None:
-    try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
-    except FileNotFoundError:
-        return f"{folder} is not whole: it has no {MANIFEST}, which is written last."
-    except (OSError, ValueError, KeyError) as error:
-        return f"{folder} is damaged: {MANIFEST} cannot be read ({error})."
-    for name in share(sorted(files)):
-        path, wanted = folder / name, files[name]
-        try:
-            size = path.stat().st_size
-            if size != wanted["size"]:
-                return f"{folder} is damaged: {name} has {size} bytes, and {wanted['size']} were written."
-            if _hash(path) != wanted["sha256"]:
-                return f"{folder} is damaged: {name} is not what was written (another SHA-256)."
-        except OSError as error:
-            return f"{folder} is damaged: {name} cannot be read ({error.strerror})."
-    return None
-
-
-def _share(names: Sequence[str]) -> Sequence[str]:
-    """This rank's part of the files, so that no rank reads them all."""
-    return names[rank() :: world_size()]
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    """A file's line in the manifest, once it has reached the disk."""
-    _sync(path)
-    return {"size": path.stat().st_size, "sha256": _hash(path)}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Let what was written to a file, or the names in a folder, outlive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(folder: Path) -> None:
-    """Not in its place: what is left of a folder that was half removed must not look whole."""
-    if folder.exists():
-        doomed = folder.with_suffix(REMOVED)
-        shutil.rmtree(doomed, ignore_errors=True)
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
-
-
-def _step(folder: Path) -> int:
-    return int(folder.name.removeprefix("step_"))
-
-
 def _metric(folder: Path, name: str) -> float | None:
-    """An evaluation's figure at the step of a checkpoint."""
-    return json.loads((folder / "state.json").read_text())["metrics"].get(name)
+    """An evaluation's finite figure at the step of a checkpoint, negative where the lowest is the best."""
+    value = json.loads((folder / "state.json").read_text())["metrics"].get(name)
+    return None if value is None or not math.isfinite(value) else _rising(name, value)
 
 
-def _wandb_id(run_dir: Path) -> str | None:
-    path = run_dir / "wandb" / "run_id"
-    return path.read_text() if path.is_file() else None
+def _rising(name: str, value: float) -> float:
+    return -value if is_better_low(name) else value
 
 
 def _random_states() -> dict[str, Any]:

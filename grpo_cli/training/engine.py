@@ -133,7 +133,7 @@ class Engine:
             self._is_offloaded = False
 
     def save(self, folder: Path) -> None:
-        """Write weights, optimizer and schedule, each rank its part. Raises DivergedError where a weight is not finite."""
+        """Write weights, optimizer and schedule, each rank its part; raises DivergedError where one is not finite."""
         was_offloaded = self._is_offloaded
         self.reload()
         if not all(gather(all(weights.isfinite().all() for weights in self._own_weights()))):
@@ -172,7 +172,7 @@ class Engine:
         return saved.layout != layout
 
     def _apply_settings(self) -> None:
-        """Set the optimizer as this run's settings say: a state that is loaded brings those of the run that wrote it."""
+        """Set the optimizer as this run says: a state that is loaded brings the settings of the run that wrote it."""
         settings, schedule = self._settings, self._engine.lr_scheduler
         lr = settings.lr * self._factor(schedule.last_epoch)  # as the schedule itself computes it, to the last bit
         for group in self._optimizer.param_groups:

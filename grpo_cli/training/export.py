@@ -22,7 +22,7 @@ from grpo_cli.analysis.report import read_metrics
 from grpo_cli.config.schema import SCHEMAS, DType, SFTTask, TrainConfig
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import BaseModel, load_base_model
-from grpo_cli.training.checkpoint import check_whole, whole_checkpoints
+from grpo_cli.training.checkpoint_files import check_whole, whole_checkpoints
 from grpo_cli.training.engine import DTYPES, consolidated_weights
 from grpo_cli.training.lora import load_merged
 from grpo_cli.training.model_card import SETTINGS, model_card

@@ -1,6 +1,5 @@
 """The loop: prompts -> rollout groups -> scores -> advantages -> minibatches -> update -> weight sync."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -10,7 +9,7 @@ from typing import TextIO
 from rich.console import Console
 from torch import Tensor
 
-from grpo_cli.analysis.report import plot_learning_curve, read_metrics
+from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
 from grpo_cli.config.schema import KLPlacement, OnBadGold, TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
@@ -28,7 +27,8 @@ from grpo_cli.rollout.collect import Rollout, collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.advantages import rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
-from grpo_cli.training.checkpoint import Checkpoints, whole_checkpoints
+from grpo_cli.training.checkpoint import Checkpoints
+from grpo_cli.training.checkpoint_files import whole_checkpoints
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.export import export
 from grpo_cli.training.loop import is_asked_to_stop, merged, open_log, say, stopped
@@ -55,7 +55,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         for name, benchmark in config.benchmark.items()
     }
     sampler = EpochSampler(train_prompts, config.seed)
-    checkpoints = Checkpoints(config, "train")
+    checkpoints = Checkpoints(config, "train", partial(say, console))
     peak = find_peak(model.folder, config)
 
     with ExitStack() as stack:
@@ -65,13 +65,14 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         engine = RolloutEngine(model, config.cluster, for_training=True)
         with engine.asleep():
             policy = Policy(model, config)
-            start_step = checkpoints.load_latest(policy, sampler, partial(say, console))
+            start_step = checkpoints.load_latest(policy, sampler)
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
         log = open_log(stack, config, config.steps, start_step, console, mismatch_limit(config))
         evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len)
 
+        stack.enter_context(checkpoints.advice())
         is_stopped = False
         if start_step == 0:
             log(0, evaluate(_sampling(config, step=1)))
@@ -114,7 +115,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         raise stopped(run_dir, step)
     if rank() == 0:
         export(whole_checkpoints(run_dir)[0], run_dir / "model")
-        _conclude(run_dir, console)
+        _conclude(run_dir, config.steps, console)
 
 
 def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console) -> list[Prompt]:
@@ -163,11 +164,11 @@ def _samples(
     ]
 
 
-def _conclude(run_dir: Path, console: Console) -> None:
+def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
     """Write what the launcher returns, draw the curve, and say what was reached and what to type next."""
-    rows = read_metrics(run_dir / "metrics.jsonl")
+    rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
-    (run_dir / "result.json").write_text(json.dumps(after))
+    write_result(run_dir, after)
     plot_learning_curve(run_dir / "metrics.jsonl", run_dir / "learning_curve.png")
     lines = []
     for name, label in (("avg", "at temperature 1"), ("greedy", "greedy")):

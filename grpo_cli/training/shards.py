@@ -171,4 +171,3 @@ def _moments(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _step(states: Mapping[int, Mapping[str, Tensor]]) -> Tensor | None:
     return next(iter(states.values()))["step"] if states else None
-

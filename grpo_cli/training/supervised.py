@@ -1,6 +1,5 @@
 """The loop of learning from given examples: batches in a seeded order, evaluation, checkpoints, a log."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,14 +9,15 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from grpo_cli.analysis.report import read_metrics
+from grpo_cli.analysis.report import evaluated_rows, write_result
 from grpo_cli.data.sampler import EpochSampler
-from grpo_cli.errors import DataError
+from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import peak_memory_gib, performance
 from grpo_cli.ranks import gather, rank, world_size
-from grpo_cli.training.checkpoint import Checkpoints, Learner, whole_checkpoints
+from grpo_cli.training.checkpoint import Checkpoints, Learner
+from grpo_cli.training.checkpoint_files import whole_checkpoints
 from grpo_cli.training.export import export
 from grpo_cli.training.loop import is_asked_to_stop, merged, open_log, say, stopped
 
@@ -63,12 +63,17 @@ def fit(
     """
     run_dir = Path(config.run.dir)
     sampler = EpochSampler(examples, config.seed)
-    checkpoints = Checkpoints(config, command)
-    start_step = checkpoints.load_latest(learner, sampler, partial(say, console))
+    checkpoints = Checkpoints(config, command, partial(say, console))
+    start_step = checkpoints.load_latest(learner, sampler)
+    if start_step > steps:
+        raise ConfigError(
+            f"The run in {run_dir} has taken {start_step}, and epochs={config.epochs:g} is {steps}. Raise epochs, "
+            "or move its later checkpoints away to go on from an earlier one."
+        )
     if rank() == 0 and start_step < steps:
         (run_dir / "result.json").unlink(missing_ok=True)  # of a run that is made longer: model/ is not its end now
     is_stopped = False
-    with ExitStack() as stack:
+    with checkpoints.advice(), ExitStack() as stack:
         log = open_log(stack, config, steps, start_step, console)
         if start_step == 0:
             log(0, evaluate())
@@ -95,15 +100,15 @@ def fit(
         raise stopped(run_dir, step)
     if rank() == 0:
         export(whole_checkpoints(run_dir)[0], run_dir / "model")
-        _conclude(run_dir, console)
+        _conclude(run_dir, steps, console)
 
 
-def _conclude(run_dir: Path, console: Console) -> None:
+def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
     """Write what the launcher returns, and say what was reached."""
-    rows = read_metrics(run_dir / "metrics.jsonl")
+    rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
-    (run_dir / "result.json").write_text(json.dumps(after))
+    write_result(run_dir, after)
     for name in after:
-        if name.startswith("eval/") and name.endswith(("/loss", "/avg", "_accuracy")):
+        if name in before and name.startswith("eval/") and name.endswith(("/loss", "/avg", "_accuracy")):
             say(console, f"{name.removeprefix('eval/')}: {before[name]:.3f} before, {after[name]:.3f} after")
     say(console, f"The run is in {run_dir}: model/, metrics.jsonl")

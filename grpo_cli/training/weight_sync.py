@@ -1,9 +1,10 @@
 """New weights into vLLM, and the checks that they arrived."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from grpo_cli.config.schema import DType, SFTTask, TrainConfig
-from grpo_cli.errors import TrainingError
+from grpo_cli.errors import DivergedError, TrainingError
 from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.batch import TrainingSequence
@@ -61,6 +62,8 @@ def check_mismatch(metrics: Mapping[str, float], config: TrainConfig | SFTTask) 
     """
     limit = mismatch_limit(config)
     seen = metrics["sampler/logprob_diff_mean"]
+    if not math.isfinite(seen):
+        raise DivergedError("The log-probabilities of the sampled tokens are not finite.")
     if not seen <= limit:
         raise TrainingError(
             f"vLLM's and the trainer's log-probabilities of the same tokens differ by {seen:.2g} on average "

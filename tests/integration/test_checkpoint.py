@@ -1,11 +1,12 @@
 """What is kept of a run, and what happens when some of it is lost."""
 
 import json
+import math
 import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
@@ -13,13 +14,16 @@ import pytest
 import torch
 
 from grpo_cli.data.sampler import EpochSampler
-from grpo_cli.errors import CheckpointError
+from grpo_cli.errors import CheckpointError, DivergedError
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.checkpoint import Checkpoints, check_whole, whole_checkpoints
+from grpo_cli.training.checkpoint import Checkpoints
+from grpo_cli.training.checkpoint_files import check_whole, whole_checkpoints
+from grpo_cli.training.engine import consolidated_weights
 from grpo_cli.training.policy import Policy
 from grpo_cli.types import Problem, Prompt
 
 pytestmark = pytest.mark.usefixtures("ranks")
+BEST = "eval/heldout/avg"
 PROMPTS = [Prompt(Problem(f"{i}", "", ""), "", (23, 15, i)) for i in range(5)]
 SEQUENCE = TrainingSequence((23, 15), (40, 41, 42), (-1.0,) * 3, advantage=1.0, weight=1 / 3)
 
@@ -39,22 +43,27 @@ def saved(config, policy, sampler, tmp_path):
     """Save after each of some steps, each with its held-out accuracy or none; the steps whose checkpoints are left."""
     config.run.dir, config.data.name = str(tmp_path), "unused"
 
-    def save(*steps: int, accuracy: dict[int, float] | None = None, must: bool = True) -> list[int]:
-        checkpoints = Checkpoints(config, "train")
+    said: list[str] = []
+
+    def save(
+        *steps: int, accuracy: dict[int, float] | None = None, must: bool = True, best: str = BEST, **metrics: float
+    ) -> list[int]:
+        checkpoints = Checkpoints(config, "train", said.append)
         for step in steps:
-            metrics = {"reward/mean": 0.5}
+            of_step = {"policy/grad_norm": 0.5, **{name.replace("__", "/"): value for name, value in metrics.items()}}
             if accuracy and step in accuracy:
-                metrics["eval/heldout/avg"] = accuracy[step]
-            checkpoints.maybe_save(step, policy, sampler, metrics, must=must)
+                of_step[best] = accuracy[step]
+            checkpoints.maybe_save(step, policy, sampler, of_step, must=must)
         return sorted(int(folder.name.removeprefix("step_")) for folder in whole_checkpoints(tmp_path))
 
+    save.said = said
     return save
 
 
 def load(config, policy, sampler) -> tuple[int, list[str]]:
     """The step that was gone back to, and what was said."""
     said: list[str] = []
-    return Checkpoints(config, "train").load_latest(policy, sampler, said.append), said
+    return Checkpoints(config, "train", said.append).load_latest(policy, sampler), said
 
 
 def test_everything_that_a_run_goes_on_with_comes_back(saved, config, model, policy, sampler):
@@ -79,9 +88,11 @@ def test_without_a_checkpoint_a_run_begins(config, policy, sampler, tmp_path):
     ("keep", "accuracy", "left"),
     [
         ({"keep_last": 2}, {}, [50, 60]),
-        ({"keep_last": 1, "keep_every": 20}, {}, [20, 40, 60]),
-        ({"keep_last": 1, "keep_best": "eval/heldout/avg"}, {20: 0.5, 30: 0.75, 40: 0.75, 50: 0.25}, [30, 60]),
-        ({"keep_last": 1, "keep_best": "eval/heldout/avg"}, {}, [60]),
+        ({"keep_last": 1}, {}, [50, 60]),  # that step 60 went well shows that 50 is healthy, and of 60 nothing yet
+        ({"keep_last": 1, "keep_every": 20}, {}, [20, 40, 50, 60]),
+        ({"keep_last": 1, "keep_best": BEST}, {20: 0.5, 30: 0.75, 40: 0.75, 50: 0.25}, [30, 50, 60]),
+        ({"keep_last": 1, "keep_best": BEST}, {20: 0.5, 30: math.nan, 40: 0.25, 50: math.nan}, [20, 50, 60]),
+        ({"keep_last": 1, "keep_best": BEST}, {}, [50, 60]),
     ],
 )
 def test_the_settings_say_which_checkpoints_are_kept(saved, config, keep, accuracy, left):
@@ -162,7 +173,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(stage, model, config, sampler, small_disk):
     config.cluster.zero_stage = stage
     config.run.dir, config.data.name = str(small_disk), "unused"
-    policy, checkpoints = Policy(model, config), Checkpoints(config, "train")
+    policy, checkpoints = Policy(model, config), Checkpoints(config, "train", print)
     policy.update([[SEQUENCE]])  # only then has the optimizer states
     checkpoints.maybe_save(10, policy, sampler, {}, must=True)
     with pytest.raises(CheckpointError, match=r"(?s)step 20 cannot be written.*Make room.*resume=auto"):
@@ -173,7 +184,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(stage, model, 
 
 def test_a_folder_that_cannot_be_written_is_told_with_the_mend(saved, tmp_path):
     (tmp_path / "checkpoints").write_text("a file in its place")
-    with pytest.raises(CheckpointError, match=r"(?s)step 10 cannot be written.*mend the folder"):
+    with pytest.raises(CheckpointError, match=r"(?s)step 10 cannot be written.*fix the folder"):
         saved(10)
 
 
@@ -184,7 +195,207 @@ def test_a_run_whose_w_and_b_folder_was_lost_keeps_its_id(saved, config, policy,
     assert json.loads((tmp_path / "checkpoints/step_000010/state.json").read_text())["wandb"] == {
         "id": "abc",
         "step": 10,
+        "run_dir": None,
     }
     shutil.rmtree(tmp_path / "wandb")
     load(config, policy, sampler)
     assert (tmp_path / "wandb/run_id").read_text() == "abc"
+
+
+# ------------------------------------------------------------ what diverged, and what cannot be removed
+
+
+def test_the_lowest_loss_is_the_best_and_nan_is_none(saved, config):
+    config.checkpoint.keep_last, config.checkpoint.every_steps = 1, 100
+    config.checkpoint.keep_best = "eval/heldout/loss"
+    losses = {10: 0.5, 20: 0.25, 30: 0.75, 40: math.nan, 50: 0.5}
+    assert saved(*losses, accuracy=losses, best="eval/heldout/loss", must=False) == [20]
+
+
+def test_a_checkpoint_that_went_well_allows_the_one_before_it_to_go(saved, config):
+    config.checkpoint.keep_last = 1
+    assert saved(10, 20) == [10, 20]
+    config.checkpoint.every_steps = 100
+    assert saved(21, must=False) == [20]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"policy__grad_norm": 1e6},
+        {"policy__grad_norm": math.nan},
+        {"policy__entropy": 40.0},
+        {"policy__kl_ref": math.inf},
+        {"policy__loss": math.nan},
+        {"policy__skipped_steps": 1.0},
+    ],
+)
+def test_a_step_that_diverged_is_not_saved_over_a_healthy_one(saved, config, policy, sampler, tmp_path, metrics):
+    config.checkpoint.keep_last, config.checkpoint.every_steps = 1, 10
+    assert saved(10, 20) == [10, 20]
+    assert saved(30, 40, must=False, **metrics) == [10, 20]
+    assert "no checkpoint of step 30 is saved" in saved.said[0]
+    step, said = load(config, policy, sampler)
+    assert (step, len(said)) == (10, 1)
+    assert "The run diverged after step_000020" in said[0]
+    assert saved(20) == [10, 20]  # it is done again
+
+
+def test_a_single_bad_step_costs_nothing_once_a_later_one_went_well(saved, config, policy, sampler):
+    config.checkpoint.every_steps = 100
+    saved(10, 20)
+    saved(21, must=False, policy__skipped_steps=1.0)
+    saved(22, must=False)
+    assert load(config, policy, sampler) == (20, [])
+
+
+def test_a_last_step_that_diverged_is_saved_and_not_gone_on_from(saved, config, policy, sampler):
+    config.checkpoint.keep_last = 1
+    assert saved(10, 20) == [10, 20]
+    assert saved(30, policy__grad_norm=1e9) == [10, 30]
+    assert load(config, policy, sampler)[0] == 10
+
+
+def test_where_none_is_healthy_the_run_goes_on_from_the_last_and_says_so(saved, config, policy, sampler):
+    saved(10)
+    saved(11, must=False, policy__grad_norm=1e9)
+    step, (said,) = load(config, policy, sampler)
+    assert step == 10
+    assert "diverged after step_000010, and there is no earlier checkpoint" in said
+
+
+def test_the_error_of_a_run_that_diverged_says_how_to_go_on(saved, config, policy, sampler, tmp_path):
+    config.optimizer.lr = 1e-3
+    config.checkpoint.every_steps = 100
+    saved(10, 20)
+    checkpoints = Checkpoints(config, "train", print)
+    with (
+        pytest.raises(
+            DivergedError, match=r"step_000010.*resume=.* optimizer\.lr=0\.0001 resume\.allow=\[optimizer\.lr\]"
+        ),
+        checkpoints.advice(),
+    ):
+        raise DivergedError("The gradient was not finite.")
+    assert load(config, policy, sampler)[0] == 10  # nothing showed that 20 is healthy
+
+
+def test_weights_that_are_not_finite_leave_what_was_saved(saved, config, model, sampler, tmp_path):
+    saved(10)
+    config.optimizer.lr = math.inf
+    policy = Policy(model, config)
+    policy.update([[SEQUENCE]])
+    with pytest.raises(DivergedError, match="weights are not finite"):
+        Checkpoints(config, "train", print).maybe_save(20, policy, sampler, {}, must=True)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000010"]
+
+
+def test_more_than_a_million_steps_sort_right(saved, config, policy, sampler):
+    assert saved(999_998, 999_999, 1_000_000) == [999_999, 1_000_000]
+    assert load(config, policy, sampler) == (1_000_000, [])
+
+
+def test_an_old_checkpoint_that_is_a_link_is_a_warning(saved, tmp_path):
+    saved(10, 20)
+    elsewhere = shutil.move(tmp_path / "checkpoints/step_000010", tmp_path / "elsewhere")
+    (tmp_path / "checkpoints/step_000010").symlink_to(elsewhere)
+    assert saved(30) == [20, 30]
+    (said,) = saved.said
+    assert "step_000010 cannot be removed, and the run goes on" in said
+    assert str(elsewhere) in said
+
+
+@pytest.fixture
+def fixed_in_place() -> Iterator[Callable[[Path], None]]:
+    """Make a file that nobody may change."""
+    fixed = []
+
+    def fix(path: Path) -> None:
+        if subprocess.run(["chattr", "+i", path], capture_output=True).returncode:
+            pytest.skip("an immutable file needs root and a file system that knows it")
+        fixed.append(path)
+
+    yield fix
+    subprocess.run(["chattr", "-i", *fixed])
+
+
+@pytest.mark.parametrize("what", ["", "state.json"])
+def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning_now_and_at_the_next_start(
+    saved, config, policy, sampler, tmp_path, fixed_in_place, what, monkeypatch
+):
+    saved(10, 20)
+    stuck = tmp_path / "checkpoints/step_000010" / what
+    try:
+        fixed_in_place(stuck)
+    except pytest.skip.Exception:
+        immovable(monkeypatch, stuck)
+    saved(30)
+    assert "step_000010 cannot be removed, and the run goes on" in saved.said[0]
+    step, said = load(config, policy, sampler)
+    assert step == 30
+    assert all("cannot be removed, and the run goes on" in line for line in said[1::2])
+    if what:
+        moved = tmp_path / "checkpoints/step_000010.removed/state.json"
+        subprocess.run(["chattr", "-i", moved], capture_output=True)
+
+
+def immovable(monkeypatch: pytest.MonkeyPatch, stuck: Path) -> None:
+    """As where the file system says no."""
+    rename, rmtree = Path.rename, shutil.rmtree
+
+    def refusing_rename(path: Path, target: Path) -> Path:
+        if path == stuck:
+            raise PermissionError(1, "Operation not permitted", str(path))
+        return rename(path, target)
+
+    def refusing_rmtree(path: Path, ignore_errors: bool = False) -> None:
+        if (Path(path) / "state.json").exists() and "step_000010" in str(path) and not ignore_errors:
+            raise PermissionError(1, "Operation not permitted", str(path))
+        rmtree(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(Path, "rename", refusing_rename)
+    monkeypatch.setattr(shutil, "rmtree", refusing_rmtree)
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_a_run_folder_of_any_name_is_loaded_and_exported(stage, config, model, sampler, tmp_path):
+    config.cluster.zero_stage = stage
+    config.run.dir, config.data.name = str(tmp_path / "a[1] *?"), "unused"
+    policy = Policy(model, config)
+    policy.update([[SEQUENCE]])
+    Checkpoints(config, "train", print).maybe_save(10, policy, sampler, {}, must=True)
+    resumed = Policy(model, config)
+    assert load(config, resumed, sampler) == (10, [])
+    weights = dict(policy.named_weights())
+    assert all(torch.equal(weight, weights[name]) for name, weight in resumed.named_weights())
+    saved_weights = consolidated_weights(tmp_path / "a[1] *?/checkpoints/step_000010/deepspeed")
+    assert torch.equal(saved_weights["model.norm.weight"], weights["model.norm.weight"])
+
+
+# ------------------------------------------------------------ settings that change
+
+
+def test_what_changed_is_said_with_the_step_from_which_on(saved, config, policy, sampler):
+    config.optimizer.lr = 1e-3
+    saved(10)
+    config.optimizer.lr, config.reward.terms = 1e-5, {"accuracy": {"weight": 1.0}}
+    assert load(config, policy, sampler) == (
+        10,
+        [
+            "From step 11 on: optimizer.lr=1e-05 (0.001 before)",
+            "From step 11 on: reward.terms.accuracy.weight=1.0 (nothing before)",
+        ],
+    )
+
+
+def test_other_data_that_are_allowed_begin_with_their_first_epoch(saved, config, policy, sampler):
+    sampler.next(3)
+    saved(10)
+    config.data.num_heldout = 1
+    other = EpochSampler(PROMPTS[:4], seed=0)
+    step, said = load(config, policy, other)
+    assert step == 10
+    assert said[-1] == "From step 11 on: other data, from the beginning of their first epoch"
+    assert other.next(4) == EpochSampler(PROMPTS[:4], seed=0).next(4)
+    config.data.num_heldout = 256
+    with pytest.raises(CheckpointError, match="belongs to other data"):  # the same settings, and a file that changed
+        load(config, policy, EpochSampler(PROMPTS[:4], seed=0))

@@ -48,7 +48,7 @@ def trained(config, tmp_path):
         policy = Policy(model, config)
         policy.update([sequences(model.tokenizer)])
         sampler = EpochSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0)
-        Checkpoints(config, "train").maybe_save(
+        Checkpoints(config, "train", print).maybe_save(
             1, policy, sampler, {"eval/heldout/avg": 0.5, "time/step": 1.0}, must=True
         )
         return policy, tmp_path / "run/checkpoints/step_000001"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grpo_cli.training.checkpoint import whole_checkpoints
+from grpo_cli.training.checkpoint_files import whole_checkpoints
 
 TWO_RANKS = ("train", "cluster=cpu_2rank", "logger=none", "run.dir=run", "data.num_heldout=16")
 

@@ -161,6 +161,6 @@ def test_a_checkpoint_gives_the_merged_model(stage, dtype, model, config, tmp_pa
     policy = Policy(model, config)
     policy.update([sequences()])
     sampler = EpochSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0)
-    Checkpoints(config, "train").maybe_save(1, policy, sampler, {}, must=True)
+    Checkpoints(config, "train", print).maybe_save(1, policy, sampler, {}, must=True)
     exported = AutoModelForCausalLM.from_pretrained(model_folder(tmp_path)).state_dict()
     assert_close(exported, weights(policy), 0)

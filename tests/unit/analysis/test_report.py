@@ -2,7 +2,10 @@ import json
 import subprocess
 import sys
 
-from grpo_cli.analysis.report import plot_learning_curve, read_metrics
+import pytest
+
+from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, read_metrics, read_result, write_result
+from grpo_cli.errors import DataError
 
 ROWS = [
     {"step": 0, "eval/heldout/avg": 0.1, "eval/heldout/greedy": 0.2},
@@ -35,3 +38,30 @@ def test_a_run_without_evaluations_has_a_learning_curve_too(tmp_path):
 def test_matplotlib_is_not_imported_before_something_is_drawn():
     script = "import sys, grpo_cli.analysis.report; print('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_result_is_read_back_and_a_damaged_one_is_named(tmp_path):
+    assert read_result(tmp_path) is None
+    write_result(tmp_path, {"step": 4, "eval/heldout/avg": 0.5})
+    assert read_result(tmp_path) == {"step": 4, "eval/heldout/avg": 0.5}
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    for content, fault in ((b"", "not JSON"), (b"[1]", "not a JSON object"), (b"{}", "no step"), (b"\xff", "UTF-8")):
+        (tmp_path / "result.json").write_bytes(content)
+        with pytest.raises(DataError, match=f"result.json.*{fault}"):
+            read_result(tmp_path)
+
+
+def test_a_row_without_its_step_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"reward/mean": 1}\n')
+    with pytest.raises(DataError, match=r"metrics.jsonl, line 2 has no step"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
+def test_a_run_that_lost_its_last_evaluation_says_how_to_do_it_again(tmp_path):
+    rows = '{"step": 0, "eval/a": 1}\n{"step": 1}\n{"step": 2, "eval/a": 2}\n'
+    (tmp_path / "metrics.jsonl").write_text(rows)
+    assert [row["step"] for row in evaluated_rows(tmp_path, 2)] == [0, 2]
+    for left in ("", '{"step": 0, "eval/a": 1}\n{"step": 1}\n'):
+        (tmp_path / "metrics.jsonl").write_text(left)
+        with pytest.raises(DataError, match=r"lost the row of step 2.*Move the last folder"):
+            evaluated_rows(tmp_path, 2)

@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from grpo_cli.config.resume import check_resumed, taken_up
+from grpo_cli.config.compose import allow_new_entries, to_typed
+from grpo_cli.config.resume import check_resumed, frozen_settings, taken_up
 from grpo_cli.errors import CheckpointError, ConfigError
 
 
@@ -33,7 +34,6 @@ def test_what_only_rounds_otherwise_is_said(compose_train, run_dir, change):
     ("change", "key"),
     [
         ("optimizer.lr=1", "optimizer.lr"),
-        ("seed=1", "seed"),
         ("cluster.dtype=bf16", "cluster.dtype"),
         ("eval.every_steps=9", "eval.every_steps"),
         ("reward.terms.brevity.weight=1", "reward.terms.brevity.weight"),
@@ -73,6 +73,140 @@ def test_what_is_no_run_and_what_would_hide_its_settings_are_refused(compose_tra
     composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}"))
     with pytest.raises(ConfigError, match="Leave it out"):
         taken_up(composed, ["resume.run", "experiment"], "train")
-    (run_dir / "config.yaml").write_text("no_such_setting: 1\n")
+    with (run_dir / "config.yaml").open("a") as file:
+        file.write("no_such_setting: 1\n")
     with pytest.raises(ConfigError, match="this version of r1zero does not have"):
         taken_up(composed, ["resume.run"], "train")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (["seed=1"], "seed: 0 there, 1 now .it draws the held-out problems"),
+        (["model.lora.rank=4"], "model.lora.rank: 0 there, 4 now .the adapters"),
+        (
+            ["optimizer.schedule=cosine", "algorithm.num_minibatches=2"],
+            "algorithm.num_minibatches: 1 there, 2 now .the schedule of the learning rate counts",
+        ),
+    ],
+)
+def test_what_cannot_change_is_rejected_at_once_also_where_it_is_allowed(compose_train, run_dir, change, reason):
+    keys = [some.split("=")[0] for some in change]
+    with pytest.raises(ConfigError, match=rf"(?s)These cannot change in a run:\n{reason}.*Start a new run"):
+        check_resumed(
+            compose_train(
+                "algorithm.epsilon=0.3", f"run.dir={run_dir}", *change, f"resume.allow=[{','.join(keys)},optimizer]"
+            ),
+            "train",
+        )
+
+
+def test_fewer_steps_than_were_taken_are_rejected_before_anything_is_loaded(compose_train, run_dir):
+    for step in (999_999, 1_000_000):
+        folder = run_dir / f"checkpoints/step_{step:06d}"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").touch()
+    with pytest.raises(ConfigError, match=r"steps=4: the run in .* has taken 1000000 already"):
+        check_resumed(compose_train("algorithm.epsilon=0.3", f"run.dir={run_dir}", "steps=4"), "train")
+
+
+def test_what_is_taken_out_on_the_command_line_is_taken_out_of_the_run(compose_train, run_dir):
+    allow = "resume.allow=[reward.terms.format]"
+    composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}", "~reward.terms.format", allow))
+    settings = taken_up(composed, ["resume.run", "~reward.terms.format", "resume.allow"], "train")
+    assert list(settings.reward.terms) == ["accuracy"]
+    config = to_typed(settings, "train")
+    assert check_resumed(config, "train") == []
+    config.resume.allow = []
+    with pytest.raises(ConfigError, match=r"reward\.terms\.format\.weight: .* there, nothing now"):
+        check_resumed(config, "train")
+
+
+def test_what_only_the_run_has_can_be_taken_out(compose_train, tmp_path):
+    config = compose_train("++reward.terms.brevity.weight=1", f"run.dir={tmp_path}")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    arguments = [f"resume.run={tmp_path}", "~reward.terms.brevity"]
+    assert allow_new_entries("train", arguments)[1] == "++reward.terms.brevity=null"
+    assert allow_new_entries("train", ["resume.run=auto", *arguments[1:]])[1] == "~reward.terms.brevity"
+    composed = OmegaConf.structured(compose_train(*allow_new_entries("train", arguments)))
+    settings = taken_up(composed, ["resume.run", "reward.terms.brevity"], "train")
+    assert "brevity" not in settings.reward.terms
+    with pytest.raises(ConfigError, match=r"~reward.terms.nothing: the run that is resumed has no such setting"):
+        taken_up(composed, ["~reward.terms.nothing"], "train")
+
+
+def test_what_was_allowed_once_is_not_allowed_for_ever(compose_train, tmp_path):
+    config = compose_train("resume.allow=[optimizer.lr]", f"run.dir={tmp_path}")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    composed = OmegaConf.structured(compose_train(f"resume.run={tmp_path}", "optimizer.lr=1e-5"))
+    settings = taken_up(composed, ["resume.run", "optimizer.lr"], "train")
+    with pytest.raises(ConfigError, match=r"optimizer.lr: "):
+        check_resumed(to_typed(settings, "train"), "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "it holds no settings"),
+        (b"\n# nothing\n", "it holds no settings"),
+        (b"- a\n- b\n", "it holds no settings"),
+        (b"just words", "is damaged"),
+        (bytes(100), "is damaged"),
+        (b"run: {dir: [", "is damaged"),
+        (b"\xff\xfe\x00", "is damaged"),
+        (b"seed: 0\nrun:\n  dir: there\n", "it has no data, logger, model"),
+    ],
+)
+def test_settings_that_are_damaged_are_named_with_the_copy_that_helps(compose_train, run_dir, content, fault):
+    (run_dir / "config.yaml").write_bytes(content)
+    config = compose_train(f"run.dir={run_dir}")
+    with pytest.raises(CheckpointError, match=r"config.yaml is damaged: .*Bring back a copy") as error:
+        check_resumed(config, "train")
+    assert fault in str(error.value)
+    (run_dir / "checkpoints/step_000010").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"holds a copy: cp .*step_000010/config.yaml .*config.yaml"):
+        check_resumed(config, "train")
+    (run_dir / "config.yaml").unlink()
+    with pytest.raises(CheckpointError, match=r"has lost its config.yaml.*cp .*step_000010"):
+        check_resumed(config, "train")
+
+
+@pytest.mark.parametrize("other", ["sft", "reward-model", "eval", "sample", "analyze"])
+def test_a_run_of_another_command_is_named_as_that(compose_as, compose_train, tmp_path, other):
+    data = ["data.path=/"] if other == "reward-model" else []
+    config = compose_as(other, f"run.dir={tmp_path}", *data)
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    with pytest.raises(
+        CheckpointError, match=f"holds a run of `r1zero {other}`, which `r1zero train` cannot go on with"
+    ):
+        frozen_settings(tmp_path, "train")
+
+
+def test_a_checkpoint_and_a_pipeline_are_no_runs(run_dir, tmp_path):
+    checkpoint = tmp_path / "checkpoints/step_000010"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.json").touch()
+    with pytest.raises(CheckpointError, match=f"is a checkpoint. Give the folder of its run: {tmp_path}$"):
+        frozen_settings(checkpoint, "train")
+    pipeline = tmp_path / "pipeline"
+    pipeline.mkdir()
+    (pipeline / "pipeline.yaml").touch()
+    with pytest.raises(CheckpointError, match=r"holds a pipeline. Resume it with `r1zero pipeline resume="):
+        frozen_settings(pipeline, "train")
+
+
+def test_paths_are_frozen_as_absolute_and_compared_so(compose_train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.jsonl").touch()
+    (tmp_path / "models/base").mkdir(parents=True)
+    (tmp_path / "gpt2").touch()
+    relative = ["data.path=t.jsonl", "model.path=models/base", "run.dir=run"]
+    config = compose_train(*relative)
+    assert (config.data.path, config.model.path) == (f"{tmp_path}/t.jsonl", f"{tmp_path}/models/base")
+    assert compose_train("model.path=gpt2").model.path == "gpt2"  # a hub id, of which a file here has the name
+    assert compose_train("data.path=nothing.jsonl").data.path == "nothing.jsonl"
+    (tmp_path / "run").mkdir()
+    old = OmegaConf.structured(config)
+    old.data.path, old.model.path = "t.jsonl", "models/base"  # as an earlier version froze them
+    (tmp_path / "run/config.yaml").write_text(OmegaConf.to_yaml(old))
+    assert check_resumed(config, "train") == []

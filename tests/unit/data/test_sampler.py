@@ -57,6 +57,18 @@ def test_the_lengths_of_responses_are_part_of_the_state():
     assert [resumed.expected_length(item) for item in items] == [None, None, None, 41.5, None]
 
 
+@pytest.mark.parametrize("size", [3, 6])
+def test_other_prompts_that_are_allowed_begin_with_their_first_epoch(size):
+    left, other = EpochSampler(prompts(5), seed=0), EpochSampler(prompts(size), seed=0)
+    left.next(7)
+    left.record_length(left._items[0], 41.5)
+    other.next(2)
+    assert not other.load_state_dict(left.state_dict(), may_differ=True)
+    assert other.state_dict() == EpochSampler(prompts(size), seed=0).state_dict()
+    with pytest.raises(CheckpointError, match="its seed is 0"):
+        EpochSampler(prompts(5), seed=1).load_state_dict(left.state_dict(), may_differ=True)
+
+
 @pytest.mark.parametrize(
     ("other", "fault"),
     [

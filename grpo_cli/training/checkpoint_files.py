@@ -1,0 +1,139 @@
+"""The files of a checkpoint: their manifest, what is wrong with them, how they are put in place and removed.
+
+`health` in a checkpoint's folder says what later steps showed of its weights: PROVED or DOUBTED. It is not in the
+manifest, since it is written later.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from grpo_cli.config.resume import checkpoint_folders
+from grpo_cli.errors import CheckpointError
+from grpo_cli.ranks import gather, rank, world_size
+
+MANIFEST = "manifest.json"
+UNFINISHED, REMOVED = ".partial", ".removed"
+PROVED, DOUBTED = "proved", "doubted"
+
+
+def whole_checkpoints(run_dir: Path) -> list[Path]:
+    """The folders of a run's checkpoints, the newest first."""
+    return [folder for folder in checkpoint_folders(run_dir) if (folder / MANIFEST).is_file()]
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Raise CheckpointError where a file of a checkpoint is missing or is not what was written."""
+    if fault := _damage(checkpoint, share=lambda names: names):
+        raise CheckpointError(f"{fault} Give another checkpoint of the run.")
+
+
+def health(folder: Path) -> str:
+    """PROVED where the steps after this checkpoint went well, DOUBTED where they did not, else nothing."""
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / "health").read_text(encoding="utf-8")
+    return ""
+
+
+def set_health(folder: Path, value: str) -> None:
+    with suppress(OSError):  # of a full disk, or a folder that cannot be written: it stays unknown
+        (folder / "health").write_text(value, encoding="utf-8")
+
+
+def damage_seen_by_all(folder: Path) -> str | None:
+    """What is wrong with a checkpoint; each rank looks at its share of the files. Called on all ranks."""
+    return next(filter(None, gather(_damage(folder, share_of_rank))), None)
+
+
+def _damage(folder: Path, share: Callable[[Sequence[str]], Sequence[str]]) -> str | None:
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+    except FileNotFoundError:
+        return f"{folder} is not whole: it has no {MANIFEST}, which is written last."
+    except (OSError, ValueError, KeyError) as error:
+        return f"{folder} is damaged: {MANIFEST} cannot be read ({error})."
+    for name in share(sorted(files)):
+        path, wanted = folder / name, files[name]
+        try:
+            size = path.stat().st_size
+            if size != wanted["size"]:
+                return f"{folder} is damaged: {name} has {size} bytes, and {wanted['size']} were written."
+            if _hash(path) != wanted["sha256"]:
+                return f"{folder} is damaged: {name} is not what was written (another SHA-256)."
+        except OSError as error:
+            return f"{folder} is damaged: {name} cannot be read ({error.strerror})."
+    return None
+
+
+def share_of_rank(names: Sequence[str]) -> Sequence[str]:
+    """This rank's part of the files, so that no rank reads them all."""
+    return names[rank() :: world_size()]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def folders_in(folder: Path) -> list[Path]:
+    return [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """A file's line in the manifest, once it has reached the disk."""
+    sync(path)
+    return {"size": path.stat().st_size, "sha256": _hash(path)}
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Let what was written to a file, or the names in a folder, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: Path) -> str | None:
+    """Why a folder that is no longer needed cannot be removed, or None.
+
+    Not in its place: what is left of a folder that was half removed must not look whole. Of a symbolic link the link
+    alone goes.
+    """
+    doomed = folder.with_suffix(REMOVED)
+    try:
+        if folder.suffix not in (REMOVED, UNFINISHED):
+            shutil.rmtree(doomed, ignore_errors=True)
+            folder.rename(doomed)
+        else:
+            doomed = folder
+        if doomed.is_symlink():
+            target = doomed.resolve()
+            doomed.unlink()
+            return f"it was a symbolic link, and its files are still in {target}"
+        shutil.rmtree(doomed)
+    except OSError as error:
+        return f"{error.filename or doomed}: {error.strerror or error}"
+    return None
+
+
+def put_aside(folder: Path, suffix: str) -> Path:
+    """Where a checkpoint is that the run does not go on from, and which it would come upon again."""
+    aside = folder.with_suffix(suffix)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} cannot be renamed to {aside.name}: {error.strerror}. Move it out of {folder.parent}."
+        ) from error
+    return aside

@@ -1,0 +1,42 @@
+"""Which metric may choose the best checkpoint."""
+
+import pytest
+
+from grpo_cli.config.best import best_faults, evaluation_metrics, is_better_low
+
+
+@pytest.mark.parametrize(
+    ("command", "metric", "overrides"),
+    [
+        ("train", "eval/heldout/greedy", []),
+        ("train", "eval/math500/pass@3", ["benchmark=math500", "eval.n=3", "eval.temperature=1"]),
+        ("train", "eval/heldout/language", ["eval.language=en"]),
+        ("sft", "eval/heldout/loss", []),
+        ("sft", "eval/make_zero/avg", []),
+        ("reward-model", "eval/heldout/pair_accuracy", []),
+    ],
+)
+def test_a_metric_that_exists_can_choose(compose_as, command, metric, overrides):
+    config = compose_as(command, *overrides, f"checkpoint.keep_best={metric}")
+    assert list(best_faults(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "metric", "instead"),
+    [
+        ("train", "eval/heldout/accuracy", "eval/heldout/avg"),
+        ("train", "eval/math500/avg", "eval/heldout/avg"),  # no benchmark of this run
+        ("train", "eval/heldout/pass@8", "eval/heldout/avg"),  # held-out problems are sampled once
+        ("sft", "eval/heldout/avg", "eval/heldout/loss"),
+        ("reward-model", "eval/heldout/avg", "eval/heldout/pair_accuracy"),
+    ],
+)
+def test_a_metric_that_no_evaluation_has_is_rejected(compose_as, command, metric, instead):
+    (fault,) = best_faults(compose_as(command, f"checkpoint.keep_best={metric}"))
+    assert fault.startswith(f"checkpoint.keep_best={metric}: is no metric")
+    assert f"Set checkpoint.keep_best={instead}" in fault
+
+
+def test_each_evaluation_has_a_metric_that_is_better_high(compose_as):
+    assert not is_better_low(evaluation_metrics(compose_as("train"))[0])
+    assert is_better_low("eval/heldout/loss")
