@@ -179,7 +179,7 @@ def _take(settings: DictConfig, key: str, value: Any) -> None:
     if value is ABSENT or (value is None and f"{parent}." in OPEN):
         holder = OmegaConf.select(settings, parent) if parent else settings
         if not isinstance(holder, DictConfig) or name not in holder:
-            raise ConfigError(f"~{key}: the run that is resumed has no such setting.")
+            raise ConfigError(f"~{key}: the run that is resumed has no such setting (any more). Leave it out.")
         del holder[name]
     else:
         OmegaConf.update(settings, key, value, merge=False, force_add=True)
