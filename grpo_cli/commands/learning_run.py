@@ -12,6 +12,7 @@ from grpo_cli.analysis.report import read_metrics, read_result
 from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
 from grpo_cli.commands.run_folder import held, is_empty
 from grpo_cli.config.compose import to_typed
+from grpo_cli.config.grammar import resuming
 from grpo_cli.config.machine import check_machine
 from grpo_cli.config.resume import check_resumed, taken_up
 from grpo_cli.errors import CheckpointError, ConfigError, DataError
@@ -62,5 +63,5 @@ def _check_folder(run_dir: Path, config: Any) -> None:
     if config.resume.run == "never" and not is_empty(run_dir):
         raise ConfigError(
             f"The run folder {run_dir} exists, and is never overwritten. Set another run.dir, or go on from its last "
-            f"checkpoint with resume={run_dir}."
+            f"checkpoint with {resuming(run_dir)}."
         )

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -50,6 +51,15 @@ def shell_word(argument: str) -> str:
     if "'" not in argument or re.search(r"[!$`]", argument):
         return shlex.quote(argument)
     return '"' + re.sub(r'(["\\])', r"\\\1", argument) + '"'
+
+
+def resuming(run_dir: Path) -> str:
+    """What to type to go on with a run.
+
+    >>> print(resuming(Path("runs/first")), resuming(Path("a [1]")))
+    resume=runs/first 'resume="a [1]"'
+    """
+    return shell_word(f"resume={quoted(str(run_dir))}")
 
 
 def syntax_fault(argument: str, error: HydraException, *, is_text: bool, is_sweep: bool) -> str:

@@ -18,6 +18,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as Logits
 from grpo_cli.config.schema import ClusterConfig, Device, DType
 from grpo_cli.errors import SetupError, TrainingError
 from grpo_cli.model import BaseModel
+from grpo_cli.paths import plain_name
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.class_snapshot import ClassSnapshot
 from grpo_cli.rollout.text import shown_special_ids, text_after, until_stop
@@ -47,25 +48,26 @@ class RolloutEngine:
         decoder_class = ClassSnapshot(model.folder)
         shared_memory = _name_shared_memory(self._tensor_parallel_size) if on_cpu else None
         try:
-            self._llm = LLM(
-                model=str(model.folder),
-                dtype=DTYPES[cluster.dtype],  # "auto" would silently turn an fp32 model into bf16 on a CPU
-                max_model_len=model.max_model_len,
-                max_num_seqs=cluster.vllm.max_num_seqs,
-                enforce_eager=cluster.vllm.enforce_eager,
-                enable_prefix_caching=not on_cpu,  # pays where a group shares a long prompt
-                # vLLM reads a prompt that is split over two of its steps again with the request's seeded generator set
-                # back, which a CPU generator cannot do. Whole prompts only, then; as many a step as before.
-                enable_chunked_prefill=not on_cpu,
-                load_format="dummy" if for_training else "auto",
-                enable_sleep_mode=self._sleep_level > 0,
-                sleep_mode_offload_cudagraph=self._sleep_level > 0,
-                distributed_executor_backend="external_launcher",  # one engine a rank, in the rank's own process
-                tensor_parallel_size=self._tensor_parallel_size,
-                logprobs_mode="processed_logprobs",  # at the sampling temperature
-                logits_processors=[mask_padding(model.vocab_size)],
-                **memory,
-            )
+            with plain_name(model.folder) as folder:
+                self._llm = LLM(
+                    model=folder,
+                    dtype=DTYPES[cluster.dtype],  # "auto" would silently turn an fp32 model into bf16 on a CPU
+                    max_model_len=model.max_model_len,
+                    max_num_seqs=cluster.vllm.max_num_seqs,
+                    enforce_eager=cluster.vllm.enforce_eager,
+                    enable_prefix_caching=not on_cpu,  # pays where a group shares a long prompt
+                    # vLLM reads a prompt that is split over two of its steps again with the request's seeded generator
+                    # set back, which a CPU generator cannot do. Whole prompts only, then; as many a step as before.
+                    enable_chunked_prefill=not on_cpu,
+                    load_format="dummy" if for_training else "auto",
+                    enable_sleep_mode=self._sleep_level > 0,
+                    sleep_mode_offload_cudagraph=self._sleep_level > 0,
+                    distributed_executor_backend="external_launcher",  # one engine a rank, in the rank's own process
+                    tensor_parallel_size=self._tensor_parallel_size,
+                    logprobs_mode="processed_logprobs",  # at the sampling temperature
+                    logits_processors=[mask_padding(model.vocab_size)],
+                    **memory,
+                )
         except (AssertionError, AttributeError, KeyError, NotImplementedError, ValueError) as error:
             raise SetupError(f"vLLM cannot run {model.folder} with these settings: {error or type(error)}") from error
         if shared_memory:  # every rank of the engine has it open now: without names it ends with them, however they end

@@ -19,6 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from grpo_cli.config.best import is_better_low
+from grpo_cli.config.grammar import resuming
 from grpo_cli.config.resume import changes, checkpoint_folders, settings_in, step_of
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError, DivergedError
@@ -100,7 +101,7 @@ class Checkpoints:
             if healthy:
                 how = (
                     f"The last healthy checkpoint is {healthy[0].name}. Go on from it with a lower rate: r1zero "
-                    f"{self._command} resume={self._run_dir} {lower} resume.allow=[optimizer.lr]"
+                    f"{self._command} {resuming(self._run_dir)} {lower} resume.allow=[optimizer.lr]"
                 )
             else:
                 how = f"No healthy checkpoint was saved before. Start again in another run.dir with {lower}."

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
+from grpo_cli.config.grammar import resuming
 from grpo_cli.config.schema import KLPlacement, OnBadGold, TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
@@ -175,5 +176,5 @@ def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
         key = f"eval/heldout/{name}"
         lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
     lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, learning_curve.png")
-    lines.append(f"To train on: r1zero train resume={run_dir} steps={2 * int(after['step'])}")
+    lines.append(f"To train on: r1zero train {resuming(run_dir)} steps={2 * int(after['step'])}")
     say(console, "\n".join(lines))
