@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from grpo_cli.config.best import evaluation_metrics
 from grpo_cli.errors import TrainingError
 
 BIN = Path(sys.executable).parent
@@ -61,6 +62,11 @@ def test_every_step_has_its_row_and_its_metrics(run):
         assert row["sampler/logprob_diff_max"] <= 1e-3
         assert row["perf/peak_memory_gib"] > 0.1
         assert not row.keys() & {"perf/mfu", "perf/trained_squares", "perf/trained_responses"}
+
+
+def test_the_metrics_that_may_choose_the_best_checkpoint_exist(run, compose_train):
+    evaluated = rows(run[0])[0].keys()
+    assert set(evaluation_metrics(compose_train("experiment=smoke"))) <= evaluated
 
 
 def test_it_says_what_was_reached_and_what_to_type_next(run):

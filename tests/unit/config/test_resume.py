@@ -131,7 +131,10 @@ def test_what_only_the_run_has_can_be_taken_out(compose_train, tmp_path):
     composed = OmegaConf.structured(compose_train(*allow_new_entries("train", arguments)))
     settings = taken_up(composed, ["resume.run", "reward.terms.brevity"], "train")
     assert "brevity" not in settings.reward.terms
-    with pytest.raises(ConfigError, match=r"~reward.terms.nothing: the run that is resumed has no such setting .any more.. Leave it out"):
+    with pytest.raises(
+        ConfigError,
+        match=r"~reward.terms.nothing: the run that is resumed has no such setting .any more.. Leave it out",
+    ):
         taken_up(composed, ["~reward.terms.nothing"], "train")
 
 
