@@ -14,6 +14,7 @@ from pathlib import Path
 
 from grpo_cli import __version__
 from grpo_cli.errors import R1ZeroError
+from grpo_cli.paths import shorten_temporary_folder
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def main() -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
         hint = f" Did you mean `r1zero {near[0]}`?" if near else ""
         _fail(f"There is no command {name!r}.{hint}\n\n{USAGE}", status=2)
+    shorten_temporary_folder()
     try:
         _dispatch(name, rest)
     except R1ZeroError as error:

@@ -20,6 +20,7 @@ from grpo_cli.config.schema import SCHEMAS, ClusterConfig, Device
 from grpo_cli.launch.lifeline import die_with
 from grpo_cli.launch.lock import WRITER_LOCK, locked
 from grpo_cli.launch.memory import keep_freed_memory
+from grpo_cli.paths import shorten_temporary_folder
 
 # What a rank does for each command; called with its configuration and a stream to the terminal.
 LOOPS = {
@@ -37,6 +38,7 @@ SAVING = {"train", "sft", "reward-model"}  # those that save what they have when
 
 def main(command: str, config_file: Path) -> None:
     die_with(os.getppid())
+    shorten_temporary_folder()
     rank = int(os.environ["RANK"])
     schema = OmegaConf.structured(SCHEMAS[STAGES.get(command, command)])
     config = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(config_file)))

@@ -1,0 +1,34 @@
+"""What a run that is resumed is looked at for before its ranks start."""
+
+import pytest
+
+from grpo_cli.commands.learning_run import _check_metrics
+from grpo_cli.config.grammar import resuming
+from grpo_cli.errors import CheckpointError
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b'{"step": 0}\n\x00\x00\x00\n', "line 2 is not JSON"),
+        (b'{"step": 0}\n{"reward/mean": 1}\n', "line 2 has no step"),
+        (b'{"step": 0}\n\xff\n', "line 2 is not UTF-8"),
+        (b"[1]\n", "line 1: "),
+    ],
+)
+def test_damaged_metrics_are_named_before_anything_is_started(tmp_path, content, fault):
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{fault}.*No checkpoint needs it: remove the line"):
+        _check_metrics(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"step": 0}\n{"step": 1, "rew'])
+def test_metrics_that_are_empty_or_end_in_half_a_line_are_cut_back_later(tmp_path, content):
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    _check_metrics(tmp_path / "metrics.jsonl")
+    _check_metrics(tmp_path / "nothing")
+
+
+def test_what_to_type_is_quoted_for_the_shell_and_for_hydra(tmp_path):
+    assert resuming(tmp_path / "run") == f"resume={tmp_path}/run"
+    assert resuming(tmp_path / "a [1]") == f"""'resume="{tmp_path}/a [1]"'"""
