@@ -2,12 +2,14 @@
 
 import math
 import pkgutil
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from grpo_cli.config.reward_terms import FunctionTerm
 from grpo_cli.errors import ConfigError, TrainingError
+from grpo_cli.reward.thread_alarm import limit_math_verify_in_threads
 from grpo_cli.types import Completion, Problem
 
 BatchFunction = Callable[[list[Completion], list[Problem]], Sequence[float]]
@@ -43,12 +45,20 @@ class Background:
         completions, problems, futures = (list(column) for column in zip(*batch, strict=True))
         try:
             values = self._checked(self._function(completions, problems), problems)
-        except Exception as error:
+        except BaseException as error:  # else whoever awaits a value waits for ever
+            fault = error if isinstance(error, Exception) else self._ended(error)
             for future in futures:
-                future.set_exception(error)
+                future.set_exception(fault)
         else:
             for future, value in zip(futures, values, strict=True):
                 future.set_result(value)
+
+    def _ended(self, error: BaseException) -> TrainingError:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return TrainingError(
+            f"reward.terms.{self._name} tried to end the process: {type(error).__name__}({error}) at "
+            f"{place.filename}:{place.lineno}. Return a value, or raise an Exception where there is none."
+        )
 
     def _checked(self, values: Sequence[float], problems: list[Problem]) -> list[float]:
         if len(values) != len(problems):
@@ -77,8 +87,11 @@ def user_function(name: str, term: FunctionTerm) -> Background:
             f"{key}: cannot be imported ({error}). Write my_package.my_module:my_reward, and see that Python finds "
             "it: install the package, or run from its folder with PYTHONPATH=. in the environment."
         ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{key}: its module fails as it is imported: {type(error).__name__}({error}).") from error
     if not callable(function):
         raise ConfigError(f"{key}: is not a function. Name a function of (completion, problem) that returns a float.")
+    limit_math_verify_in_threads()
     if term.batch:
         return Background(name, function, MAX_BATCH)
     return Background(name, lambda completions, problems: [function(completions[0], problems[0])], batch_size=1)

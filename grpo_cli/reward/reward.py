@@ -220,7 +220,7 @@ def _after(awaited: Sequence[Future], make: Callable[[], Score]) -> Future[Score
     def finish() -> None:
         try:
             made.set_result(make())
-        except Exception as error:
+        except BaseException as error:  # else whoever awaits it waits for ever
             made.set_exception(error)
 
     pending = [future for future in awaited if not future.done()]

@@ -68,3 +68,36 @@ def test_a_users_function_is_found_by_module_and_name():
 def test_a_function_that_cannot_be_found_is_answered_with_its_mend(path):
     with pytest.raises(ConfigError, match=r"reward\.terms\.mine\.function"):
         user_function("mine", FunctionTerm(function=path))
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_a_function_that_would_end_the_process_is_named(error):
+    def give_up(completions, problems):
+        raise error
+
+    background = Background("mine", give_up, batch_size=1)
+    with pytest.raises(TrainingError, match=rf"reward\.terms\.mine tried to end the process: {type(error).__name__}"):
+        background.submit(completion("x"), PROBLEM).result(timeout=60)  # which nobody would settle otherwise
+    background.close()
+
+
+@pytest.mark.parametrize("line", ["import sys; sys.exit(2)", "1 / 0", "def f(:"])
+def test_a_module_that_fails_as_it_is_imported_is_named(tmp_path, monkeypatch, line):
+    (tmp_path / "failing_reward.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"reward\.terms\.mine\.function=failing_reward:f: its module fails"):
+        user_function("mine", FunctionTerm(function="failing_reward:f"))
+
+
+def test_math_verify_works_in_a_users_function(tmp_path, monkeypatch):
+    (tmp_path / "verifying_reward.py").write_text(
+        "from math_verify import parse, verify\n"
+        "def reward(completion, problem):\n"
+        "    return float(verify(parse(f'${problem.answer}$'), parse(completion.text)))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    term = user_function("mine", FunctionTerm(function="verifying_reward:reward"))
+    problem = Problem("p", "What is half of one?", r"\frac{1}{2}")
+    values = [term.submit(completion(text), problem).result(timeout=60) for text in ("$0.5$", "$0.6$")]
+    term.close()
+    assert values == [1.0, 0.0]
