@@ -6,9 +6,13 @@ are imported late, so that `--help`, `--cfg job` and shell completion answer at 
 
 import difflib
 import importlib
+import logging
 import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +56,20 @@ USAGE = f"""usage: r1zero <command> [arguments]
 
 def main() -> None:
     """The console script."""
-    arguments = sys.argv[1:]
+    logging.raiseExceptions = False  # else a log line that nobody reads is answered with a traceback
+    try:
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        _fail("Stopped.", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        if not _is_left_unread():
+            raise
+        raise SystemExit(128 + signal.SIGPIPE) from None  # `head` has seen enough
+    finally:
+        _flush()
+
+
+def _run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, end="")
         return
@@ -149,8 +166,24 @@ def _complete(arguments: Sequence[str]) -> None:
         _dispatch(words[1], list(arguments))
 
 
+def _is_left_unread() -> bool:
+    """Whether stdout is a pipe whose reader has gone."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
+
+
+def _flush() -> None:
+    """Write what is left for stdout; where nobody reads it, drop it, since Python would complain as it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str, status: int = 1) -> None:
-    print(f"r1zero: {message}", file=sys.stderr)
+    with suppress(OSError):  # a terminal that was closed
+        print(f"r1zero: {message}", file=sys.stderr)
     raise SystemExit(status)
 
 

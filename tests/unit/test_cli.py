@@ -1,6 +1,7 @@
 """The command line answers at once and in plain words; the real process, as a user types it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,28 @@ def test_a_reward_term_of_ones_own_is_given_as_any_other_setting(tmp_path):
     result = r1zero("train", "--cfg", "job", "reward.terms.brevity.function=my_rewards:brevity", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "function: my_rewards:brevity" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("train", "--cfg", "job"), ("--help",), ("grade", "--help")])
+def test_output_that_nobody_reads_is_no_fault(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [R1ZERO, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, env=environment, timeout=60
+    )
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode in (0, 128 + signal.SIGPIPE)  # by how much of it was written before its end
+
+
+def test_a_pipe_that_breaks_elsewhere_is_a_fault():
+    broken = "from grpo_cli import cli\ndef fail(_): raise BrokenPipeError('another')\ncli._run = fail\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", broken], capture_output=True, text=True, timeout=60)
+    assert "BrokenPipeError: another" in done.stderr
+
+
+def test_ctrl_c_before_a_run_has_started_ends_it_in_a_word():
+    stopped = "from grpo_cli import cli\ndef stop(_): raise KeyboardInterrupt\ncli._run = stop\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "r1zero: Stopped.\n")
