@@ -1,6 +1,7 @@
 """What tests of every kind share."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,12 @@ from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 from grpo_cli.config.schema import SCHEMAS, TrainConfig
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_configure() -> None:
+    """A shell lets its background jobs ignore Ctrl-C, and what they start, which tests send it to."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -23,6 +23,7 @@ from grpo_cli.analysis.sweep import last_error
 from grpo_cli.config.grammar import quoted
 from grpo_cli.config.schema import TrainConfig
 from grpo_cli.errors import DataError, R1ZeroError, Stopped, TrainingError
+from grpo_cli.launch.outer_job import leave_job
 
 MAX_NAME = 100  # characters in the name of a job's folder
 
@@ -35,6 +36,8 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Give all jobs one folder, also where they vary its name, and the keys that they have in common."""
         Sweep.folder = Path(config.hydra.sweep.dir)
+        if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
+            leave_job()
         constant = [
             override.key_or_group
             for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))

@@ -12,8 +12,13 @@ def forget(logs: Path) -> None:
         stale.unlink()
 
 
+def of_rank(logs: Path, rank: int) -> Path:
+    """The file of this rank's fault."""
+    return logs / f"rank_{rank}.error.json"
+
+
 def first(logs: Path) -> errors.R1ZeroError | None:
-    """The fault of the rank that failed first, as what it was; one that no setting mends comes with its traceback.
+    """The fault of the rank that failed first, as what it was; one that no setting fixes comes with its traceback.
 
     None where no rank has left any.
     """

@@ -9,16 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 import submitit
 
 from grpo_cli.config.schema import ClusterConfig, Device
-from grpo_cli.errors import ConfigError, SetupError, TrainingError
+from grpo_cli.errors import ConfigError, SetupError, Stopped, TrainingError
 from grpo_cli.launch import faults
+from grpo_cli.launch.outer_job import outside_its_job
+from grpo_cli.launch.requests import Requests, exit_status, tell
+from grpo_cli.launch.worker import SAVING, how_to_go_on
 
 POLL_S = 3.0  # between two questions to Slurm's controller
 # States that a job does not leave again; https://slurm.schedmd.com/job_state_codes.html
@@ -36,8 +37,9 @@ PORTS = range(20000, 30000)  # below those that Linux gives to outgoing connecti
 def launch(command: str, config_file: Path, cluster: ClusterConfig) -> None:
     """Run `command` with its frozen configuration on every rank of a Slurm job, and show what rank 0 says, to the end.
 
-    SIGINT and SIGTERM cancel the job. A fault that a rank explains is raised again here, as what it was; any other
-    end than a good one is a TrainingError with Slurm's word for it and the place of the log.
+    On SIGINT or SIGTERM a job that is in a step saves it first; a second one cancels the job. SIGHUP is left alone: a
+    job goes on when its user logs out. A fault that a rank explains is raised again here, as what it was; any other end
+    than a good one is a TrainingError with Slurm's word for it and the place of the log.
     """
     if shutil.which("sbatch") is None:
         raise SetupError(
@@ -47,23 +49,19 @@ def launch(command: str, config_file: Path, cluster: ClusterConfig) -> None:
     logs = config_file.parent / "logs"
     logs.mkdir(exist_ok=True)
     faults.forget(logs)
-    with _signals_as_exits():
+    with Requests((signal.SIGINT, signal.SIGTERM)) as requests:
         job = _submit(command, config_file, cluster)
         print(f"Slurm job {job.job_id} is submitted; its logs: {logs}/", flush=True)
-        try:
-            state = _wait(job)
-        except SystemExit:
-            job.cancel(check=False)
-            print(
-                f"\nStopped, and Slurm job {job.job_id} is cancelled. The same command with resume=auto goes on: "
-                f"{config_file.parent}",
-                file=sys.stderr,
-            )
-            raise
+        state = _wait(job, requests, saves=command in SAVING)
     if state == "COMPLETED":
         return
     # Of a job that Slurm has ended, ranks can tell only that the others are gone.
     fault = faults.first(logs) if state == "FAILED" else None
+    if requests.first and not isinstance(fault, Stopped):
+        what = f"Stopped by {requests.first.name}, and Slurm job {job.job_id} has ended as {state}."
+        fault = Stopped(f"{what} {how_to_go_on(command, config_file.parent)}")
+    if isinstance(fault, Stopped) and requests.first:
+        fault.exit_status = exit_status(requests.first)
     raise fault or TrainingError(
         f"Slurm job {job.job_id} ended as {state}. {MENDS.get(state, '')}Its log: {job.paths.stdout}"
     )
@@ -110,7 +108,8 @@ def _submit(command: str, config_file: Path, cluster: ClusterConfig) -> submitit
         additional_parameters={"requeue": True, "open-mode": "append"},
     )
     try:
-        return executor.submit(run_rank, command, str(config_file.absolute()))
+        with outside_its_job():
+            return executor.submit(run_rank, command, str(config_file.absolute()))
     except submitit.core.utils.FailedJobError as error:
         raise ConfigError(
             f"Slurm refuses the job: {error}\nSet cluster.nodes, cluster.ranks and cluster.slurm.* to what `sinfo` and "
@@ -118,9 +117,12 @@ def _submit(command: str, config_file: Path, cluster: ClusterConfig) -> submitit
         ) from None
 
 
-def _wait(job: submitit.SlurmJob) -> str:
-    """Show the job's states and what rank 0 prints until it has ended; how it ended."""
-    seen, shown = "", 0
+def _wait(job: submitit.SlurmJob, requests: Requests, *, saves: bool) -> str:
+    """Show the job's states and what rank 0 prints until it has ended; how it ended.
+
+    A request to stop is passed on to ranks that save, and else cancels the job.
+    """
+    seen, shown, is_asked, is_cancelled = "", 0, False, False
     while True:
         state = _state(job.job_id)
         shown = _show(job.paths.stdout, shown)
@@ -129,7 +131,14 @@ def _wait(job: submitit.SlurmJob) -> str:
             seen = state
         if seen in ENDED:
             return seen
-        time.sleep(POLL_S)
+        if requests.first and not is_asked and saves and seen == "RUNNING":
+            is_asked = True
+            subprocess.run(["scancel", "--signal=USR1", job.job_id])  # ends ranks that have no step to save
+            tell(f"\n{requests.first.name}: the job saves at the end of this step. A second one cancels it.")
+        elif not is_cancelled and (requests.is_repeated or (requests.first and not is_asked)):
+            is_cancelled = True
+            job.cancel(check=False)
+        requests.wait(POLL_S)
 
 
 def _state(job_id: str) -> str:
@@ -145,21 +154,8 @@ def _show(log: Path, shown: int) -> int:
         return 0
     with log.open("rb") as file:
         file.seek(shown)
-        sys.stdout.write(file.read().decode(errors="replace"))
-        sys.stdout.flush()
+        text = file.read().decode(errors="replace")
+        with suppress(OSError):  # nobody reads it any more
+            sys.stdout.write(text)
+            sys.stdout.flush()
         return file.tell()
-
-
-@contextmanager
-def _signals_as_exits() -> Iterator[None]:
-    """SIGINT and SIGTERM as SystemExit. SIGHUP is left alone: a job goes on when its user logs out."""
-
-    def leave(number: int, _) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

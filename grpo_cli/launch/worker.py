@@ -10,16 +10,19 @@ import pkgutil
 import signal
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from grpo_cli import stop
 from grpo_cli.config.schema import SCHEMAS, ClusterConfig, Device
+from grpo_cli.launch import faults
 from grpo_cli.launch.lifeline import die_with
+from grpo_cli.launch.limits import check_limits
 from grpo_cli.launch.lock import WRITER_LOCK, locked
 from grpo_cli.launch.memory import keep_freed_memory
+from grpo_cli.launch.terminal import Terminal
 from grpo_cli.paths import shorten_temporary_folder
 
 # What a rank does for each command; called with its configuration and a stream to the terminal.
@@ -36,25 +39,31 @@ STAGES = {"judge": "analyze"}  # loops that a command starts after its own, in n
 SAVING = {"train", "sft", "reward-model"}  # those that save what they have when they are asked to stop
 
 
+def how_to_go_on(command: str, run_dir: Path) -> str:
+    settings = "resume=auto" if command in SAVING else f"run.dir={run_dir}"
+    return f"The same command with {settings} goes on: {run_dir}"
+
+
 def main(command: str, config_file: Path) -> None:
     die_with(os.getppid())
     shorten_temporary_folder()
+    stop.end_at_once()  # until the loop has something to save
     rank = int(os.environ["RANK"])
     schema = OmegaConf.structured(SCHEMAS[STAGES.get(command, command)])
     config = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(config_file)))
-    if command in SAVING:
-        # From the launcher; under Slurm from Slurm itself: when it preempts or requeues, and before the time is up.
-        of_slurm = (signal.SIGTERM, signal.SIGUSR2) if config.cluster.slurm is not None else ()
-        stop.listen(signal.SIGUSR1, *of_slurm)
+    if command in SAVING and config.cluster.slurm is not None:
+        # From Slurm itself: when it preempts or requeues, and before the time is up. They do not wait for a first step.
+        stop.listen(signal.SIGTERM, signal.SIGUSR2)
     logs = config_file.parent / "logs"
     logs.mkdir(exist_ok=True)
     _set_environment(config.cluster, verbose=config.logger.verbose)
     if config.cluster.device == Device.cpu:
         keep_freed_memory()
-    terminal = sys.stdout if config.logger.verbose else _redirect_output(logs / f"rank_{rank}.log")
-    fault = logs / f"rank_{rank}.error.json"
+    terminal = Terminal() if config.logger.verbose else _redirect_output(logs / f"rank_{rank}.log")
+    fault = faults.of_rank(logs, rank)
     fault.unlink(missing_ok=True)  # of this rank before Slurm requeued its job
     try:
+        check_limits()
         with locked(config_file.parent / WRITER_LOCK) if rank == 0 else nullcontext():
             gc.disable()  # nearly all that the imports make stays: looking through it is a fifth of their time
             loop = pkgutil.resolve_name(LOOPS[command])
@@ -64,7 +73,9 @@ def main(command: str, config_file: Path) -> None:
     except BaseException as error:  # reported by the launcher, whatever it is
         report = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
         try:
-            fault.write_text(json.dumps(report))
+            written = fault.with_suffix(".tmp")
+            written.write_text(json.dumps(report))
+            written.replace(fault)  # whole, or not there: the launcher may end this rank
         except OSError:  # the disk may be full, which may be the very fault
             fault.unlink(missing_ok=True)
             print(f"Rank {rank}: {error}", file=terminal)
@@ -91,7 +102,7 @@ def _set_environment(cluster: ClusterConfig, *, verbose: bool) -> None:
 def _redirect_output(log: Path):
     """Send stdout and stderr, also those of compiled code, to a file; return a stream on the old stdout."""
     sys.stdout.flush()
-    terminal = os.fdopen(os.dup(1), "w", buffering=1)
+    terminal = Terminal()
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -99,6 +110,15 @@ def _redirect_output(log: Path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
-    sys.stdout.flush()
-    os._exit(0)  # all is closed by now, and gloo's threads can abort a process that ends right after an exchange
+    status = 0
+    try:
+        main(sys.argv[1], Path(sys.argv[2]))
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    # All is closed by now. Gloo's threads can abort a process that ends right after an exchange, and a user's function
+    # that does not return would be awaited.
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)

@@ -18,8 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from grpo_cli import stop
 from grpo_cli.errors import CheckpointError, ConfigError, DataError, R1ZeroError
 from grpo_cli.launch.lifeline import die_with
+from grpo_cli.launch.requests import exit_status
 from grpo_cli.pipeline.plan import Step
 
 R1ZERO = (sys.executable, "-m", "grpo_cli.cli")
@@ -86,7 +88,7 @@ def records_of(steps: Sequence[Step], folder: Path) -> list[Record]:
 
 
 def run_steps(records: list[Record], folder: Path, runner: Sequence[str] = R1ZERO) -> None:
-    """Run what is not done, in order. SIGINT and SIGTERM are passed on to the step, which saves what it can.
+    """Run what is not done, in order. Requests to stop are passed on to the step, which saves what it can.
 
     Raises StepEnded where a step fails or is stopped, DataError where one did not leave what another takes.
     """
@@ -119,7 +121,7 @@ def run_steps(records: list[Record], folder: Path, runner: Sequence[str] = R1ZER
 def _stop_if_asked(came: Sequence[int], record: Record, folder: Path) -> None:
     if came:
         name = signal.Signals(came[0]).name
-        raise StepEnded(f"Stopped by {name} at {record['name']}. {_how_to_go_on(folder)}", 128 + came[0])
+        raise StepEnded(f"Stopped by {name} at {record['name']}. {_how_to_go_on(folder)}", exit_status(came[0]))
 
 
 def command_line(record: Record) -> str:
@@ -147,11 +149,9 @@ def _run(record: Record, runner: Sequence[str], came: list[int]) -> int:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The numbers of the signals to stop that have come."""
+    """The numbers of the requests to stop that have come."""
     came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda it, _: came.append(it)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda it, _: came.append(it)) for number in stop.heeded()}
     try:
         yield came
     finally:

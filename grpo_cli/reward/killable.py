@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from grpo_cli.reward.math_grader import Judgement
+from grpo_cli.stop import children_outlive_requests
 from grpo_cli.types import Verdict
 
 _PATIENCE = 30  # times the CPU limit, by the wall clock: for a process that is stopped or starved
@@ -53,6 +55,9 @@ class KillableProcesses:
         # forkserver: a fork of this process would inherit locks that vLLM's and torch's threads hold.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["grpo_cli.reward.warm_up"])
+        for helper in (resource_tracker, forkserver):  # each in its own turn: the first unblocks signals as it starts
+            with children_outlive_requests():
+                helper.ensure_running()
         self._tasks: queue.SimpleQueue[tuple[str, str, Future[Judgement]] | None] = queue.SimpleQueue()
         self._turns = threading.Condition()
         self._num_running = 0

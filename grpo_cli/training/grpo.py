@@ -9,6 +9,7 @@ from typing import TextIO
 from rich.console import Console
 from torch import Tensor
 
+from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
 from grpo_cli.config.grammar import resuming
 from grpo_cli.config.schema import KLPlacement, OnBadGold, TrainConfig
@@ -77,6 +78,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         is_stopped = False
         if start_step == 0:
             log(0, evaluate(_sampling(config, step=1)))
+        stop.listen()
         for step in range(start_step + 1, config.steps + 1):
             clock = Clock()
             sampling = _sampling(config, step)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, write_result
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import ConfigError, DataError
@@ -77,6 +78,7 @@ def fit(
         log = open_log(stack, config, steps, start_step, console)
         if start_step == 0:
             log(0, evaluate())
+        stop.listen()
         for step in range(start_step + 1, steps + 1):
             clock = Clock()
             with clock.phase("update"):

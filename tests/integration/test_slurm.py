@@ -2,18 +2,23 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
+from grpo_cli.training.checkpoint import whole_checkpoints
+
 SCRIPT = Path(__file__).parents[1] / "slurm" / "slurm.sh"
+RUN = ("logger=none", "run.dir=run")
+ONE_RANK = ("cluster.nodes=1", "cluster.ranks=1", "cluster.slurm.mem_gib=2", "experiment=smoke", *RUN)
 NEEDED = ("slurmctld", "slurmd", "munged")
 
 
@@ -36,6 +41,14 @@ def slurm() -> Iterator[None]:
 
 def steps(run_dir: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def has_steps(run_dir: Path, number: int) -> bool:
+    return (run_dir / "metrics.jsonl").exists() and len(steps(run_dir)) > number
+
+
+def saved_its_last_step(run_dir: Path) -> bool:
+    return whole_checkpoints(run_dir)[0].name == f"step_{steps(run_dir)[-1]:06d}"
 
 
 def queue() -> str:
@@ -74,20 +87,17 @@ def started(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
     """Start a run of two nodes in `<tmp_path>/run`; what the test leaves of it is cancelled."""
     launchers = []
 
-    def start(*overrides: str) -> subprocess.Popen:
-        arguments = ("train", "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run", *overrides)
+    def start(*overrides: str, within: Sequence[str] = ()) -> subprocess.Popen:
+        command = [*within, Path(sys.executable).parent / "r1zero", "train", "cluster=slurm_2x1_cpu", *RUN, *overrides]
         with (tmp_path / "printed.txt").open("w") as printed:
-            launchers.append(
-                subprocess.Popen(
-                    [Path(sys.executable).parent / "r1zero", *arguments], stdout=printed, stderr=printed, cwd=tmp_path
-                )
-            )
+            launchers.append(subprocess.Popen(command, stdout=printed, stderr=printed, cwd=tmp_path))
         return launchers[-1]
 
     yield start
     for launcher in launchers:
-        launcher.terminate()
+        launcher.kill()
         launcher.wait()
+    subprocess.run(["scancel", "--me"])
 
 
 def wait_until(is_so: Callable[[], bool], launcher: subprocess.Popen) -> None:
@@ -98,21 +108,53 @@ def wait_until(is_so: Callable[[], bool], launcher: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
-def test_a_stopped_launcher_cancels_its_job(tmp_path, started):
+def test_a_launcher_that_is_stopped_ends_a_job_that_is_starting(tmp_path, started):
     launcher = started()
     wait_until(lambda: len(ranks_of(tmp_path / "run")) == 2, launcher)
     ranks = ranks_of(tmp_path / "run")
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(timeout=10) == 128 + signal.SIGTERM
-    assert "is cancelled" in (tmp_path / "printed.txt").read_text()
-    _, alive = psutil.wait_procs(ranks, timeout=20)
+    assert launcher.wait(timeout=60) == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM, and Slurm job" in (tmp_path / "printed.txt").read_text()
+    _, alive = psutil.wait_procs(ranks, timeout=60)
     assert alive == []
     assert queue() == ""
 
 
+def test_a_launcher_that_is_stopped_lets_the_job_save_its_step(tmp_path, started):
+    launcher = started("checkpoint.every_steps=0")
+    wait_until(lambda: has_steps(tmp_path / "run", 1), launcher)
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.wait(timeout=120) == 128 + signal.SIGINT
+    assert "the job saves at the end of this step" in (tmp_path / "printed.txt").read_text()
+    assert saved_its_last_step(tmp_path / "run")
+    assert queue() == ""
+
+
+def test_a_run_on_one_machine_saves_its_step_when_slurm_signals_all_its_processes(tmp_path, started):
+    settings = ("cluster=cpu_2rank", "checkpoint.every_steps=0")
+    launcher = started(*settings, within=("srun", "--ntasks=1"))
+    wait_until(lambda: has_steps(tmp_path / "run", 1), launcher)
+    (job,) = queue().split()[:1]
+    subprocess.run(["scancel", "--signal=TERM", job], check=True)
+    assert launcher.wait(timeout=120) == 128 + signal.SIGTERM, (tmp_path / "printed.txt").read_text()
+    assert saved_its_last_step(tmp_path / "run")
+
+
+def test_a_run_within_a_job_of_slurm_is_a_job_like_any_other(tmp_path):
+    run = shlex.join([str(Path(sys.executable).parent / "r1zero"), "train", "cluster=slurm_2x1_cpu", *ONE_RANK])
+    outer = ["sbatch", "--array=3", "--mem-per-cpu=100", "--output=outer.txt", f"--wrap={run}"]
+    subprocess.run(outer, check=True, cwd=tmp_path)
+    deadline = time.monotonic() + 300
+    while queue():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert steps(tmp_path / "run") == [0, 1, 2], (tmp_path / "outer.txt").read_text()
+    assert "COMPLETED" in (tmp_path / "outer.txt").read_text()
+
+
 def test_a_requeued_job_saves_and_goes_on_by_itself(tmp_path, started):
     launcher = started("steps=12", "checkpoint.every_steps=0", "experiment=smoke")
-    wait_until(lambda: (tmp_path / "run/metrics.jsonl").exists() and len(steps(tmp_path / "run")) >= 4, launcher)
+    wait_until(lambda: has_steps(tmp_path / "run", 3), launcher)
     (job,) = queue().split()[:1]
     subprocess.run(["scontrol", "requeue", job], check=True)
     wait_until(lambda: " PD " in queue(), launcher)

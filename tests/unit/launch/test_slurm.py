@@ -55,6 +55,18 @@ def test_slurm_is_asked_for_the_nodes_and_ranks_of_the_cluster(fake, launch, tmp
     assert "--cpus-per-task=8 --kill-on-bad-exit=1" in asked[-1]
 
 
+def test_a_job_is_submitted_as_from_outside_of_any_other(fake, launch, tmp_path, monkeypatch):
+    inner = tmp_path / "inner.txt"
+    fake("sbatch", f'env > {inner}; echo "Submitted batch job 7"')
+    outer = {"SLURM_JOB_ID": "5", "SLURM_MEM_PER_CPU": "100", "SLURM_ARRAY_TASK_ID": "3", "SUBMITIT_EXECUTOR": "slurm"}
+    for name, value in {**outer, "SLURM_CONF": "/etc/slurm.conf", "SBATCH_PARTITION": "mine"}.items():
+        monkeypatch.setenv(name, value)
+    launch()
+    names = {line.split("=")[0] for line in inner.read_text().splitlines()}
+    assert names & {*outer, "SLURM_CONF", "SBATCH_PARTITION"} == {"SLURM_CONF", "SBATCH_PARTITION"}
+    assert outer.items() <= os.environ.items()
+
+
 def test_what_slurm_ended_is_told_with_its_mend(fake, launch, tmp_path, capsys):
     # First it waits, then the controller does not answer, then it is over.
     asked = tmp_path / "asked"

@@ -30,9 +30,9 @@ what = json.loads(do.read_text()).get(folder.name) if do.exists() else None
 if what == "wait":
     def stop(number, _):
         (folder / "saved").touch()
-        sys.exit(143 if number == signal.SIGTERM else 130)
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+        sys.exit(128 + number)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
     (folder / "ready").touch()
     time.sleep(60)
 if what == "fail":
@@ -199,7 +199,7 @@ def test_a_stage_that_leaves_not_what_another_takes_is_named(case):
         case.start()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_passed_on_and_the_step_saves(case, number):
     case.let(first="wait")
     process = case.start_apart()

@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 
@@ -73,3 +74,14 @@ def test_nothing_that_an_answer_says_is_run(pool, tmp_path):
         assert pool.judge("math", "42", answer).result().verdict != "correct"
         assert pool.judge("expression", "42 = 42", answer).result().verdict == "unparsable"
     assert not made.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_to_all_processes_costs_no_verdict(number):
+    # As systemd and Slurm send it: the run goes on to the end of its step.
+    with VerifierPool(num_workers=2, timeout_s=60, memory_gib=1.0) as pool:
+        pool.judge("math", "x+y", "y+x").result()
+        for process in psutil.Process().children(recursive=True):
+            process.send_signal(number)
+        judged = [pool.judge("math", f"{n}x+{number}", f"{number}+{n}x") for n in range(2, 12)]
+        assert [one.result(60).verdict for one in judged] == ["correct"] * 10
