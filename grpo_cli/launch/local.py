@@ -76,8 +76,10 @@ def _ranks(command: str, config_file: Path, number: int, port: int) -> Iterator[
         for rank in range(number):
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", WORKER, command, str(config_file)],
+                    # Without the current folder on its path, where a file may have the name of a library.
+                    [sys.executable, "-P", "-m", WORKER, command, str(config_file)],
                     env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    stdin=subprocess.DEVNULL,  # nothing that a rank loads may ask a question
                     start_new_session=True,  # the terminal's signals reach the launcher alone, which passes them on
                 )
             )

@@ -19,10 +19,10 @@ from grpo_cli import stop
 from grpo_cli.config.schema import SCHEMAS, ClusterConfig, Device
 from grpo_cli.launch import faults
 from grpo_cli.launch.lifeline import die_with
-from grpo_cli.launch.limits import check_limits
 from grpo_cli.launch.lock import WRITER_LOCK, locked
 from grpo_cli.launch.memory import keep_freed_memory
 from grpo_cli.launch.terminal import Terminal
+from grpo_cli.limits import check_open_files, check_shared_memory
 from grpo_cli.paths import shorten_temporary_folder
 
 # What a rank does for each command; called with its configuration and a stream to the terminal.
@@ -63,7 +63,8 @@ def main(command: str, config_file: Path) -> None:
     fault = faults.of_rank(logs, rank)
     fault.unlink(missing_ok=True)  # of this rank before Slurm requeued its job
     try:
-        check_limits()
+        check_open_files()
+        check_shared_memory()
         with locked(config_file.parent / WRITER_LOCK) if rank == 0 else nullcontext():
             gc.disable()  # nearly all that the imports make stays: looking through it is a fifth of their time
             loop = pkgutil.resolve_name(LOOPS[command])

@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from grpo_cli.config.reward_terms import (
@@ -214,27 +215,35 @@ def _settled(judgement: Judgement) -> Future[Judgement]:
 
 
 def _after(awaited: Sequence[Future], make: Callable[[], Score]) -> Future[Score]:
-    """A future for what `make` returns or raises once all `awaited` are done, in the thread that finishes last."""
+    """A future for what `make` returns or raises once all `awaited` are done, in the thread that finishes last.
+
+    It raises as soon as one of them does: another may be stuck.
+    """
     made: Future[Score] = Future()
 
     def finish() -> None:
         try:
-            made.set_result(make())
+            settle = partial(made.set_result, make())
         except BaseException as error:  # else whoever awaits it waits for ever
-            made.set_exception(error)
+            settle = partial(made.set_exception, error)
+        with suppress(InvalidStateError):  # one has failed before
+            settle()
 
     pending = [future for future in awaited if not future.done()]
     if not pending:
         finish()
     num_left, lock = len(pending), threading.Lock()
 
-    def count_down(_: Future) -> None:
+    def count_down(future: Future) -> None:
         nonlocal num_left
         with lock:
             num_left -= 1
             last = num_left == 0
         if last:
             finish()
+        elif not future.cancelled() and (fault := future.exception()):
+            with suppress(InvalidStateError):
+                made.set_exception(fault)
 
     for future in pending:
         future.add_done_callback(count_down)

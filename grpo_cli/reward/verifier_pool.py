@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from typing import Self
 
 from grpo_cli.config.schema import Grader
+from grpo_cli.limits import check_shared_memory
 from grpo_cli.reward.expression import judge_expression
 from grpo_cli.reward.killable import KillableProcesses
 from grpo_cli.reward.math_grader import MAX_PARSED_CHARS, Judgement, Undecided, judge
@@ -20,6 +21,7 @@ class VerifierPool:
     """
 
     def __init__(self, num_workers: int, timeout_s: float, memory_gib: float) -> None:
+        check_shared_memory()
         self._judgements: dict[_Question, Future[Judgement]] = {}
         self._processes = KillableProcesses(num_workers, timeout_s, memory_gib)
 

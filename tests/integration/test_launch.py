@@ -211,7 +211,7 @@ def test_a_rewards_function_that_leaves_is_named_though_another_is_stuck(tmp_pat
         "def stuck(completion, problem): time.sleep(10_000)\n"
         "def gone(completion, problem): sys.exit('no more')\n"
     )
-    terms = [f"+reward.terms.{name}={{type:function,function:my_rewards:{name}}}" for name in ("gone", "stuck")]
+    terms = [f"reward.terms.{name}.function=my_rewards:{name}" for name in ("gone", "stuck")]
     run = start(*terms, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"})
     assert run.process.wait(timeout=200) == 1
     assert "reward.terms.gone tried to end the process: SystemExit(no more) at " in run.printed

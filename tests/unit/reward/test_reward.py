@@ -1,12 +1,13 @@
 import sys
 import types
+from concurrent.futures import Future
 
 import pytest
 
 from grpo_cli.config.schema import AnswerMarker, Device, RewardConfig, TemplateConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.background import Background
-from grpo_cli.reward.reward import Reward, gold_fault
+from grpo_cli.reward.reward import Reward, _after, gold_fault
 from grpo_cli.types import Completion, Problem
 
 SUM = Problem("sum", "What is 17 + 26?", "43")
@@ -202,6 +203,15 @@ def test_outside_of_its_window_a_users_function_is_not_called():
     terms = {"mine": {"function": "my_rewards:fails", "from_step": 2}}
     [each] = score(terms, TemplateConfig(), SUM, completion("x"), step=1)
     assert (each.total, each.terms) == (0, {})
+
+
+def test_a_score_fails_as_soon_as_one_of_its_terms_does():
+    failed, stuck = Future(), Future()
+    total = _after([stuck, failed], stuck.result)
+    failed.set_exception(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        total.result(timeout=60)
+    stuck.set_result(1.0)  # too late to change it
 
 
 # ------------------------------------------------------------ general prompts

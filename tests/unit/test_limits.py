@@ -1,4 +1,4 @@
-"""What a machine must allow a rank; each seen in a process of its own."""
+"""What a machine must allow; each seen in a process of its own."""
 
 import resource
 import shutil
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-CHECK = [sys.executable, "-c", "from grpo_cli.launch.limits import check_limits\ncheck_limits()"]
+CHECK = [sys.executable, "-c", "from grpo_cli import limits\nlimits.check_open_files()\nlimits.check_shared_memory()"]
 
 
 def check(*wrapper: str, open_files: tuple[int, int] | None = None) -> subprocess.CompletedProcess:
