@@ -8,8 +8,10 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from grpo_cli import limits
 from grpo_cli.doctor.findings import Finding, Level
 from grpo_cli.doctor.process import ProbeError, run_probe
+from grpo_cli.errors import SetupError
 
 GIB = 2**30
 MIN_MEMORY_GIB = 4
@@ -94,8 +96,8 @@ def check_memory() -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
-    limits = [int(text) for file in CGROUP_LIMITS if (text := _read(file)).isdigit()]
-    total = min(memory.total, *limits) if limits else memory.total
+    allowed = [int(text) for file in CGROUP_LIMITS if (text := _read(file)).isdigit()]
+    total = min(memory.total, *allowed) if allowed else memory.total
     free = min(memory.available, total)
     seen = f"{free / GIB:.1f} of {total / GIB:.1f} GiB are free"
     if free < MIN_MEMORY_GIB * GIB:
@@ -126,9 +128,12 @@ def check_disk(runs: Path) -> Finding:
 
 
 def check_shared_memory() -> Finding:
-    """Through it, GPUs of one machine exchange gradients."""
-    if not SHM.is_dir():
-        return Finding("shared memory", Level.warning, f"there is no {SHM}", "Mount a tmpfs there.")
+    """Through it, GPUs of one machine exchange gradients, and the processes that verify answers take turns."""
+    try:
+        limits.check_shared_memory()
+    except SetupError:
+        seen, mend = f"{SHM} cannot be written to", "Mount a tmpfs there, as with --tmpfs /dev/shm of docker run."
+        return Finding("shared memory", Level.fault, seen, mend)
     total = shutil.disk_usage(SHM).total
     seen = f"{SHM} has {total / GIB:.2f} GiB"
     if total < MIN_SHM_GIB * GIB:

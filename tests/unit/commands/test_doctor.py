@@ -16,10 +16,12 @@ import psutil
 import pytest
 from huggingface_hub import constants
 
+from grpo_cli import limits
 from grpo_cli.commands import doctor
 from grpo_cli.doctor import checks, machine, process, services
 from grpo_cli.doctor.findings import Finding, Level
 from grpo_cli.doctor.packages import check_packages, package_findings
+from grpo_cli.errors import SetupError
 
 Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "total available")
@@ -174,11 +176,20 @@ def test_a_place_that_cannot_be_written_to_is_a_fault(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("gib", "level"), [(8, "ok"), (1 / 16, "warning"), (None, "warning")])
-def test_little_shared_memory_is_a_warning(tmp_path, monkeypatch, gib, level):
-    monkeypatch.setattr(machine, "SHM", tmp_path if gib else tmp_path / "none")
+@pytest.mark.parametrize(("gib", "level"), [(8, "ok"), (1 / 16, "warning")])
+def test_little_shared_memory_is_a_warning(monkeypatch, gib, level):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(int(gib * 2**30), 0, 0))
     assert machine.check_shared_memory().level == level
+
+
+def test_shared_memory_that_cannot_be_written_is_a_fault(monkeypatch):
+    def refuse() -> None:
+        raise SetupError("read-only")
+
+    monkeypatch.setattr(limits, "check_shared_memory", refuse)
+    finding = machine.check_shared_memory()
+    assert finding.level == Level.fault
+    assert finding.seen == "/dev/shm cannot be written to"
 
 
 def test_without_bubblewrap_the_mend_says_what_to_install(tools):
