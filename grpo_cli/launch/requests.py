@@ -5,7 +5,7 @@ import sys
 import time
 from contextlib import suppress
 from types import FrameType
-from typing import Self
+from typing import Self, TextIO
 
 from grpo_cli import stop
 
@@ -51,7 +51,7 @@ def exit_status(number: int) -> int:
     return 128 + (signal.SIGTERM if number == signal.SIGUSR1 else number)
 
 
-def tell(text: str) -> None:
-    """Print to stderr, if anybody is left there to read it."""
+def tell(text: str, file: TextIO | None = None, end: str = "\n") -> None:
+    """Print to `file`, stderr unless given, if anybody is left there to read it."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=file or sys.stderr, end=end, flush=True)

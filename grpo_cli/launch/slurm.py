@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import submitit
@@ -51,7 +50,7 @@ def launch(command: str, config_file: Path, cluster: ClusterConfig) -> None:
     faults.forget(logs)
     with Requests((signal.SIGINT, signal.SIGTERM)) as requests:
         job = _submit(command, config_file, cluster)
-        print(f"Slurm job {job.job_id} is submitted; its logs: {logs}/", flush=True)
+        tell(f"Slurm job {job.job_id} is submitted; its logs: {logs}/", sys.stdout)
         state = _wait(job, requests, saves=command in SAVING)
     if state == "COMPLETED":
         return
@@ -127,7 +126,7 @@ def _wait(job: submitit.SlurmJob, requests: Requests, *, saves: bool) -> str:
         state = _state(job.job_id)
         shown = _show(job.paths.stdout, shown)
         if state and state != seen:
-            print(f"Slurm job {job.job_id}: {state}", flush=True)
+            tell(f"Slurm job {job.job_id}: {state}", sys.stdout)
             seen = state
         if seen in ENDED:
             return seen
@@ -154,8 +153,5 @@ def _show(log: Path, shown: int) -> int:
         return 0
     with log.open("rb") as file:
         file.seek(shown)
-        text = file.read().decode(errors="replace")
-        with suppress(OSError):  # nobody reads it any more
-            sys.stdout.write(text)
-            sys.stdout.flush()
+        tell(file.read().decode(errors="replace"), sys.stdout, end="")
         return file.tell()

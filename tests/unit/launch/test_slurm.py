@@ -99,6 +99,17 @@ def test_the_log_of_rank_0_is_shown_once(fake, launch, tmp_path, capsys):
     assert capsys.readouterr().out.count("step\n") == 3
 
 
+def test_a_job_is_followed_to_its_end_though_nobody_reads(fake, launch, tmp_path, monkeypatch):
+    class Closed:
+        def write(self, _):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    fake("squeue", "echo TIMEOUT")
+    with pytest.raises(TrainingError, match="TIMEOUT"):
+        launch()
+
+
 def test_a_refusal_names_the_settings(fake, launch):
     fake("sbatch", 'echo "invalid partition" >&2; exit 1')
     with pytest.raises(ConfigError, match=r"(?s)invalid partition.*cluster\.slurm"):
