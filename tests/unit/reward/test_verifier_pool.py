@@ -2,6 +2,7 @@ import signal
 import threading
 import time
 
+import psutil
 import pytest
 
 from grpo_cli.reward.verifier_pool import VerifierPool
