@@ -217,7 +217,7 @@ def _settled(judgement: Judgement) -> Future[Judgement]:
 def _after(awaited: Sequence[Future], make: Callable[[], Score]) -> Future[Score]:
     """A future for what `make` returns or raises once all `awaited` are done, in the thread that finishes last.
 
-    It raises as soon as one of them does: another may be stuck.
+    There is at least one, and it raises as soon as one of them does: another may be stuck.
     """
     made: Future[Score] = Future()
 
@@ -229,10 +229,7 @@ def _after(awaited: Sequence[Future], make: Callable[[], Score]) -> Future[Score
         with suppress(InvalidStateError):  # one has failed before
             settle()
 
-    pending = [future for future in awaited if not future.done()]
-    if not pending:
-        finish()
-    num_left, lock = len(pending), threading.Lock()
+    num_left, lock = len(awaited), threading.Lock()
 
     def count_down(future: Future) -> None:
         nonlocal num_left
@@ -245,6 +242,6 @@ def _after(awaited: Sequence[Future], make: Callable[[], Score]) -> Future[Score
             with suppress(InvalidStateError):
                 made.set_exception(fault)
 
-    for future in pending:
-        future.add_done_callback(count_down)
+    for future in awaited:
+        future.add_done_callback(count_down)  # at once, where it is done
     return made

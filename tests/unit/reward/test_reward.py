@@ -205,10 +205,14 @@ def test_outside_of_its_window_a_users_function_is_not_called():
     assert (each.total, each.terms) == (0, {})
 
 
-def test_a_score_fails_as_soon_as_one_of_its_terms_does():
+@pytest.mark.parametrize("fails_before", [True, False])
+def test_a_score_fails_as_soon_as_one_of_its_terms_does(fails_before):
     failed, stuck = Future(), Future()
+    if fails_before:
+        failed.set_exception(ZeroDivisionError())
     total = _after([stuck, failed], stuck.result)
-    failed.set_exception(ZeroDivisionError())
+    if not fails_before:
+        failed.set_exception(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         total.result(timeout=60)
     stuck.set_result(1.0)  # too late to change it
