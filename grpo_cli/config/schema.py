@@ -338,7 +338,7 @@ class ClusterConfig:
     offload_reference: bool = False  # keep the reference model in CPU memory but for its forward passes
     gpu: str | None = None  # the kind of its GPUs, such as H100 or "A100 40GB", for planning
     memory_gib: float | None = number(None, above=0)  # of one GPU, for planning; what its data sheet says unless set
-    tokens_per_microbatch: int = number(16384, at_least=1)  # a longer sequence is a micro-batch of its own; 1: each is
+    tokens_per_microbatch: int = number(16384, at_least=1)  # a longer sequence is one micro-batch; 1: each is
     threads: int | None = number(None, at_least=1)  # CPU threads a rank; the cores shared evenly unless set
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
 
@@ -493,7 +493,7 @@ class AnalyzeConfig:
     """What is looked at in a base model before any training."""
 
     num_problems: int = number(0, at_least=0)  # drawn by the seed; 0: all
-    group_sizes: list[int] = number([8, 16, 64], at_least=2)  # of which the share that mixes is told
+    group_sizes: list[int] = number([8, 16, 64], at_least=2)  # the share of mixed groups is shown for each
     judge: str | None = None  # a model that tells answering from continuing; rules do unless set
 
 

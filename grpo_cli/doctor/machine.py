@@ -132,8 +132,8 @@ def check_shared_memory() -> Finding:
     try:
         limits.check_shared_memory()
     except SetupError:
-        seen, mend = f"{SHM} cannot be written to", "Mount a tmpfs there, as with --tmpfs /dev/shm of docker run."
-        return Finding("shared memory", Level.fault, seen, mend)
+        seen, fix = f"{SHM} cannot be written to", "Mount a tmpfs there, as with --tmpfs /dev/shm of docker run."
+        return Finding("shared memory", Level.fault, seen, fix)
     total = shutil.disk_usage(SHM).total
     seen = f"{SHM} has {total / GIB:.2f} GiB"
     if total < MIN_SHM_GIB * GIB:

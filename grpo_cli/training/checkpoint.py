@@ -249,7 +249,7 @@ class Checkpoints:
         if is_converted:
             self._say(
                 f"{folder} was written by {state['world_size']} rank(s) at ZeRO stage {state['zero_stage']} and is "
-                "shared out again. What follows is what an undisturbed run would do but for rounding."
+                "distributed again. What follows is what an undisturbed run would do but for rounding."
             )
         states = folder / "random" / f"rank_{rank():05d}.pt"
         if states.is_file():
