@@ -80,9 +80,9 @@ def generation(scale: Scale) -> None:
     class AsAsked(RolloutEngine):
         detokenizes = True
 
-        def _params(self, request, sampling):
-            params = super()._params(request, sampling)
-            params.ignore_eos = True
+        def _params(self, *asked):
+            params = super()._params(*asked)
+            params.ignore_eos, params.stop_token_ids = True, []
             params.detokenize = self.detokenizes
             return params
 

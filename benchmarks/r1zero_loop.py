@@ -93,10 +93,10 @@ def train_in_turns(config, terminal) -> None:
             self._lengths = iter(lengths[rank() * len(requests) :])
             yield from super().generate(requests, sampling)
 
-        def _params(self, request, sampling):  # asked for one request after the other
-            params = super()._params(request, sampling)
+        def _params(self, *asked):  # for one request after the other
+            params = super()._params(*asked)
             if _forced.lengths:
-                params.ignore_eos = True
+                params.ignore_eos, params.stop_token_ids = True, []
                 params.max_tokens = min(params.max_tokens, next(self._lengths))
             return params
 
