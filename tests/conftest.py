@@ -20,9 +20,10 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_configure() -> None:
-    """A shell lets its background jobs ignore Ctrl-C, and what they start, which tests send it to."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell lets its background jobs ignore Ctrl-C, and nohup the end of the terminal: tests send both."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -145,7 +145,7 @@ def test_a_sample_is_read_by_real_lines(tmp_path):
 
 
 def test_data_and_metrics_are_read_by_real_lines(tmp_path):
-    row = {"problem": "a\u2028b\u2029c\u0085d", "answer": "1"}
+    row = {"problem": "a\u2028b\u2029c\u0085d", "answer": "1", "step": 1}
     file = write(tmp_path / "a.jsonl", BOM + raw(row, row))
     assert read_path(str(file), "train", "data") == {"line 1": row, "line 2": row}
     assert read_metrics(file) == [row, row]
