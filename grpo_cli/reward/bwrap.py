@@ -30,7 +30,7 @@ def bwrap_command(filter_fd: int, info_fd: int) -> list[str]:
     command = [bwrap, "--die-with-parent", "--new-session", *namespaces, "--hostname", "box", *_mounts()]
     command += ["--as-pid-1", "--seccomp", str(filter_fd), "--info-fd", str(info_fd), "--cap-drop", "ALL"]
     if not _is_real_root():
-        # The tested code could trace any process of its own user: so there is none that has no limits and no filter.
+        # The tested code could trace any process of its user: so there is none that has no limits and no filter.
         return [*command, "--unshare-user", "--uid", "65534", "--gid", "65534"]
     # RLIMIT_NPROC does not bind real root, in a user namespace neither: each box gets a user id that no one has.
     uid = 1 << 30 | secrets.randbits(29)
@@ -41,7 +41,7 @@ def bwrap_command(filter_fd: int, info_fd: int) -> list[str]:
 
 
 def _is_real_root() -> bool:
-    """Whether this is user 0 of the machine, not of a container with user ids of its own."""
+    """Whether this is user 0 of the machine, not of a container with separate user ids."""
     return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
 
 

@@ -200,7 +200,7 @@ def test_a_run_that_is_starting_ends_at_once(start):
 def test_a_machine_whose_name_does_not_resolve_runs_all_the_same(start):
     within = ("unshare", "--uts", "sh", "-c", 'hostname nowhere.invalid && exec "$@"', "sh")
     if shutil.which("unshare") is None or subprocess.run([*within, "true"], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("needs unshare, and root, to have a name of its own")
+        pytest.skip("needs unshare, and root, to change the host name")
     run = start(within=within)
     run.wait_until(lambda: run.steps >= 1)
 

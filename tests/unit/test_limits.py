@@ -1,4 +1,4 @@
-"""What a machine must allow; each seen in a process of its own."""
+"""What a machine must allow; each seen in a separate process."""
 
 import resource
 import shutil

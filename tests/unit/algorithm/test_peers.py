@@ -161,7 +161,7 @@ def test_an_objective_has_a_peers_loss_and_gradient(name, reduction, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_gspo_has_verls_gradient(seed):
-    # verl keeps the ratio of the sequence as a value, and gives each token the gradient of its own.
+    # verl keeps the ratio of the sequence as a value, and gives each token its own gradient.
     batch = Batch(seed, drift=0.2)
     assert_same(
         batch,
