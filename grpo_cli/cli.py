@@ -19,24 +19,28 @@ from pathlib import Path
 from grpo_cli import __version__
 from grpo_cli.errors import R1ZeroError
 from grpo_cli.paths import shorten_temporary_folder
+from grpo_cli.printing import say
 
 
 @dataclass(frozen=True)
 class Command:
     summary: str
     composes: str | None = None  # of a Hydra app, the file of conf/: its module has run(composed); else main(arguments)
+    sweeps: bool = True  # whether -m has a meaning
 
 
 COMMANDS = {
     "train": Command("train a base model by reinforcement learning on checkable rewards", composes="train"),
-    "plan": Command("what a training run would need: batches, steps, memory", composes="train"),
+    "plan": Command("what a training run would need: batches, steps, memory", composes="train", sweeps=False),
     "sft": Command("fine-tune a model on demonstrations", composes="sft"),
     "reward-model": Command("train a model that scores responses on pairs of them", composes="reward-model"),
     "eval": Command("measure a model or a checkpoint on benchmarks, with spread", composes="eval"),
     "analyze": Command("look at a base model before training it", composes="analyze"),
     "sample": Command("sample responses to the training problems and keep the good ones", composes="sample"),
     "pipeline": Command("run stages of training and sampling one after the other, as DeepSeek-R1's"),
-    "export": Command("write or push the model of a run as transformers and vLLM load it", composes="export"),
+    "export": Command(
+        "write or push the model of a run as transformers and vLLM load it", composes="export", sweeps=False
+    ),
     "sweep-report": Command("the leaderboard and the plots of a sweep"),
     "grade": Command("score completions from a file, to see why a reward was given"),
     "doctor": Command("whether this machine can train, and what is wrong"),
@@ -103,6 +107,7 @@ def _dispatch(name: str, arguments: list[str]) -> None:
 
 def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -110,6 +115,8 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     from grpo_cli.config import compose
 
     def task(composed):
+        if HydraConfig.get().job.chdir:
+            _fail(f"hydra.job.chdir=true: {compose.NO_CHDIR}")
         run = importlib.import_module(module).run
         if hydra_job.in_sweep():
             return hydra_job.run_in_sweep(run, composed)
@@ -121,6 +128,8 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     config_name = COMMANDS[name].composes
     compose.register_schemas()
     arguments = compose.in_hydras_words(config_name, arguments)
+    if not COMMANDS[name].sweeps and {"-m", "--multirun"} & set(arguments):
+        _fail(f"`r1zero {name}` is for one run at a time. Leave out -m, and give one value for each setting.", status=2)
     compose.check_overrides(config_name, arguments)
     task.__name__ = task.__qualname__ = name  # Hydra's name for the job
     sys.argv = [f"{sys.argv[0]} {name}", *compose.allow_new_entries(config_name, arguments)]
@@ -183,7 +192,7 @@ def _flush() -> None:
 
 def _fail(message: str, status: int = 1) -> None:
     with suppress(OSError):  # a terminal that was closed
-        print(f"r1zero: {message}", file=sys.stderr)
+        say(f"r1zero: {message}")
     raise SystemExit(status)
 
 

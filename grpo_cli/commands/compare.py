@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from grpo_cli.evaluation.compare import compare, comparison_table
+from grpo_cli.screen import Screen
 
 
 def main(argv: list[str]) -> None:
@@ -14,5 +13,5 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="r1zero eval", description=__doc__)
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), required=True, help="two run folders")
     a, b = parser.parse_args(argv).compare
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Screen(width=None if sys.stdout.isatty() else 140)
     console.print(comparison_table(compare(a, b), a, b))

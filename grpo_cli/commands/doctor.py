@@ -12,6 +12,7 @@ from grpo_cli.config.machine import installed_vllm
 from grpo_cli.config.schema import Device
 from grpo_cli.doctor.checks import findings
 from grpo_cli.doctor.findings import Finding, Level
+from grpo_cli.screen import Screen
 
 DESCRIPTION = """\
 Look at what a training run needs, and say what is wrong and how to mend it.
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are written (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    console = Console(quiet=arguments.json)
+    console = Screen(quiet=arguments.json)
     found = []
     for finding in findings(arguments.runs, quick=arguments.quick):
         _print(console, finding)

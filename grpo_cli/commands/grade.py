@@ -9,7 +9,6 @@ from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from grpo_cli.config.schema import AnswerMarker, Grader, RewardConfig
@@ -20,6 +19,7 @@ from grpo_cli.reward.code import grade_code, stated_code
 from grpo_cli.reward.format import format_reward
 from grpo_cli.reward.math_grader import Judgement
 from grpo_cli.reward.verifier_pool import VerifierPool
+from grpo_cli.screen import Screen
 from grpo_cli.types import BY_RULE, Verdict
 
 DESCRIPTION = """\
@@ -151,7 +151,7 @@ def _print_summary(rows: list[dict[str, Any]], out: Path | None) -> None:
         table.add_row(verdict.value, str(counts[verdict]), f"{counts[verdict] / len(rows):.1%}")
     well_formed = sum(row["format"] for row in rows)
     table.add_row("well-formed", str(well_formed), f"{well_formed / len(rows):.1%}")
-    console = Console()
+    console = Screen()
     console.print(table)
     slowest = max(rows, key=lambda row: row["ms"])
     console.print(f"slowest: {slowest['id']} in {slowest['ms']:.0f} ms", highlight=False)

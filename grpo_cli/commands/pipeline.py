@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
-from rich.console import Console
 
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
 from grpo_cli.launch.lock import LAUNCHER_LOCK, locked
@@ -22,6 +21,7 @@ from grpo_cli.pipeline.plan import (
 )
 from grpo_cli.pipeline.report import curves, plot, report_markdown, report_rows, report_table
 from grpo_cli.pipeline.running import DONE, R1ZERO, WAITING, Record, command_line, read_manifest, records_of, run_steps
+from grpo_cli.screen import Screen
 
 FROZEN = "pipeline.yaml"  # in the pipeline's folder: the file, with what the command line set
 OWN = ("pipeline", "run.dir", "resume")  # settings of the command itself
@@ -142,7 +142,7 @@ def _report(records: Sequence[Record], folder: Path) -> None:
     if not records:
         raise CheckpointError(f"{folder} holds no pipeline that was started. Give resume=<its folder>.")
     rows = report_rows(records, folder)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Screen(width=None if sys.stdout.isatty() else 160)
     console.print(report_table(rows))
     for record in records:
         if record["status"] not in (DONE, WAITING):

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table, run_table, time_table, verdict
@@ -21,6 +20,7 @@ from grpo_cli.planner.fit import memory_faults, shape_faults
 from grpo_cli.planner.measured import read_measured
 from grpo_cli.planner.memory import plan_memory
 from grpo_cli.planner.shape import read_shape
+from grpo_cli.screen import Screen
 
 
 def run(composed: DictConfig) -> None:
@@ -47,7 +47,7 @@ def run(composed: DictConfig) -> None:
     if hardware and not overruns:
         lengths = measured.lengths if measured else assumed_lengths(config)
         tables.append(time_table(config, hardware, lengths, plan_seconds(config, shape, hardware, lengths), measured))
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Screen(width=None if sys.stdout.isatty() else 120)
     for table in tables:
         console.print(table)
         console.print()

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from grpo_cli.analysis.sweep import SweepJob, effects, rank_settings, read_sweep, short_names, swept_keys, write_csv
 from grpo_cli.analysis.sweep_html import sweep_page
 from grpo_cli.errors import SetupError
+from grpo_cli.screen import Screen
 
 DESCRIPTION = """\
 The leaderboard of a sweep, sorted by held-out accuracy: a table here, sweep.csv and sweep.html in the sweep's folder.
@@ -59,7 +59,7 @@ def conclude(folder: Path) -> int:
 def report(folder: Path) -> list[SweepJob]:
     """Print the leaderboard and write it beside the jobs, which come back."""
     jobs = read_sweep(folder)
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Screen(width=None if sys.stdout.isatty() else 140)
     console.print(leaderboard(jobs))
     if effects(jobs):
         console.print(effect_table(jobs))

@@ -11,6 +11,7 @@ from rich.table import Table
 from grpo_cli.config.schema import LoggerConfig
 from grpo_cli.metrics.loggers import WandbRun
 from grpo_cli.ranks import rank
+from grpo_cli.screen import Screen
 
 Metrics = Mapping[str, float]
 
@@ -25,7 +26,7 @@ def macro_average(benchmarks: Sequence[Metrics]) -> dict[str, float]:
 
 def report_console(terminal: TextIO) -> Console:
     """Rank 0's console, wide enough for a table where the output is no terminal."""
-    return Console(file=terminal, quiet=rank() != 0, width=None if terminal.isatty() else 140)
+    return Screen(file=terminal, quiet=rank() != 0, width=None if terminal.isatty() else 140)
 
 
 def figures_table(*headings: str) -> Table:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grpo_cli.metrics.metrics import SampleRow
+from grpo_cli.printing import printable
 
 # What is worth a glance: label, metric, format.
 TRAINING = (
@@ -98,7 +99,7 @@ class Display:
             score = f"reward {sample.reward:.2f}  "
             text = clip(f"{sample.prompt[-room // 3 :]} {sample.response}", room - len(score))
             parts.append(Text.assemble((score, "dim"), text))
-        return Panel(Group(*parts), title=Text(self._title), title_align="left", border_style="dim")
+        return Panel(Group(*parts), title=Text(printable(self._title)), title_align="left", border_style="dim")
 
 
 def clip(text: str, width: int) -> str:

@@ -1,0 +1,29 @@
+"""Text for a terminal: what a model, a data set or an error says cannot move the cursor or change what was printed."""
+
+import sys
+import unicodedata
+from functools import cache
+from typing import TextIO
+
+# Of category Cf, those that let a text read otherwise than it is: Unicode's marks of direction.
+_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+
+
+def printable(text: str) -> str:
+    r"""`text` with control characters but line breaks and tabs as Python writes them.
+
+    >>> printable("\x1b[2Jgone\r\n")
+    '\\x1b[2Jgone\\r\n'
+    """
+    return text if text.isprintable() else text.translate(_escapes())
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Print a text, flushed, on stderr unless `file` is given."""
+    print(printable(str(text)), file=file or sys.stderr, flush=True)
+
+
+@cache
+def _escapes() -> dict[int, str]:
+    controls = {code for code in range(0xA0) if unicodedata.category(chr(code)) == "Cc" and chr(code) not in "\n\t"}
+    return {code: chr(code).encode("unicode_escape").decode() for code in controls | _DIRECTIONS}
