@@ -4,6 +4,7 @@ U+2028, U+0085 and the form feed, where str.splitlines parts lines too, may stan
 """
 
 import json
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +61,24 @@ def check_unique(path: Path, ids: Mapping[int, Hashable], name: str) -> None:
     for number, id in ids.items():
         if (before := first.setdefault(id, number)) != number:
             raise DataError(f"{path}, line {number}: {name} {id!r} is on line {before} already. Remove one of the two.")
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """`value` as JSON, which has no word for nan and infinity: they become null."""
+    return json.dumps(_without_nan(value), allow_nan=False, **options)
+
+
+def with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of numbers as it was before `json_text`: nan for null."""
+    return {name: math.nan if value is None else value for name, value in row.items()}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse_json(content: bytes, place: str) -> Any:

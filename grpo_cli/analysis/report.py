@@ -1,12 +1,11 @@
 """The course of a run, read back from its metrics.jsonl and drawn."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from grpo_cli.errors import DataError
-from grpo_cli.jsonl import as_object, parse_json, read_objects
+from grpo_cli.jsonl import as_object, json_text, parse_json, read_objects, with_nan
 
 # One panel each: title, then its curves as metric, label and look. A metric that the run lacks is not drawn.
 TRAINING = {"color": "tab:blue", "linewidth": 1.2}
@@ -29,7 +28,7 @@ PANELS = (
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, without a last line that was cut off while it was written.
+    """The rows of a metrics.jsonl, nan for null, without a last line that was cut off while it was written.
 
     Raises DataError, which names the line, where the file is damaged.
     """
@@ -37,7 +36,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for number, row in read_objects(path, drop_unfinished=True):
         if not isinstance(row.get("step"), int):
             raise DataError(f"{path}, line {number} has no step. Fix it.")
-        rows.append(row)
+        rows.append(with_nan(row))
     return rows
 
 
@@ -59,16 +58,19 @@ def evaluated_rows(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
 def write_result(run_dir: Path, row: Mapping[str, Any]) -> None:
     """What a run reached, in its result.json, which is whole wherever it is."""
     written = run_dir / "result.tmp"
-    written.write_text(json.dumps(row), encoding="utf-8")
+    written.write_text(json_text(row), encoding="utf-8")
     written.replace(run_dir / "result.json")
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """What a run reached; None of one that did not come to its end. Raises DataError where result.json is damaged."""
+    """What a run reached, nan for null; None of one that did not come to its end.
+
+    Raises DataError where result.json is damaged.
+    """
     file = run_dir / "result.json"
     if not file.is_file():
         return None
-    result = as_object(parse_json(file.read_bytes(), f"{file}"), f"{file}")
+    result = with_nan(as_object(parse_json(file.read_bytes(), f"{file}"), f"{file}"))
     if "step" not in result:
         raise DataError(f"{file} has no step. Remove it; the run writes it again when it is resumed.")
     return result

@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.table import Table
 from safetensors import safe_open
 
 from grpo_cli.analysis.report import read_metrics
+from grpo_cli.config.frozen import read_frozen
+from grpo_cli.jsonl import with_nan
 from grpo_cli.pipeline.running import DONE, Record
 
 BASE = "base"
@@ -189,7 +190,7 @@ def _eval_metrics(folder: Path) -> dict[str, float]:
     found = json.loads((folder / "eval.json").read_text())
     benchmarks = list(found["benchmarks"].values())
     shared = [key for key in benchmarks[0] if all(isinstance(some.get(key), int | float) for some in benchmarks)]
-    return {key: fmean(some[key] for some in benchmarks) for key in shared} | found["macro_average"]
+    return {key: fmean(some[key] for some in benchmarks) for key in shared} | with_nan(found["macro_average"])
 
 
 def _steps(folder: Path) -> list[dict[str, Any]]:
@@ -211,7 +212,7 @@ def _inside(stage: Path, evaluation: Path, spent: float) -> list[Point]:
     rows = _steps(stage)
     if not rows or not any("rollout/tokens" in row for row in rows):
         return []
-    training = OmegaConf.load(stage / "config.yaml")
+    training = read_frozen(stage / "config.yaml")
     found = json.loads((evaluation / "eval.json").read_text())
     sampling, benchmarks = found["sampling"], found["benchmarks"]
     same = all(training.eval[key] == sampling[key] for key in SAME_SAMPLING)

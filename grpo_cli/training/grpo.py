@@ -27,6 +27,7 @@ from grpo_cli.ranks import gather, rank
 from grpo_cli.reward.reward import Reward, gold_fault
 from grpo_cli.rollout.collect import Rollout, collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
+from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
@@ -44,7 +45,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     """Run all of `config` on this rank. Rank 0 writes metrics, samples and results; every rank its checkpoints."""
     run_dir = Path(config.run.dir)
     init_distributed(config.cluster)
-    console = Console(file=terminal, quiet=rank() != 0)
+    console = Screen(file=terminal, quiet=rank() != 0)
     say(console, f"{run_dir}: loading {config.model.name}, vLLM and DeepSpeed")
     model = load_base_model(config.model, config.rollout.longest_sequence)
     check_family(model, config.cluster)

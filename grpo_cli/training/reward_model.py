@@ -20,6 +20,7 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.model import padded, reward_token_ids, use_padding
+from grpo_cli.screen import Screen
 from grpo_cli.training.engine import DTYPES, Engine, init_distributed
 from grpo_cli.training.loop import merged, say
 from grpo_cli.training.supervised import fit, num_steps, short_enough
@@ -40,7 +41,7 @@ class Pair:
 def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
     """Run all of `config` on this rank. Rank 0 writes metrics and results; every rank its checkpoints."""
     init_distributed(config.cluster)
-    console = Console(file=terminal, quiet=rank() != 0)
+    console = Screen(file=terminal, quiet=rank() != 0)
     say(console, f"{config.run.dir}: loading {config.model.name}, DeepSpeed")
     model = load_base_model(config.model)
     preferences = load_preferences(config.data, config.seed)
@@ -63,7 +64,7 @@ class RewardLearner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # of the head, which the base model lacks
             network = AutoModelForSequenceClassification.from_pretrained(
-                model.folder, num_labels=1, dtype=DTYPES[config.cluster.dtype]
+                model.folder, num_labels=1, dtype=DTYPES[config.cluster.dtype], trust_remote_code=False
             )
         use_padding(network, model.tokenizer)
         self._pad_id = model.tokenizer.pad_token_id

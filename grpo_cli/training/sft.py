@@ -30,6 +30,7 @@ from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.vllm_engine import RolloutEngine
+from grpo_cli.screen import Screen
 from grpo_cli.training.batch import TrainingSequence, weighted_minibatch
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.loop import merged, say
@@ -46,7 +47,7 @@ LIKELIHOOD = AlgorithmConfig(surrogate=Surrogate.none, weighting=Weighting.token
 def sft(config: SFTTask, terminal: TextIO) -> None:
     """Run all of `config` on this rank. Rank 0 writes metrics and results; every rank its checkpoints."""
     init_distributed(config.cluster)
-    console = Console(file=terminal, quiet=rank() != 0)
+    console = Screen(file=terminal, quiet=rank() != 0)
     engines = "vLLM and DeepSpeed" if config.benchmark else "DeepSpeed"
     say(console, f"{config.run.dir}: loading {config.model.name}, {engines}")
     model = load_base_model(config.model)

@@ -20,7 +20,7 @@ from grpo_cli.errors import DataError
 from grpo_cli.evaluation.responses import StoredResponder
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.evaluation.store import read_samples
-from grpo_cli.jsonl import BOM, check_unique, read_jsonl, read_objects
+from grpo_cli.jsonl import BOM, check_unique, json_text, read_jsonl, read_objects, with_nan
 from grpo_cli.types import Problem, Verdict
 
 NO_LINE_ENDS = "a\u2028b\u2029c\u0085d\fe\x1cf\vg"  # where str.splitlines parts lines
@@ -212,3 +212,11 @@ with run_folder.held(Path("run"), TemplateConfig(text="\\u65e5"), lambda: None) 
         [sys.executable, "-c", script], env={**os.environ, **plain}, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_no_number_is_null_and_comes_back_as_nan():
+    text = json_text({"a": [1.5, float("nan")], "b": float("inf"), "c": "nan"})
+    assert text == '{"a": [1.5, null], "b": null, "c": "nan"}'
+    row = with_nan({"step": 1, "avg_se": None})
+    assert row["step"] == 1
+    assert row["avg_se"] != row["avg_se"]
