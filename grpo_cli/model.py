@@ -45,7 +45,7 @@ class BaseModel:
         if (self.folder / "generation_config.json").is_file():
             ends = GenerationConfig.from_pretrained(self.folder).eos_token_id
         else:
-            ends = AutoConfig.from_pretrained(self.folder).get_text_config().eos_token_id
+            ends = AutoConfig.from_pretrained(self.folder, trust_remote_code=False).get_text_config().eos_token_id
         ids = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         return tuple(sorted(ids - {None}))
 
@@ -59,9 +59,14 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
     _check_weights(folder, config.path)
     try:
         tokenizer = load_tokenizer(folder)
-        shape = AutoConfig.from_pretrained(folder).get_text_config()
+        shape = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         limit, num_rows = shape.max_position_embeddings, shape.vocab_size
     except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise ConfigError(
+                f"model.path={config.path}: comes with Python code that it must run to load. r1zero runs no code of a "
+                "model, and no setting allows it. Use a model of a family that transformers knows."
+            ) from None
         raise ConfigError(
             f"model.path={config.path}: transformers cannot load it: {str(error).strip()}\nGive a folder with the "
             "config.json and the tokenizer of the model, or copy or download it anew."

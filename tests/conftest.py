@@ -30,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-runs", type=int, default=3, help="runs of test_chaos.py that are killed and resumed")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_account(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A key for signatures that is not the user's own, here and in the commands that tests start."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and grader cases beside the checkout; tests that need it are skipped without it."""

@@ -27,38 +27,41 @@ def run(composed: DictConfig) -> None:
             "the run or the checkpoint that it is from."
         )
     if config.to.startswith(HUB):
-        address = _push(source, config.to.removeprefix(HUB), config.dtype, is_model=is_model, private=config.private)
+        address = _push(source, config, is_model=is_model)
         print(f"The model is at {address}")
         return
     folder = Path(config.to).expanduser().absolute()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"to={config.to}: is there and not an empty folder. It is left alone; give another one.")
-    checkpoint = _export(source, folder, config.dtype)
+    checkpoint = _export(source, folder, config.dtype, config.trust)
     print(f"The model of {checkpoint} is in {config.to}.\nTo measure it: r1zero eval checkpoint={config.to}")
 
 
-def _export(source: Path, folder: Path, dtype: DType | None) -> Path:
+def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Path:
     """The checkpoint whose model was written."""
     from grpo_cli.training.export import export, find_checkpoint  # DeepSpeed is imported only where it is needed
+    from grpo_cli.training.vouched import check_vouched
 
     checkpoint = find_checkpoint(source)
+    check_vouched(checkpoint, "trust", trust)
     export(checkpoint, folder, dtype)
     return checkpoint
 
 
-def _push(source: Path, name: str, dtype: DType | None, *, is_model: bool, private: bool) -> str:
+def _push(source: Path, config: ExportTask, *, is_model: bool) -> str:
     """The address of the model on the hub. The repository is made first, so that a missing right shows at once."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # of the client that it uses
 
+    name = config.to.removeprefix(HUB)
     api = HfApi(library_name="r1zero")
     with TemporaryDirectory() as scratch:
         try:
-            address = api.create_repo(name, private=private, exist_ok=True)
+            address = api.create_repo(name, private=config.private, exist_ok=True)
             folder = source
             if not is_model:
                 folder = Path(scratch) / "model"
-                _export(source, folder, dtype)
+                _export(source, folder, config.dtype, config.trust)
             api.upload_folder(repo_id=name, folder_path=folder, commit_message="The model, by r1zero export")
         except (HTTPError, OSError, ValueError) as error:
             raise SetupError(

@@ -1,7 +1,6 @@
 """What the commands that train a model share: taking a run up again, and what it leaves in its folder."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ from grpo_cli.analysis.report import read_metrics, read_result
 from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
 from grpo_cli.commands.run_folder import held, is_empty
 from grpo_cli.config.compose import to_typed
+from grpo_cli.config.frozen import check_filled_in, check_trusted
 from grpo_cli.config.grammar import resuming
 from grpo_cli.config.machine import check_machine
-from grpo_cli.config.resume import check_resumed, taken_up
+from grpo_cli.config.resume import check_resumed, settings_in, taken_up
+from grpo_cli.config.tracker import check_tracker
 from grpo_cli.errors import CheckpointError, ConfigError, DataError
 from grpo_cli.launch import start
+from grpo_cli.printing import say
 
 
 def settings(command: str, composed: DictConfig, check: Callable[[Any], None]) -> Any:
@@ -29,14 +31,24 @@ def settings(command: str, composed: DictConfig, check: Callable[[Any], None]) -
             "resume=<run folder> goes on with one run. A sweep goes on with hydra.sweep.dir=<its folder>."
         )
     place_in_sweep(composed)
-    config = to_typed(taken_up(composed, given_keys(), command), command)
+    resumed = taken_up(composed, given_keys(), command)
+    if composed.resume.run not in ("never", "auto"):
+        frozen = Path(composed.resume.run).expanduser() / "config.yaml"
+        check_trusted(frozen, "resume.trust", composed.resume.trust)
+        check_filled_in(resumed, frozen)
+    config = to_typed(resumed, command)
     check(config)
     check_machine(config.cluster)
+    check_tracker(config.logger)
     if in_sweep() or "SLURM_RESTART_COUNT" in os.environ:
         config.resume.run = "auto"  # without a checkpoint it begins anew
     if config.resume.run != "never":
+        file = Path(config.run.dir) / "config.yaml"
+        if file.is_file():
+            settings_in(file, command)  # of a damaged file it says so: the signature would only not fit
+            check_trusted(file, "resume.trust", config.resume.trust)
         for note in check_resumed(config, command):
-            print(f"warning: {note}; from here on it is exact to rounding only", file=sys.stderr)
+            say(f"warning: {note}; from here on it is exact to rounding only")
         _check_metrics(Path(config.run.dir) / "metrics.jsonl")
     return config
 

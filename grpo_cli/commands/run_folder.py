@@ -5,8 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from grpo_cli.config.frozen import frozen_text
 from grpo_cli.errors import SetupError
 from grpo_cli.launch.lock import LAUNCHER_LOCK, WRITER_LOCK, locked
 
@@ -27,7 +26,7 @@ def held(folder: Path, config: Any, check: Callable[[], None]) -> Iterator[Path]
                 check()  # and once no other start can change it
                 config_file = folder / "config.yaml"
                 written = config_file.with_suffix(".tmp")
-                written.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+                written.write_text(frozen_text(config), encoding="utf-8")
                 written.replace(config_file)  # a start that is killed here leaves the old one
         except OSError as error:
             raise SetupError(

@@ -8,11 +8,14 @@ from omegaconf import DictConfig, OmegaConf
 from grpo_cli.analysis.report import read_result
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.config.compose import flat_settings
+from grpo_cli.config.frozen import frozen_text, read_frozen
+from grpo_cli.config.grammar import escaped
 from grpo_cli.config.schema import ModelConfig
+from grpo_cli.config.tracker import tracker_group
 from grpo_cli.errors import CheckpointError, ConfigError
 
 # What may differ between two starts in one run folder: none of it changes a sample.
-FREE = ("run.", "logger.", "eval.n.", "eval.language.", "analyze.", "sample.", "to.", "cluster.")
+FREE = ("trust.", "run.", "logger.", "eval.n.", "eval.language.", "analyze.", "sample.", "to.", "cluster.")
 NOT_FREE = (
     *("cluster.device", "cluster.dtype"),
     *("sample.temperature", "sample.top_p", "sample.max_new_tokens"),
@@ -46,11 +49,12 @@ def take_checkpoint(composed: DictConfig) -> None:
                 f"checkpoint={checkpoint}: is neither a run (no config.yaml), nor a checkpoint of one, nor a model "
                 "(no config.json)."
             )
-        folder = _finished_model(path) or _exported_model(path)
-    composed.model = ModelConfig(name=_name(path, run_dir), path=str(folder))
+        folder = _finished_model(path) or _exported_model(path, composed.trust)
+    composed.model = ModelConfig(name=escaped(_name(path, run_dir)), path=escaped(str(folder)))
     if (run_dir / "config.yaml").is_file():
-        trained = OmegaConf.load(run_dir / "config.yaml")
-        composed.logger.group = composed.logger.group or trained.logger.group or run_dir.resolve().name
+        trained = read_frozen(run_dir / "config.yaml")
+        group = tracker_group() or trained.logger.group or run_dir.resolve().name
+        composed.logger.group = composed.logger.group or escaped(group)
         if not any(key.split(".")[0] == "template" for key in given_keys()):
             composed.template = OmegaConf.merge(composed.template, trained.template)
 
@@ -61,13 +65,15 @@ def _finished_model(path: Path) -> Path | None:
     if result is None:
         return None
     reached = result["step"]
-    steps = OmegaConf.load(path / "config.yaml").get("steps", reached)  # other loops than RL's leave no early result
+    steps = read_frozen(path / "config.yaml").get("steps", reached)  # other loops than RL's leave no early result
     return path / "model" if reached == steps else None
 
 
-def _exported_model(path: Path) -> Path:
-    from grpo_cli.training.export import model_folder  # DeepSpeed is imported only where it is needed
+def _exported_model(path: Path, trust: bool) -> Path:
+    from grpo_cli.training.export import find_checkpoint, model_folder  # DeepSpeed is imported only where it is needed
+    from grpo_cli.training.vouched import check_vouched
 
+    check_vouched(find_checkpoint(path), "trust", trust)
     return model_folder(path)
 
 
@@ -82,7 +88,7 @@ def check_same(config: Any, folder: Path) -> None:
     config_file = folder / "config.yaml"
     if not config_file.exists():
         return
-    frozen, now = flat_settings(OmegaConf.load(config_file)), flat_settings(OmegaConf.structured(config))
+    frozen, now = flat_settings(OmegaConf.load(config_file)), flat_settings(OmegaConf.create(frozen_text(config)))
     changed = [
         f"{key}: {frozen[key]} there, {now[key]} now"
         for key in sorted(frozen.keys() & now.keys())

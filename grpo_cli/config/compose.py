@@ -3,24 +3,32 @@
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.config.bounds import number_faults
-from grpo_cli.config.grammar import comma_fault, overrides_in, parsed, quoted, syntax_fault, with_line_breaks
+from grpo_cli.config.grammar import comma_fault, escaped, overrides_in, parsed, quoted, syntax_fault, with_line_breaks
 from grpo_cli.config.paths import with_absolute_paths
+from grpo_cli.config.resolvers import register_resolvers
 from grpo_cli.config.schema import SCHEMAS, DemonstrationsConfig
 from grpo_cli.errors import ConfigError, SetupError
+from grpo_cli.secret import mapped
+
+NO_CHDIR = (
+    "r1zero does not change its folder, since relative paths in settings would then mean others. Leave it out: all "
+    "that a run writes goes to run.dir."
+)
 
 
 def conf_dir() -> Path:
@@ -34,6 +42,7 @@ def conf_dir() -> Path:
 
 def register_schemas() -> None:
     """Make each schema known to Hydra as `<command>_schema`, the first entry of its command's defaults."""
+    register_resolvers()
     for command, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{command}_schema", node=schema)
 
@@ -41,8 +50,8 @@ def register_schemas() -> None:
 def to_typed(composed: DictConfig, command: str):
     """The dataclass that a composed configuration stands for, with every interpolation resolved and absolute paths."""
     schema = OmegaConf.structured(SCHEMAS[command])
-    plain = with_absolute_paths(OmegaConf.to_container(composed, resolve=True))
-    return OmegaConf.to_object(OmegaConf.merge(schema, plain))
+    resolved = with_absolute_paths(OmegaConf.to_container(composed, resolve=True))
+    return OmegaConf.to_object(OmegaConf.merge(schema, mapped(resolved, escaped)))  # a text such as ${x} stays one
 
 
 def typed_mix(mix: Mapping[str, Any]) -> dict[str, DemonstrationsConfig]:
@@ -60,8 +69,21 @@ def typed_mix(mix: Mapping[str, Any]) -> dict[str, DemonstrationsConfig]:
     return typed
 
 
+def plain(config: Any) -> Any:
+    """A typed configuration as dictionaries, lists and plain values, enums by name. OmegaConf would read a text such as
+    `${` as an interpolation.
+    """
+    if is_dataclass(config):
+        return {field.name: plain(getattr(config, field.name)) for field in fields(config)}
+    if isinstance(config, Mapping):
+        return {key: plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [plain(value) for value in config]
+    return config.name if isinstance(config, Enum) else config
+
+
 def flat_settings(settings: Any) -> dict[str, Any]:
-    """The value of every dotted key of a typed configuration, or of a file of one; enums by name."""
+    """The value of every dotted key of a typed configuration, also as OmegaConf holds one; enums by name."""
     flat: dict[str, Any] = {}
 
     def walk(values: Mapping[str, Any], prefix: str) -> None:
@@ -71,7 +93,7 @@ def flat_settings(settings: Any) -> dict[str, Any]:
             else:
                 flat[f"{prefix}{key}"] = value
 
-    walk(OmegaConf.to_container(settings, enum_to_str=True), "")
+    walk(plain(settings) if is_dataclass(settings) else OmegaConf.to_container(settings, enum_to_str=True), "")
     return flat
 
 
@@ -120,12 +142,20 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
             faults.append(syntax_fault(argument, error, is_text=is_text, is_sweep=is_sweep))
             continue
         name = override.key_or_group
+        if name == "hydra.job.chdir" and override.value() is True:
+            faults.append(f"{argument}: {NO_CHDIR}")
+        if name == "run.dir" and is_sweep:
+            faults.append(
+                f"{argument}: each job of a sweep has a folder of its own in hydra.sweep.dir. Give that one, as in "
+                f"hydra.sweep.dir={override.get_value_element_as_str()}."
+            )
         if name == "hydra" or name.startswith(("hydra.", "hydra/")):
             continue
         if override.is_sweep_override() and not is_sweep:
             is_list = setting is not None and get_origin(setting.kind) in (list, tuple, dict)
             faults.append(comma_fault(argument, is_text=is_text, is_list=is_list))
         if name in options:
+            faults += _glob_faults(override, options[name])
             for choice in _choices(override):
                 if choice not in options[name]:
                     faults.append(
@@ -176,9 +206,18 @@ def with_mend(message: str) -> str:
 
 
 def _choices(override: Override) -> Iterator[str]:
-    """The group options that an override names: one, several in a list, or those of a sweep."""
-    for value in override.value().list if override.is_choice_sweep() else [override.value()]:
+    """The group options that an override names: one, several in a list, or those of a sweep, but for a pattern's."""
+    named = override.value()
+    for value in named.list if isinstance(named, ChoiceSweep) else [named]:
         yield from (choice for choice in (value if isinstance(value, list) else [value]) if isinstance(choice, str))
+
+
+def _glob_faults(override: Override, options: Collection[str]) -> Iterator[str]:
+    """Of a sweep over the options that a pattern fits."""
+    pattern = override.value()
+    if isinstance(pattern, Glob) and not pattern.filter(list(options)):
+        name = override.key_or_group
+        yield f"{override.input_line}: fits no {name}. There are: {', '.join(sorted(options))}."
 
 
 def _extra_conf_dirs(arguments: Sequence[str]) -> Iterator[str]:

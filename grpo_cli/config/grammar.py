@@ -16,6 +16,7 @@ VALUE_FLAGS = (
     *("-i", "--info", "-sc", "--shell-completion"),
 )
 TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|response_prefix|stop)=")
+INTERPOLATION = re.compile(r"(\\*)\$\{")  # of OmegaConf; an odd number of backslashes before it makes it a text
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
 
@@ -40,6 +41,15 @@ def quoted(text: str) -> str:
     if PLAIN.fullmatch(text) and _value(f"key={text}") == text:
         return text
     return _in_quotes(text)
+
+
+def escaped(text: str) -> str:
+    r"""What OmegaConf resolves to `text`, whatever stands in it.
+
+    >>> print(escaped("${x}"), escaped(r"\frac{1}{2}"))
+    \${x} \frac{1}{2}
+    """
+    return INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", text)
 
 
 def shell_word(argument: str) -> str:

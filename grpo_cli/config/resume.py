@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from grpo_cli.config.compose import flat_settings
+from grpo_cli.config.compose import flat_settings, to_typed
+from grpo_cli.config.frozen import read_frozen
+from grpo_cli.config.grammar import escaped
 from grpo_cli.config.paths import with_absolute_paths
 from grpo_cli.config.schema import SCHEMAS, Schedule
 from grpo_cli.errors import CheckpointError, ConfigError
@@ -68,7 +70,7 @@ def frozen_settings(run_dir: Path, command: str) -> DictConfig:
 def settings_in(file: Path, command: str) -> DictConfig:
     """The settings of a run of `command` in a config.yaml, with absolute paths. Raises as `frozen_settings` does."""
     try:
-        stored = OmegaConf.load(file)
+        stored = read_frozen(file)
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise _damaged(file, str(error).splitlines()[0]) from error
     if not isinstance(stored, DictConfig) or not EVERY_RUN & stored.keys():
@@ -105,15 +107,20 @@ def taken_up(composed: DictConfig, given: Sequence[str], command: str) -> DictCo
     settings = frozen_settings(Path(composed.resume.run).expanduser(), command)
     for key in (some.lstrip("~") for some in given):
         if not f"{key}.".startswith(("hydra.", "run.dir.")) and "/" not in key:
-            _take(settings, key, OmegaConf.select(composed, key, default=ABSENT))
+            value = OmegaConf.select(composed, key, default=ABSENT)
+            value = escaped(value) if isinstance(value, str) else value  # which is resolved, and would be again
+            _take(settings, key, value)
     settings.run.dir = composed.resume.run
     settings.resume.allow = composed.resume.allow  # what was allowed once is not allowed for ever
+    settings.resume.trust = composed.resume.trust  # nor does a run say of itself that it can be trusted
     return settings
 
 
-def changes(there: DictConfig, now: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """By key, the two values of each setting that differs and has to do with what is learned."""
-    before, after = flat_settings(there), flat_settings(now)
+def changes(there: DictConfig, config: Any, command: str) -> dict[str, tuple[Any, Any]]:
+    """By key, the two values of each setting of a run of `command` that has another value in `config` than `there`, and
+    has to do with what is learned.
+    """
+    before, after = flat_settings(to_typed(there, command)), flat_settings(config)
     return {
         key: (before.get(key, "nothing"), after.get(key, "nothing"))
         for key in sorted(before.keys() | after.keys())
@@ -130,7 +137,7 @@ def check_resumed(config: Any, command: str) -> list[str]:
     run_dir = Path(config.run.dir)
     if not (run_dir / "config.yaml").exists() and not checkpoint_folders(run_dir):
         return []
-    changed = changes(frozen_settings(run_dir, command), OmegaConf.structured(config))
+    changed = changes(frozen_settings(run_dir, command), config, command)
     allowed = tuple(f"{key}." for key in config.resume.allow)
     if config.optimizer.schedule == Schedule.constant:
         allowed += ("steps.", "epochs.")  # a run may be made longer: nothing that was done depends on where it ends

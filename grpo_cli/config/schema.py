@@ -130,7 +130,7 @@ class Schedule(StrEnum):
 
 
 class WandbMode(StrEnum):
-    auto = "auto"  # online where an API key is found, else offline
+    auto = "auto"  # as WANDB_MODE says; unless set, online where an API key is found, else offline
     online = "online"
     offline = "offline"
 
@@ -426,6 +426,7 @@ class ResumeConfig:
 
     run: str = "never"  # auto: go on from the last checkpoint of run.dir, if there is one; else the folder of a run
     allow: list[str] = field(default_factory=list)  # settings that may differ from the run's, though they change it
+    trust: bool = False  # go on with a run that another account wrote or changed: what its settings name runs as you
 
 
 @dataclass
@@ -440,9 +441,9 @@ class CheckpointConfig:
 class LoggerConfig:
     wandb: bool = True
     console: bool = True
-    project: str = "r1zero"
+    project: str | None = None  # WANDB_PROJECT or r1zero unless set
     entity: str | None = None
-    group: str | None = None  # a sweep sets its own name
+    group: str | None = None  # WANDB_RUN_GROUP unless set; else a sweep sets its own name
     mode: WandbMode = WandbMode.auto
     samples_every: int = number(20, at_least=0)  # steps between tables of sample completions; 0: none
     num_samples: int = number(8, at_least=1)  # prompts in such a table
@@ -477,6 +478,7 @@ class EvalTask:
 
     seed: int = number(0, at_least=0, at_most=2**63 - 1)
     checkpoint: str | None = None  # a run, one of its checkpoints, a model folder or a hub id; wins over `model`
+    trust: bool = False  # read a checkpoint that another account wrote or changed
     rescore: str | None = None  # score the responses of this file instead of sampling any
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -503,6 +505,7 @@ class AnalyzeTask:
 
     seed: int = number(0, at_least=0, at_most=2**63 - 1)
     checkpoint: str | None = None  # as for eval; wins over `model`
+    trust: bool = False  # as for eval
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
@@ -545,6 +548,7 @@ class SampleTask:
 
     seed: int = number(0, at_least=0, at_most=2**63 - 1)
     checkpoint: str | None = None  # as for eval; wins over `model`
+    trust: bool = False  # as for eval
     to: str | None = None  # the file of what is kept; traces.jsonl in the run folder unless set
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -649,6 +653,7 @@ class ExportTask:
     to: str = ""  # a new folder, or hub:<org>/<name>
     dtype: DType | None = None  # of the weights; what the run trained in unless set
     private: bool = True  # a repository that is new on the hub
+    trust: bool = False  # read a checkpoint that another account wrote or changed
 
 
 # A command that Hydra composes, and the type of its configuration.

@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 SEEN = "seen: "  # begins the line in which a probe says what it has seen
-PROBE = (sys.executable, "-m", "grpo_cli.doctor.probe")
+PROBE = (sys.executable, "-P", "-m", "grpo_cli.doctor.probe")
 
 
 class ProbeError(Exception):

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from grpo_cli.config.frozen import public_settings
 from grpo_cli.config.schema import AnalyzeTask, TemplateConfig
 from grpo_cli.data.problems import checkable, load_problems
 from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, teaching_verdict
@@ -23,9 +23,11 @@ from grpo_cli.evaluation.measures import right_of_each
 from grpo_cli.evaluation.provenance import data_source, model_source, versions
 from grpo_cli.evaluation.report import figures_table, log_to_wandb, plot_bars, report_console
 from grpo_cli.evaluation.samples import Sample
+from grpo_cli.jsonl import json_text
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.reward.reward import Reward
+from grpo_cli.secret import mapped, masked
 from grpo_cli.types import Problem
 
 Metrics = Mapping[str, float]
@@ -115,7 +117,7 @@ def _report(
         (run_dir / f"pass_rates_{name}.jsonl").write_text("".join(lines))
 
     source = model_source(load_base_model(config.model).folder)
-    settings = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    settings = public_settings(config)
     results = {
         "templates": metrics,
         "model": settings["model"] | {"checkpoint": config.checkpoint} | source,
@@ -125,7 +127,7 @@ def _report(
         "engine": {key: settings["cluster"][key] for key in ("device", "dtype")},
         "versions": versions(),
     }
-    (run_dir / "analyze.json").write_text(json.dumps(results, indent=2) + "\n")
+    (run_dir / "analyze.json").write_text(json_text(mapped(results, masked), indent=2) + "\n")
     best = f"pass@{min(8, config.eval.n)}"
     bars = {"answers the question": "answering", best: best, "reflects on itself": "reflecting"}
     plot_bars({label: {name: some[key] for name, some in metrics.items()} for label, key in bars.items()}, run_dir)

@@ -1,14 +1,13 @@
 """`r1zero eval` on a rank: each benchmark's missing samples, then rank 0 reports on all of them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from omegaconf import OmegaConf
 from rich.console import Console
 
+from grpo_cli.config.frozen import public_settings
 from grpo_cli.config.schema import EvalTask
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.evaluation.benchmark import answer_equality
@@ -17,9 +16,11 @@ from grpo_cli.evaluation.measures import accuracy_curve, measure
 from grpo_cli.evaluation.provenance import data_source, files_hash, model_source, versions
 from grpo_cli.evaluation.report import log_to_wandb, macro_average, plot_curves, report_console, result_table
 from grpo_cli.evaluation.responses import Responder, StoredResponder
+from grpo_cli.jsonl import json_text
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.reward.reward import Reward, gold_fault
+from grpo_cli.secret import mapped, masked
 from grpo_cli.types import Problem
 
 MAX_SHOWN = 5  # faults on the terminal; eval.json has all
@@ -76,7 +77,7 @@ def _report(
         }
         for name, some in problems.items()
     }
-    settings = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    settings = public_settings(config)
     results = {
         "benchmarks": benchmarks,
         "macro_average": macro_average(list(metrics.values())),
@@ -87,7 +88,7 @@ def _report(
         "engine": {key: settings["cluster"][key] for key in ("device", "dtype")},
         "versions": versions(),
     }
-    (run_dir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
+    (run_dir / "eval.json").write_text(json_text(mapped(results, masked), indent=2) + "\n")
     if max(map(len, curves.values())) > 1:
         plot_curves(curves, run_dir / "eval.png")
     log_to_wandb("eval", metrics, run_dir, settings, config.logger, console)

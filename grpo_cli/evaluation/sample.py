@@ -3,14 +3,13 @@
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from grpo_cli.config.frozen import public_settings
 from grpo_cli.config.schema import OnBadGold, SampleTask
 from grpo_cli.data.problems import checkable, load_problem_set
 from grpo_cli.data.templates import render
@@ -21,9 +20,11 @@ from grpo_cli.evaluation.provenance import data_source, files_hash, model_source
 from grpo_cli.evaluation.rejection import Kept, by_difficulty, draw_pairs, keep
 from grpo_cli.evaluation.report import figures_table, log_to_wandb, report_console
 from grpo_cli.evaluation.traces import card_of, data_card, pair, trace, traces_file
+from grpo_cli.jsonl import json_text
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.reward.reward import Reward, gold_fault
+from grpo_cli.secret import mapped, masked
 from grpo_cli.types import Problem
 
 # What to do where a rule has dropped the most, and nothing is left.
@@ -91,7 +92,7 @@ def _report(
     if not kept.samples:
         raise DataError(_nothing_kept(kept, len(samples), run_dir / "sample"))
     pairs = draw_pairs(samples, kept.samples, config.sample.pairs_per_problem, config.seed)
-    settings = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    settings = public_settings(config)
     results = {
         "yield": {
             "num_problems": len(problems),
@@ -106,7 +107,7 @@ def _report(
         "difficulty": by_difficulty(samples, kept.samples),
         "metrics": measure(samples, None, config.sample.language),
         "speed": completed.speed,
-        "model": asdict(config.model) | {"checkpoint": config.checkpoint} | model_source(model.folder),
+        "model": settings["model"] | {"checkpoint": config.checkpoint} | model_source(model.folder),
         "data": data_source(config.data, problems),
         "sampling": settings["sample"] | {"seed": config.seed},
         "template": settings["template"],
@@ -161,9 +162,11 @@ def _write(
     new_traces = _beside(file, (json.dumps(row, ensure_ascii=False) + "\n" for row in traces))
     new_pairs = _beside(run_dir / "pairs.jsonl", (json.dumps(row, ensure_ascii=False) + "\n" for row in pairs))
     hashes = {"traces": files_hash([new_traces])}
-    new_card = _beside(card_of(file), [data_card(config, results | {"files": hashes})])
+    new_card = _beside(card_of(file), [masked(data_card(config, results | {"files": hashes}))])
     hashes["card"] = files_hash([new_card])
-    new_results = _beside(run_dir / "sample.json", [json.dumps(results | {"files": hashes}, indent=2) + "\n"])
+    new_results = _beside(
+        run_dir / "sample.json", [json_text(mapped(results, masked) | {"files": hashes}, indent=2) + "\n"]
+    )
     new_results.replace(run_dir / "sample.json")
     new_traces.replace(file)
     new_card.replace(card_of(file))

@@ -19,6 +19,7 @@ from grpo_cli.launch import faults
 from grpo_cli.launch.outer_job import outside_its_job
 from grpo_cli.launch.requests import Requests, exit_status, tell
 from grpo_cli.launch.worker import SAVING, how_to_go_on
+from grpo_cli.secret import masked_shell_line
 
 POLL_S = 3.0  # between two questions to Slurm's controller
 # States that a job does not leave again; https://slurm.schedmd.com/job_state_codes.html
@@ -80,7 +81,7 @@ def run_rank(command: str, config_file: str) -> None:
     }
     print(f"rank {task.global_rank} of {task.num_tasks} is on {os.environ['SLURMD_NODENAME']}", flush=True)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's word that the time is nearly up, which some commands heed
-    os.execv(sys.executable, [sys.executable, "-m", "grpo_cli.launch.worker", command, config_file])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "grpo_cli.launch.worker", command, config_file])
 
 
 def _submit(command: str, config_file: Path, cluster: ClusterConfig) -> submitit.SlurmJob:
@@ -98,7 +99,8 @@ def _submit(command: str, config_file: Path, cluster: ClusterConfig) -> submitit
         partition=slurm.partition,
         account=slurm.account,
         qos=slurm.qos,
-        setup=["export SUBMITIT_LOG_LEVEL=WARNING", *slurm.setup],
+        # Without the folder of the submission on its path, where a file may have the name of a library.
+        setup=["export SUBMITIT_LOG_LEVEL=WARNING PYTHONSAFEPATH=1", *slurm.setup],
         stderr_to_stdout=True,
         # srun does not take over the job's CPUs a task. One rank that fails ends all.
         srun_args=[f"--cpus-per-task={slurm.cpus_per_rank}", "--kill-on-bad-exit=1"],
@@ -108,12 +110,15 @@ def _submit(command: str, config_file: Path, cluster: ClusterConfig) -> submitit
     )
     try:
         with outside_its_job():
-            return executor.submit(run_rank, command, str(config_file.absolute()))
+            job = executor.submit(run_rank, command, str(config_file.absolute()))
     except submitit.core.utils.FailedJobError as error:
         raise ConfigError(
             f"Slurm refuses the job: {error}\nSet cluster.nodes, cluster.ranks and cluster.slurm.* to what `sinfo` and "
             "your account offer."
         ) from None
+    script = job.paths.submission_file  # Slurm has its own copy
+    script.write_text(masked_shell_line(script.read_text()))
+    return job
 
 
 def _wait(job: submitit.SlurmJob, requests: Requests, *, saves: bool) -> str:

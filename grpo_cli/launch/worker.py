@@ -13,10 +13,11 @@ import traceback
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from grpo_cli import stop
-from grpo_cli.config.schema import SCHEMAS, ClusterConfig, Device
+from grpo_cli.config.compose import to_typed
+from grpo_cli.config.frozen import read_frozen
+from grpo_cli.config.resolvers import register_resolvers
+from grpo_cli.config.schema import ClusterConfig, Device
 from grpo_cli.launch import faults
 from grpo_cli.launch.lifeline import die_with
 from grpo_cli.launch.lock import WRITER_LOCK, locked
@@ -24,6 +25,8 @@ from grpo_cli.launch.memory import keep_freed_memory
 from grpo_cli.launch.terminal import Terminal
 from grpo_cli.limits import check_open_files, check_shared_memory
 from grpo_cli.paths import shorten_temporary_folder
+from grpo_cli.printing import say
+from grpo_cli.secret import mapped, masked
 
 # What a rank does for each command; called with its configuration and a stream to the terminal.
 LOOPS = {
@@ -49,8 +52,8 @@ def main(command: str, config_file: Path) -> None:
     shorten_temporary_folder()
     stop.end_at_once()  # until the loop has something to save
     rank = int(os.environ["RANK"])
-    schema = OmegaConf.structured(SCHEMAS[STAGES.get(command, command)])
-    config = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(config_file)))
+    register_resolvers()
+    config = to_typed(read_frozen(config_file, is_ours=True), STAGES.get(command, command))  # the launcher wrote it
     if command in SAVING and config.cluster.slurm is not None:
         # From Slurm itself: when it preempts or requeues, and before the time is up. They do not wait for a first step.
         stop.listen(signal.SIGTERM, signal.SIGUSR2)
@@ -73,13 +76,14 @@ def main(command: str, config_file: Path) -> None:
             loop(config, terminal)
     except BaseException as error:  # reported by the launcher, whatever it is
         report = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+        report = mapped(report, masked)
         try:
             written = fault.with_suffix(".tmp")
             written.write_text(json.dumps(report))
             written.replace(fault)  # whole, or not there: the launcher may end this rank
         except OSError:  # the disk may be full, which may be the very fault
             fault.unlink(missing_ok=True)
-            print(f"Rank {rank}: {error}", file=terminal)
+            say(f"Rank {rank}: {error}", terminal)
         raise
 
 

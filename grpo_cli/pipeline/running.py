@@ -24,7 +24,7 @@ from grpo_cli.launch.lifeline import die_with
 from grpo_cli.launch.requests import exit_status
 from grpo_cli.pipeline.plan import Step
 
-R1ZERO = (sys.executable, "-m", "grpo_cli.cli")
+R1ZERO = (sys.executable, "-P", "-m", "grpo_cli.cli")
 MANIFEST = "pipeline.json"
 WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
 POLL_S = 0.2  # after which a signal that came is passed on at the latest

@@ -1,7 +1,9 @@
 """Terms that take time: a user's own function, or a reward model, called off the generating thread."""
 
 import math
+import os
 import pkgutil
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -80,12 +82,15 @@ MAX_BATCH = 1024
 def user_function(name: str, term: FunctionTerm) -> Background:
     """The user's own term. Raises ConfigError where its function cannot be found."""
     key = f"reward.terms.{name}.function={term.function}"
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)  # last, and only now: a file here hides no library that has the same name
     try:
         function = pkgutil.resolve_name(term.function)
     except (ValueError, ImportError, AttributeError) as error:
         raise ConfigError(
             f"{key}: cannot be imported ({error}). Write my_package.my_module:my_reward, and see that Python finds "
-            "it: install the package, or run from its folder with PYTHONPATH=. in the environment."
+            "it: install the package, or run from the folder that it is in."
         ) from error
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{key}: its module fails as it is imported: {type(error).__name__}({error}).") from error

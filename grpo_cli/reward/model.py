@@ -27,9 +27,15 @@ def reward_model(name: str, term: ModelTerm, device: Device) -> Background:
     key = f"reward.terms.{name}.path={term.path}"
     place = device if term.device == "auto" else term.device
     try:
-        tokenizer = AutoTokenizer.from_pretrained(term.path)
-        model = AutoModelForSequenceClassification.from_pretrained(term.path).to(place).eval()
+        tokenizer = AutoTokenizer.from_pretrained(term.path, trust_remote_code=False)
+        model = AutoModelForSequenceClassification.from_pretrained(term.path, trust_remote_code=False)
+        model = model.to(place).eval()
     except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise ConfigError(
+                f"{key}: comes with Python code that it must run to load. r1zero runs no code of a model, and no "
+                "setting allows it. Use a model of a family that transformers knows."
+            ) from None
         raise ConfigError(
             f"{key}: cannot be loaded: {str(error).strip()}\nGive a folder, such as the model/ of a run of r1zero "
             "reward-model, or a hub id."

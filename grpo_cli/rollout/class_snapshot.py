@@ -15,7 +15,7 @@ class ClassSnapshot:
 
     def __init__(self, folder: Path) -> None:
         # A class of another file, as of a multimodal model's text part, is none that the trainer uses.
-        self._decoder = MODEL_MAPPING.get(type(AutoConfig.from_pretrained(folder)), nn.Module)
+        self._decoder = MODEL_MAPPING.get(type(AutoConfig.from_pretrained(folder, trust_remote_code=False)), nn.Module)
         self._bases = self._decoder.__bases__
         self._attributes = dict(vars(self._decoder))
 

@@ -51,6 +51,7 @@ class RolloutEngine:
             with plain_name(model.folder) as folder:
                 self._llm = LLM(
                     model=folder,
+                    trust_remote_code=False,
                     dtype=DTYPES[cluster.dtype],  # "auto" would silently turn an fp32 model into bf16 on a CPU
                     max_model_len=model.max_model_len,
                     max_num_seqs=cluster.vllm.max_num_seqs,

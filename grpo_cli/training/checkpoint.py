@@ -7,27 +7,27 @@ its place, brought to the disk and moved there: a folder of that name is whole u
 
 import json
 import math
-import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
-import numpy
-import torch
-from omegaconf import OmegaConf
-
 from grpo_cli.config.best import is_better_low
+from grpo_cli.config.frozen import frozen_text
 from grpo_cli.config.grammar import resuming
 from grpo_cli.config.resume import changes, checkpoint_folders, settings_in, step_of
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError, DivergedError
+from grpo_cli.jsonl import json_text
 from grpo_cli.metrics.run_id import bring_back, kept_id
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.training import checkpoint_files as files
 from grpo_cli.training.checkpoint_files import DOUBTED, PROVED, UNFINISHED, whole_checkpoints
 from grpo_cli.training.divergence import divergence
+from grpo_cli.training.random_states import load_random_states, save_random_states
+from grpo_cli.training.vouched import MANIFEST, check_vouched, signed_manifest
 
 DATA = ("data.", "template.", "model.", "rollout.max_prompt_tokens")  # what the sampler's items are made of
 
@@ -152,18 +152,17 @@ class Checkpoints:
                 "world_size": world_size(),
                 "zero_stage": self._config.cluster.zero_stage,
             }
-            (partial / "state.json").write_text(json.dumps(state, indent=1))
-            OmegaConf.save(OmegaConf.structured(self._config), partial / "config.yaml")
+            (partial / "state.json").write_text(json_text(state, indent=1))
+            (partial / "config.yaml").write_text(frozen_text(self._config), encoding="utf-8")
         gather(None)  # the folder is there
         learner.save(partial / "deepspeed")
-        torch.save(_random_states(), partial / "random" / f"rank_{rank():05d}.pt")
+        save_random_states(partial / "random", rank())
         gather(None)  # so are all files
         entries = gather({name: files.entry(partial / name) for name in files.share_of_rank(files.files_in(partial))})
         if rank() == 0:
             listed = {name: entry for share in entries for name, entry in share.items()}
-            manifest = partial / files.MANIFEST
-            manifest.write_text(json.dumps({"files": listed}, indent=1, sort_keys=True))
-            for path in [manifest, *files.folders_in(partial)]:
+            (partial / MANIFEST).write_text(signed_manifest(listed))
+            for path in [partial / MANIFEST, *files.folders_in(partial)]:
                 files.sync(path)
             if whole.exists():
                 files.remove(whole)
@@ -232,12 +231,25 @@ class Checkpoints:
                 )
         return self._load(folder, learner, sampler)
 
+    def _check_vouched(self, folder: Path) -> None:
+        """Raise CheckpointError on all ranks where rank 0, which signed or did not sign it, has to."""
+        fault = None
+        if rank() == 0:
+            try:
+                check_vouched(folder, "resume.trust", self._config.resume.trust)
+            except CheckpointError as error:
+                fault = str(error)
+        if fault := gather(fault)[0]:
+            raise CheckpointError(fault)
+
     def _load(self, folder: Path, learner: Learner, sampler: EpochSampler) -> int:
-        changed = changes(settings_in(folder / "config.yaml", self._command), OmegaConf.structured(self._config))
+        self._check_vouched(folder)
+        changed = changes(settings_in(folder / "config.yaml", self._command), self._config, self._command)
         try:
             state = json.loads((folder / "state.json").read_text())
             is_converted = learner.load(folder / "deepspeed")
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            load_random_states(folder / "random", rank())
+        except (OSError, ValueError, KeyError, RuntimeError, UnpicklingError) as error:
             raise CheckpointError(
                 f"{folder} cannot be read: {type(error).__name__}: {error}\nMove it away to go on from the one "
                 "before it."
@@ -251,9 +263,6 @@ class Checkpoints:
                 f"{folder} was written by {state['world_size']} rank(s) at ZeRO stage {state['zero_stage']} and is "
                 "distributed again. What follows is what an undisturbed run would do but for rounding."
             )
-        states = folder / "random" / f"rank_{rank():05d}.pt"
-        if states.is_file():
-            _set_random_states(torch.load(states, weights_only=False))
         if rank() == 0 and (id := state["wandb"]["id"]):
             bring_back(self._run_dir, id, state["wandb"].get("run_dir"))
         return state["step"]
@@ -267,20 +276,3 @@ def _metric(folder: Path, name: str) -> float | None:
 
 def _rising(name: str, value: float) -> float:
     return -value if is_better_low(name) else value
-
-
-def _random_states() -> dict[str, Any]:
-    return {
-        "python": random.getstate(),
-        "numpy": numpy.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
-
-
-def _set_random_states(states: Mapping[str, Any]) -> None:
-    random.setstate(states["python"])
-    numpy.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])

@@ -16,8 +16,8 @@ from typing import Any
 from grpo_cli.config.resume import checkpoint_folders
 from grpo_cli.errors import CheckpointError
 from grpo_cli.ranks import gather, rank, world_size
+from grpo_cli.training.vouched import MANIFEST
 
-MANIFEST = "manifest.json"
 UNFINISHED, REMOVED = ".partial", ".removed"
 PROVED, DOUBTED = "proved", "doubted"
 

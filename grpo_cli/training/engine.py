@@ -8,12 +8,15 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils import (
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
     safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
 )
+from deepspeed.utils.tensor_fragment import fragment_address
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from torch import Tensor, nn
 
@@ -22,11 +25,13 @@ from grpo_cli.errors import DivergedError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.paths import plain_name
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
+from grpo_cli.training.data_alone import data_alone
 from grpo_cli.training.schedule import lr_factor
 from grpo_cli.training.shards import MOMENTS, Layout, SavedShards
 
 DTYPES = {DType.fp32: torch.float32, DType.bf16: torch.bfloat16}
 MAX_SKIPPED_STEPS = 3
+torch.serialization.add_safe_globals([ZeroStageEnum, LossScaler, fragment_address])  # in ZeRO's files, and data alone
 
 
 def init_distributed(cluster: ClusterConfig) -> None:
@@ -163,7 +168,7 @@ class Engine:
         layout = Layout(world_size(), self._cluster.zero_stage, self._cluster.dtype == DType.bf16)
         if saved.layout == layout:
             # What is frozen is not in it.
-            with plain_name(folder.parent) as parent:
+            with plain_name(folder.parent) as parent, data_alone():
                 self._engine.load_checkpoint(parent, tag=folder.name, load_module_strict=not self._has_frozen)
         else:
             self._share_out(saved)
@@ -241,11 +246,11 @@ def consolidated_weights(folder: Path) -> dict[str, Tensor]:
     are the adapters', under peft's names.
     """
     if any(folder.glob("*_optim_states.pt")):
-        with plain_name(folder.parent) as parent:
+        with plain_name(folder.parent) as parent, data_alone():
             weights = get_fp32_state_dict_from_zero_checkpoint(parent, tag=folder.name)
     else:
         (states,) = folder.glob("mp_rank_*_model_states.pt")
-        weights = torch.load(states, map_location="cpu", weights_only=False)["module"]
+        weights = torch.load(states, map_location="cpu", weights_only=True)["module"]
     return {name.removeprefix("model."): weight for name, weight in weights.items()}
 
 

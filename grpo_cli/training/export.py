@@ -19,9 +19,13 @@ from transformers import (
 )
 
 from grpo_cli.analysis.report import read_metrics
-from grpo_cli.config.schema import SCHEMAS, DType, SFTTask, TrainConfig
+from grpo_cli.config.compose import to_typed
+from grpo_cli.config.frozen import public_settings, read_frozen
+from grpo_cli.config.grammar import escaped
+from grpo_cli.config.schema import DType, SFTTask, TrainConfig
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.secret import mapped, masked
 from grpo_cli.training.checkpoint_files import check_whole, whole_checkpoints
 from grpo_cli.training.engine import DTYPES, consolidated_weights
 from grpo_cli.training.lora import load_merged
@@ -72,8 +76,9 @@ def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         network.save_pretrained(partial, state_dict=weights)
         base.tokenizer.save_pretrained(partial)
-        shutil.copyfile(checkpoint / "config.yaml", partial / SETTINGS)
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        settings = OmegaConf.create(mapped(public_settings(trained), escaped))
+        (partial / SETTINGS).write_text(OmegaConf.to_yaml(settings), encoding="utf-8")
+        (partial / "README.md").write_text(masked(card), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except (OSError, SafetensorError) as error:
@@ -86,8 +91,7 @@ def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
 
 def _settings(checkpoint: Path, command: str) -> Any:
     try:
-        settings = OmegaConf.load(checkpoint / "config.yaml")
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), settings))
+        return to_typed(read_frozen(checkpoint / "config.yaml"), command)
     except OmegaConfBaseException as error:
         raise CheckpointError(
             f"{checkpoint / 'config.yaml'} holds settings that this version of r1zero does not know: {error}\nExport "
@@ -99,9 +103,10 @@ def _network(command: str, base: BaseModel, dtype: torch.dtype) -> PreTrainedMod
     """The model without its weights."""
     with torch.device("meta"):
         if command == "reward-model":
-            config = AutoConfig.from_pretrained(base.folder, num_labels=1)
-            return AutoModelForSequenceClassification.from_config(config, dtype=dtype)
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base.folder), dtype=dtype)
+            config = AutoConfig.from_pretrained(base.folder, num_labels=1, trust_remote_code=False)
+            return AutoModelForSequenceClassification.from_config(config, dtype=dtype, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
 def _weights(checkpoint: Path, trained: Any, base: BaseModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -6,10 +6,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from grpo_cli import stop
+from grpo_cli.config.frozen import public_settings
 from grpo_cli.errors import Stopped
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import Tally
@@ -33,7 +33,7 @@ def open_log(
         run_dir,
         run_name=run_dir.name,
         steps=steps,
-        settings=OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True),
+        settings=public_settings(config),
         start_step=start_step,
         mismatch_limit=mismatch_limit,
         console=console,

@@ -61,7 +61,7 @@ def load_merged(
     folder: Path, adapters: Mapping[str, Tensor], lora: LoraConfig, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """The (Hugging Face name, tensor) of every weight of the model in `folder` with trained adapters merged."""
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
     add_adapters(network, lora, seed=0)
     missing, _ = network.load_state_dict(adapters, strict=False)
     assert not any("lora_" in name for name in missing), missing

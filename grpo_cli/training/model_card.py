@@ -59,11 +59,7 @@ def _rl_rows(trained: TrainConfig, step: int) -> dict[str, str]:
 
 
 def _rl_sections(trained: TrainConfig) -> list[str]:
-    algorithm = {
-        key: value
-        for key, value in flat_settings(OmegaConf.structured(trained.algorithm)).items()
-        if value and value != "none"
-    }
+    algorithm = {key: value for key, value in flat_settings(trained.algorithm).items() if value and value != "none"}
     return [
         f"## Prompt\n\n{shown_prompt(trained.template)}",
         "## Algorithm\n\nWhat is 0, empty or not set is left out.",

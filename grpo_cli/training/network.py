@@ -30,7 +30,7 @@ BF16_ON_CPU = {"qwen3_next"}  # vLLM computes linear attention on a CPU in bfloa
 
 def check_family(model: BaseModel, cluster: ClusterConfig) -> None:
     """Raises ConfigError where models of this family cannot be trained, before anything is loaded."""
-    family = AutoConfig.from_pretrained(model.folder).get_text_config().model_type
+    family = AutoConfig.from_pretrained(model.folder, trust_remote_code=False).get_text_config().model_type
     if family in UNTRAINABLE:
         raise ConfigError(
             f"{model.folder} is a {family} model: {UNTRAINABLE[family]}. Use a model of another family: "
@@ -48,8 +48,10 @@ def load_network(model: BaseModel, cluster: ClusterConfig, temperature: float) -
     It takes the fastest attention that gives the log-probabilities of the model's own forward pass: several sequences
     in a row, or one at a time where the layers of a family would mix them. Raises ConfigError where none does.
     """
-    config = _without_dropout(AutoConfig.from_pretrained(model.folder))
-    network = AutoModelForCausalLM.from_pretrained(model.folder, config=config, dtype=DTYPES[cluster.dtype])
+    config = _without_dropout(AutoConfig.from_pretrained(model.folder, trust_remote_code=False))
+    network = AutoModelForCausalLM.from_pretrained(
+        model.folder, config=config, dtype=DTYPES[cluster.dtype], trust_remote_code=False
+    )
     ways = [(network.config._attn_implementation, False), (REFERENCE_ATTENTION, False)]
     if cluster.tokens_per_microbatch > 1 and keeps_sequences_apart(config):
         ways.insert(0, (WITHIN_SEQUENCES, True))

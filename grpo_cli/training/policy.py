@@ -271,7 +271,9 @@ class Policy:
         was_shared_out = self._engine.load(folder)
         if self._reference is not None and (folder / "reference.pt").is_file():
             self._reference_may_differ = True
-            self._reference.load_state_dict(torch.load(folder / "reference.pt", map_location=self._engine.device))
+            self._reference.load_state_dict(
+                torch.load(folder / "reference.pt", map_location=self._engine.device, weights_only=True)
+            )
         return was_shared_out
 
 

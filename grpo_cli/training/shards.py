@@ -117,7 +117,7 @@ def _in_words(shape: Size | None) -> str:
 
 
 def _mapped(file: Path) -> dict:
-    return torch.load(file, map_location="cpu", weights_only=False, mmap=True)
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
 
 
 def _unsharded(model_states: Mapping, trained: Sequence[str]) -> SavedOptimizer:

@@ -1,10 +1,13 @@
 """What a run that is resumed is looked at for before its ranks start."""
 
 import pytest
+from omegaconf import OmegaConf
 
+from grpo_cli.commands import learning_run
 from grpo_cli.commands.learning_run import _check_metrics
+from grpo_cli.config.frozen import frozen_text
 from grpo_cli.config.grammar import resuming
-from grpo_cli.errors import CheckpointError
+from grpo_cli.errors import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,26 @@ def test_metrics_that_are_empty_or_end_in_half_a_line_are_cut_back_later(tmp_pat
 def test_what_to_type_is_quoted_for_the_shell_and_for_hydra(tmp_path):
     assert resuming(tmp_path / "run") == f"resume={tmp_path}/run"
     assert resuming(tmp_path / "a [1]") == f"""'resume="{tmp_path}/a [1]"'"""
+
+
+def test_settings_are_called_damaged_or_unsigned_and_only_ours_are_compared(compose_train, tmp_path, monkeypatch):
+    monkeypatch.setattr(learning_run, "in_sweep", lambda: False)
+    monkeypatch.setattr(learning_run, "place_in_sweep", lambda composed: None)
+    monkeypatch.setattr(learning_run, "given_keys", list)
+
+    def settings(*overrides):
+        composed = OmegaConf.structured(compose_train("resume.run=auto", f"run.dir={tmp_path}", *overrides))
+        return learning_run.settings("train", composed, lambda config: None)
+
+    file = tmp_path / "config.yaml"
+    file.write_text("run: [")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        settings()
+    file.write_text(frozen_text(compose_train(f"run.dir={tmp_path}")))
+    assert settings().run.dir == str(tmp_path)
+    with pytest.raises(ConfigError, match=r"algorithm\.epsilon: "):
+        settings("algorithm.epsilon=0.3")
+    file.write_text(file.read_text().replace("seed: 0", "seed: 1"))
+    with pytest.raises(CheckpointError, match="not signed by this account"):
+        settings()
+    assert settings("resume.trust=true", "seed=1").resume.trust

@@ -59,7 +59,7 @@ def test_a_template_that_is_given_stays(run_dir, taken):
 
 def test_a_run_that_is_still_going_gives_its_last_checkpoint(run_dir, taken, monkeypatch):
     (run_dir / "result.json").write_text(json.dumps({"step": 2}))  # of an earlier, shorter run
-    monkeypatch.setattr(sampling_run, "_exported_model", lambda path: path / "checkpoints/step_000002/model")
+    monkeypatch.setattr(sampling_run, "_exported_model", lambda path, trust: path / "checkpoints/step_000002/model")
     assert taken(run_dir).model.path.endswith("step_000002/model")
 
 

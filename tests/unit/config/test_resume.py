@@ -139,10 +139,11 @@ def test_what_only_the_run_has_can_be_taken_out(compose_train, tmp_path):
 
 
 def test_what_was_allowed_once_is_not_allowed_for_ever(compose_train, tmp_path):
-    config = compose_train("resume.allow=[optimizer.lr]", f"run.dir={tmp_path}")
+    config = compose_train("resume.allow=[optimizer.lr]", "resume.trust=true", f"run.dir={tmp_path}")
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     composed = OmegaConf.structured(compose_train(f"resume.run={tmp_path}", "optimizer.lr=1e-5"))
     settings = taken_up(composed, ["resume.run", "optimizer.lr"], "train")
+    assert not settings.resume.trust
     with pytest.raises(ConfigError, match=r"optimizer.lr: "):
         check_resumed(to_typed(settings, "train"), "train")
 

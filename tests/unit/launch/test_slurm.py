@@ -136,5 +136,7 @@ def test_a_rank_has_the_environment_that_torchrun_would_give_it(monkeypatch, cap
     assert environment | {"RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"} == environment
     assert environment["MASTER_ADDR"] == "10.0.0.1"
     assert environment["MASTER_PORT"] == "20007"  # the eighth of 10,000 ports from 20000 on
-    assert started == [(sys.executable, [sys.executable, "-m", "grpo_cli.launch.worker", "train", "/run/config.yaml"])]
+    assert started == [
+        (sys.executable, [sys.executable, "-P", "-m", "grpo_cli.launch.worker", "train", "/run/config.yaml"])
+    ]
     assert "rank 2 of 4 is on n1" in capsys.readouterr().out

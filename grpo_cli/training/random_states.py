@@ -1,0 +1,57 @@
+"""The states of the random generators of a rank, as JSON: reading them can run nothing."""
+
+import base64
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+
+def save_random_states(folder: Path, rank: int) -> None:
+    name, keys, *others = numpy.random.get_state()
+    states = {
+        "python": random.getstate(),
+        "numpy": [name, keys.tolist(), *others],
+        "torch": _text(torch.get_rng_state()),
+        "cuda": _text(torch.cuda.get_rng_state()) if torch.cuda.is_available() else None,
+    }
+    (folder / f"rank_{rank:05d}.json").write_text(json.dumps(states))
+
+
+def load_random_states(folder: Path, rank: int) -> None:
+    """Set the generators as they were; those of a rank that was not there stay as they are."""
+    file = folder / f"rank_{rank:05d}.json"
+    if file.is_file():
+        states = json.loads(file.read_text())
+        states["torch"], states["cuda"] = _tensor(states["torch"]), states["cuda"] and _tensor(states["cuda"])
+    elif file.with_suffix(".pt").is_file():  # of earlier versions
+        with torch.serialization.safe_globals(_OF_NUMPY):
+            states = torch.load(file.with_suffix(".pt"), weights_only=True)
+    else:
+        return
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    numpy.random.set_state(tuple(states["numpy"]))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+_OF_NUMPY: list[Any] = [
+    (numpy.zeros(0).__reduce__()[0], "numpy._core.multiarray._reconstruct"),
+    (numpy.zeros(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"),
+    numpy.ndarray,
+    numpy.dtype,
+    type(numpy.dtype("uint32")),
+]
+
+
+def _text(state: torch.Tensor) -> str:
+    return base64.b64encode(state.numpy().tobytes()).decode()
+
+
+def _tensor(text: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)

@@ -1,0 +1,44 @@
+"""Whether a checkpoint is one that this account wrote: its manifest is signed, and lists every file.
+
+The manifest holds the SHA-256 of each file anyway, so that a signature of it vouches for all at no further cost.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from grpo_cli.config.frozen import NOT_OURS, trusting
+from grpo_cli.errors import CheckpointError
+from grpo_cli.signature import is_ours, sign
+
+MANIFEST = "manifest.json"
+LATER = ("model", "health")  # what an evaluation and later steps put into a checkpoint
+
+
+def signed_manifest(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The text of the manifest of these files."""
+    return json.dumps({"files": files, "signature": sign(_content(files))}, indent=1, sort_keys=True)
+
+
+def check_vouched(checkpoint: Path, setting: str, trust: bool) -> None:
+    """Raise CheckpointError where this account did not write the checkpoint, unless `trust`, which is the value of
+    `setting`. It does not compare the files with the manifest.
+    """
+    if trust:
+        return
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text())
+        files, signature = manifest["files"], manifest.get("signature")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{checkpoint} is damaged: {MANIFEST} cannot be read ({error}).") from error
+    if not is_ours(_content(files), signature):
+        raise CheckpointError(f"{checkpoint} {NOT_OURS}. {trusting(setting)}")
+    there = (path.relative_to(checkpoint) for path in checkpoint.rglob("*") if not path.is_dir() or path.is_symlink())
+    added = sorted(str(p) for p in there if not p.parts[0].startswith(LATER) and str(p) not in {*files, MANIFEST})
+    if added:
+        raise CheckpointError(f"{checkpoint} has files that this run did not write, such as {added[0]}. Remove them.")
+
+
+def _content(files: Any) -> bytes:
+    return json.dumps(files, sort_keys=True).encode()
