@@ -12,6 +12,7 @@ from grpo_cli.config.check import check_analyze
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
 from grpo_cli.config.schema import AnalyzeTask
+from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.problems import load_problems
 from grpo_cli.launch import start
 
@@ -22,6 +23,7 @@ def run(composed: DictConfig) -> float:
     take_checkpoint(composed)
     config: AnalyzeTask = to_typed(composed, "analyze")
     check_analyze(config)
+    check_tracker(config.logger)
     check_machine(config.cluster)
     load_problems(config.data, config.data.name, "data")  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)

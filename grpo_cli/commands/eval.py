@@ -12,6 +12,7 @@ from grpo_cli.config.check import check_eval
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
 from grpo_cli.config.schema import EvalTask
+from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.launch import start
 
@@ -22,6 +23,7 @@ def run(composed: DictConfig) -> float:
     take_checkpoint(composed)
     config: EvalTask = to_typed(composed, "eval")
     check_eval(config)
+    check_tracker(config.logger)
     if config.rescore is None:  # which needs no vLLM
         check_machine(config.cluster)
     for name, benchmark in config.benchmark.items():

@@ -6,7 +6,6 @@ keeps what the sweep gave it (`swept`) and what came out (`objective`); `error.t
 
 import json
 import re
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,10 +19,14 @@ from omegaconf import DictConfig, open_dict
 
 from grpo_cli.analysis.report import read_result
 from grpo_cli.analysis.sweep import last_error
-from grpo_cli.config.grammar import quoted
+from grpo_cli.config.grammar import escaped, quoted
 from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.tracker import tracker_group
 from grpo_cli.errors import DataError, R1ZeroError, Stopped, TrainingError
+from grpo_cli.jsonl import json_text
 from grpo_cli.launch.outer_job import leave_job
+from grpo_cli.printing import say
+from grpo_cli.secret import mapped, masked
 
 MAX_NAME = 100  # characters in the name of a job's folder
 
@@ -49,6 +52,12 @@ class Sweep(Callback):
                 f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, constant))}]",
             ]
 
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Take secrets off Hydra's own record of the command line."""
+        file = Path(config.hydra.sweep.dir) / "multirun.yaml"
+        if file.is_file():
+            file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
+
 
 def in_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
@@ -58,7 +67,9 @@ def place_in_sweep(composed: DictConfig) -> None:
     """Give a job of a sweep its own run folder, and the sweep's name as its W&B group."""
     if in_sweep():
         composed.run.dir = str(_job_folder())
-        composed.logger.group = composed.logger.group or Path(HydraConfig.get().sweep.dir).name
+        composed.logger.group = composed.logger.group or escaped(
+            tracker_group() or Path(HydraConfig.get().sweep.dir).name
+        )
 
 
 def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> float:
@@ -68,22 +79,22 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
     """
     folder = _job_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"swept": _swept()}
+    record = {"swept": mapped(_swept(), masked)}
     if not (folder / "job.json").exists():
-        (folder / "job.json").write_text(json.dumps(record))
+        (folder / "job.json").write_text(json_text(record))
     try:
         objective = run(composed)
     except Stopped as stop:  # which is meant for the whole sweep
-        print(stop, file=sys.stderr)
+        say(stop)
         raise SystemExit(stop.exit_status) from None
     except Exception as error:
         text = str(error) if isinstance(error, R1ZeroError) else traceback.format_exc()
         if "objective" not in json.loads((folder / "job.json").read_text()):
-            (folder / "error.txt").write_text(f"{text}\n", encoding="utf-8")
+            (folder / "error.txt").write_text(masked(f"{text}\n"), encoding="utf-8")
         fault = f"{folder.name} failed: {last_error(text)}"
-        print(fault, file=sys.stderr)  # Hydra tells of it only when all jobs are done
+        say(fault)  # Hydra tells of it only when all jobs are done
         raise TrainingError(fault) from None
-    (folder / "job.json").write_text(json.dumps(record | {"objective": objective}))
+    (folder / "job.json").write_text(json_text(record | {"objective": objective}))
     (folder / "error.txt").unlink(missing_ok=True)
     return objective
 
@@ -93,7 +104,7 @@ def earlier_objective(config: TrainConfig) -> float | None:
     try:
         result = read_result(Path(config.run.dir))
     except DataError as error:
-        print(f"warning: {error} The job goes on from its last checkpoint.", file=sys.stderr)
+        say(f"warning: {error} The job goes on from its last checkpoint.")
         return None
     return result["eval/heldout/avg"] if result and result["step"] == config.steps else None
 
@@ -116,7 +127,7 @@ def folder_name(number: int, swept: Mapping[str, str]) -> str:
 def _job_folder() -> Path:
     """Absolute. The number alone keeps two jobs apart."""
     job = HydraConfig.get()
-    return Path(job.sweep.dir).absolute() / folder_name(job.job.num, _swept())
+    return Path(job.sweep.dir).absolute() / folder_name(job.job.num, mapped(_swept(), masked))
 
 
 def _swept() -> dict[str, str]:

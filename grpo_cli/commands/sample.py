@@ -12,6 +12,7 @@ from grpo_cli.config.check import check_sample
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
 from grpo_cli.config.schema import SampleTask
+from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.evaluation.traces import refuse_to_overwrite
 from grpo_cli.launch import start
@@ -23,6 +24,7 @@ def run(composed: DictConfig) -> float:
     take_checkpoint(composed)
     config: SampleTask = to_typed(composed, "sample")
     check_sample(config)
+    check_tracker(config.logger)
     check_machine(config.cluster)
     load_problem_set(config.data, config.seed)  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)

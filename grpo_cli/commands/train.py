@@ -1,7 +1,6 @@
 """r1zero train: compose, check, make the run folder, start the ranks."""
 
 import os
-import sys
 
 from omegaconf import DictConfig
 
@@ -12,6 +11,7 @@ from grpo_cli.config.schema import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError
+from grpo_cli.printing import say
 
 
 def run(composed: DictConfig) -> float:
@@ -29,5 +29,5 @@ def run(composed: DictConfig) -> float:
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
     for warning in warnings(config, given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}")
     return learning_run.run_in_folder("train", config)["eval/heldout/avg"]

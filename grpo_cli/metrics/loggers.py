@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from rich.console import Console
 
 from grpo_cli.analysis.report import read_metrics
-from grpo_cli.config.schema import LoggerConfig, WandbMode
+from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.tracker import MODES, tracker_mode, tracker_names
 from grpo_cli.errors import SetupError
-from grpo_cli.jsonl import read_objects
+from grpo_cli.jsonl import json_text, read_objects
 from grpo_cli.metrics.console import Display
 from grpo_cli.metrics.health import Finding, Health
 from grpo_cli.metrics.metrics import SampleRow
@@ -84,14 +85,14 @@ class RunLogger:
         self._last_step = step
         row = {"step": step} | {name: float(value) for name, value in metrics.items()}
         with _disk_faults(Path(self._rows.name)):
-            _write(self._rows, json.dumps(row) + "\n")
+            _write(self._rows, json_text(row) + "\n")
         kept = samples if self._config.samples_every and step % self._config.samples_every == 0 else ()
         if kept:
             path = self._samples_path(step)
             with _disk_faults(path):
                 path.parent.mkdir(exist_ok=True)
                 with path.open("w") as file:
-                    _write(file, "".join(json.dumps(asdict(sample)) + "\n" for sample in kept))
+                    _write(file, "".join(json_text(asdict(sample)) + "\n" for sample in kept))
         findings = self._health.update(row)
         if self._wandb:
             self._wandb.log(step, row, kept, findings)
@@ -130,7 +131,7 @@ def cut_back(path: Path, step: int) -> list[dict[str, Any]]:
     rows = [row for row in read_metrics(path) if step > 0 and row["step"] <= step]
     kept = path.with_suffix(".tmp")
     with kept.open("w") as file:
-        _write(file, "".join(json.dumps(row) + "\n" for row in rows))
+        _write(file, "".join(json_text(row) + "\n" for row in rows))
     kept.replace(path)
     return rows
 
@@ -187,15 +188,15 @@ class WandbRun:
         options = {
             "dir": run_dir,
             "id": id,
-            "name": run_name,
-            "project": config.project,
-            "entity": config.entity,
-            "group": config.group or run_name,  # so that its evaluations stand beside it
-            "job_type": job_type,
             "config": dict(settings),
+            **tracker_names(config, run_name, job_type),
         }
         try:
             self._run = self._start(config, options)
+            if self._run.disabled:
+                self._ended = True
+                message("W&B is disabled, by WANDB_MODE, WANDB_DISABLED or `wandb disabled`: nothing is logged there.")
+                return
             self._run.define_metric("*", step_metric="step")
         except Exception as error:
             self._give_up(error)
@@ -236,7 +237,11 @@ class WandbRun:
             x_transaction_log_flush_interval=FLUSH_S,
         )
         wandb.setup(settings=quiet)
-        mode = str(config.mode) if config.mode != WandbMode.auto else os.environ.get("WANDB_MODE", "auto")
+        mode = tracker_mode(config)
+        if (
+            mode == "auto" and (of_file := wandb.setup().settings.mode) in MODES
+        ):  # by `wandb disabled` or `wandb offline`
+            mode = "auto" if of_file == "online" else MODES[of_file]
         if mode not in ("auto", "online"):
             return wandb.init(mode=mode, **options)
         try:
@@ -314,7 +319,7 @@ def read_wandb(files: Sequence[Path]) -> tuple[set[float], set[str]]:
     """The steps and the texts of the alerts that W&B's own files hold, as far as each can be read."""
     steps, alerts = set(), set()
     for path in files:
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", path]
+        command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json", path]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=READ_TIMEOUT_S)
         if done.returncode:
             raise OSError(f"{path}: {done.stderr.strip()}")

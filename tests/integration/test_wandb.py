@@ -310,6 +310,30 @@ def test_online_or_offline(tmp_path, monkeypatch, server, mode, environment, key
     assert "W&B failed" not in shown.getvalue()
 
 
+@pytest.mark.parametrize(("command", "folders"), [("disabled", []), ("offline", ["offline"])])
+def test_what_wandbs_own_command_has_set_is_honoured(tmp_path, server, monkeypatch, command, folders):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([Path(sys.executable).with_name("wandb"), command], check=True, capture_output=True)
+    logger, shown = run_logger(tmp_path, LoggerConfig(console=False))
+    with logger:
+        log_steps(logger, 1)
+    made = [path.name.partition("-")[0] for path in (tmp_path / "wandb").glob("*run-*") if not path.is_symlink()]
+    assert [name for name in made if name != "latest"] == folders
+    assert ("W&B is disabled" in shown.getvalue()) == (command == "disabled")
+
+
+def test_a_run_is_named_by_wandbs_variables(tmp_path, monkeypatch):
+    for name in ("PROJECT", "NAME", "RUN_GROUP", "JOB_TYPE"):
+        monkeypatch.setenv(f"WANDB_{name}", f"my {name}")
+    logger, _ = run_logger(tmp_path, LoggerConfig(console=False))
+    with logger:
+        log_steps(logger, 1)
+    (run,) = offline_records(tmp_path)["run"][:1]
+    assert [run[key] for key in ("project", "display_name", "run_group", "job_type")] == [
+        *("my PROJECT", "my NAME", "my RUN_GROUP", "my JOB_TYPE")
+    ]
+
+
 def test_a_killed_wandb_service_does_not_stop_the_run(tmp_path):
     """In a process of its own: how it ends, and what it prints at exit, belong to the promise."""
     script = f"""

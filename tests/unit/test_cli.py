@@ -68,6 +68,11 @@ BAD_INPUT = [
     (["rollout.group_size=4,8"], "Add -m for a sweep"),
     (["cluster.nodes=2", "cluster.ranks=2"], "reached through Slurm"),
     (["cluster=slurm_2x8", "cluster.ranks=9"], "for example cluster.ranks=8"),
+    (["hydra.job.chdir=true"], "r1zero does not change its folder"),
+    (["-m", "run.dir=x", "seed=1,2"], "Give that one, as in hydra.sweep.dir=x"),
+    (["algorithm=glob(gr*)"], "Add -m for a sweep"),
+    (["-m", "algorithm=glob(zz*)"], "algorithm=glob(zz*): fits no algorithm. There are: cispo"),
+    (["data.path=\x1b[2J"], r"\x1b[2J"),
     (["cluster.slurm.partition=a100"], "as in cluster=slurm_2x8"),
     (["cluster=slurm_2x8", "cluster.slurm.partitoin=a100"], "Did you mean cluster.slurm.partition?"),
 ]
@@ -79,6 +84,7 @@ def test_bad_input_is_answered_in_one_screen(overrides, message, tmp_path):
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+    assert "\x1b" not in result.stderr
     assert len(result.stderr.splitlines()) <= 24
     assert list(tmp_path.iterdir()) == []
 
@@ -122,3 +128,17 @@ def test_ctrl_c_before_a_run_has_started_ends_it_in_a_word():
     stopped = "from grpo_cli import cli\ndef stop(_): raise KeyboardInterrupt\ncli._run = stop\ncli.main()"
     done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "r1zero: Stopped.\n")
+
+
+@pytest.mark.parametrize("command", ["plan", "export"])
+def test_what_is_for_one_run_takes_no_sweep(command, tmp_path):
+    result = r1zero(command, "-m", cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"`r1zero {command}` is for one run at a time" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pattern_sweeps_over_the_options_that_it_fits(tmp_path):
+    result = r1zero("train", "-m", "algorithm=glob(gr*)", "steps=0", "hydra.sweep.dir=sweep", CLUSTER, cwd=tmp_path)
+    assert "steps=0: must be" in result.stderr
+    assert [folder.name for folder in (tmp_path / "sweep").iterdir() if folder.is_dir()] == ["0_algorithm-grpo"]

@@ -1,0 +1,46 @@
+"""What W&B's own variables of the environment say of a run; what the settings say comes first."""
+
+import os
+from collections.abc import Mapping
+
+from grpo_cli.config.schema import LoggerConfig, WandbMode
+from grpo_cli.errors import ConfigError
+
+DISABLED = "disabled"
+MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", DISABLED: DISABLED}  # W&B's
+PROJECT = "r1zero"
+NOT_SET = ("", "0", "false", "no", "off")
+
+
+def check_tracker(config: LoggerConfig) -> None:
+    """Raise ConfigError where WANDB_MODE decides, and has no meaning."""
+    mode = os.environ.get("WANDB_MODE")
+    if not config.wandb or config.mode != WandbMode.auto or mode is None or mode.lower() in MODES:
+        return
+    seen = f"WANDB_MODE={mode}: is none of {', '.join(MODES)}" if mode else "WANDB_MODE is set, and empty"
+    raise ConfigError(f"{seen}. Unset it or set it to one of {', '.join(MODES)}, or give logger.mode=offline.")
+
+
+def tracker_mode(config: LoggerConfig) -> str:
+    """online, offline, disabled, or auto where nothing says so: online where there is an API key."""
+    if config.mode != WandbMode.auto:
+        return config.mode.value
+    if os.environ.get("WANDB_DISABLED", "").lower() not in NOT_SET:
+        return DISABLED
+    return MODES.get(os.environ.get("WANDB_MODE", "").lower(), WandbMode.auto.value)
+
+
+def tracker_names(config: LoggerConfig, run_name: str, job_type: str) -> Mapping[str, str | None]:
+    """What a run is called and where it belongs, as `wandb.init` takes it; without a group it is its own."""
+    name = os.environ.get("WANDB_NAME") or run_name
+    return {
+        "name": name,
+        "project": config.project or os.environ.get("WANDB_PROJECT") or PROJECT,
+        "entity": config.entity,  # W&B's own default, and WANDB_ENTITY, unless set
+        "group": config.group or tracker_group() or run_name,  # so that its evaluations are listed next to it
+        "job_type": os.environ.get("WANDB_JOB_TYPE") or job_type,
+    }
+
+
+def tracker_group() -> str | None:
+    return os.environ.get("WANDB_RUN_GROUP") or None

@@ -1,0 +1,58 @@
+"""W&B's own variables of the environment, and what the settings say instead."""
+
+import pytest
+
+from grpo_cli.config.schema import LoggerConfig, WandbMode
+from grpo_cli.config.tracker import check_tracker, tracker_mode, tracker_names
+from grpo_cli.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """No variable of W&B but those that a test sets."""
+    for name in ("PROJECT", "NAME", "RUN_GROUP", "JOB_TYPE", "MODE", "DISABLED"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    return lambda **values: [monkeypatch.setenv(f"WANDB_{name}", value) for name, value in values.items()]
+
+
+def test_without_them_a_run_is_its_own_group_in_our_project():
+    names = tracker_names(LoggerConfig(), "run", "train")
+    assert names == {"name": "run", "project": "r1zero", "entity": None, "group": "run", "job_type": "train"}
+
+
+def test_they_name_the_run_and_settings_come_first(environment):
+    environment(PROJECT="p", NAME="n", RUN_GROUP="g", JOB_TYPE="j")
+    names = tracker_names(LoggerConfig(), "run", "train")
+    assert names == {"name": "n", "project": "p", "entity": None, "group": "g", "job_type": "j"}
+    given = tracker_names(LoggerConfig(project="mine", group="own", entity="team"), "run", "train")
+    assert (given["project"], given["group"], given["entity"]) == ("mine", "own", "team")
+
+
+@pytest.mark.parametrize(
+    ("values", "setting", "expected"),
+    [
+        ({}, WandbMode.auto, "auto"),
+        ({"MODE": "offline"}, WandbMode.auto, "offline"),
+        ({"MODE": "dryrun"}, WandbMode.auto, "offline"),
+        ({"MODE": "run"}, WandbMode.auto, "online"),
+        ({"MODE": "Disabled"}, WandbMode.auto, "disabled"),
+        ({"DISABLED": "true"}, WandbMode.auto, "disabled"),
+        ({"DISABLED": "true", "MODE": "online"}, WandbMode.auto, "disabled"),
+        ({"DISABLED": "false", "MODE": "online"}, WandbMode.auto, "online"),
+        ({"DISABLED": "true", "MODE": "disabled"}, WandbMode.offline, "offline"),
+    ],
+)
+def test_the_mode_is_the_settings_then_the_environments(environment, values, setting, expected):
+    environment(**values)
+    assert tracker_mode(LoggerConfig(mode=setting)) == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "seen"), [("", "WANDB_MODE is set, and empty"), ("ofline", "WANDB_MODE=ofline: is none")]
+)
+def test_a_mode_without_a_meaning_is_named_where_it_would_decide(environment, mode, seen):
+    environment(MODE=mode)
+    with pytest.raises(ConfigError, match=rf"{seen}.*online, run, offline, dryrun, disabled.*logger\.mode"):
+        check_tracker(LoggerConfig())
+    check_tracker(LoggerConfig(mode=WandbMode.offline))
+    check_tracker(LoggerConfig(wandb=False))
