@@ -130,6 +130,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     arguments = compose.in_hydras_words(config_name, arguments)
     if not COMMANDS[name].sweeps and {"-m", "--multirun"} & set(arguments):
         _fail(f"`r1zero {name}` is for one run at a time. Leave out -m, and give one value for each setting.", status=2)
+    compose.check_exported(arguments)
     compose.check_overrides(config_name, arguments)
     task.__name__ = task.__qualname__ = name  # Hydra's name for the job
     sys.argv = [f"{sys.argv[0]} {name}", *compose.allow_new_entries(config_name, arguments)]

@@ -31,6 +31,9 @@ NO_CHDIR = (
 )
 
 
+EXPORTED = "r1zero_config.yaml"  # the settings next to an exported model
+
+
 def conf_dir() -> Path:
     """The folder of config groups: in the installed package, else in the checkout."""
     package = Path(__file__).resolve().parents[1]
@@ -172,6 +175,22 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
     if faults:
         hint = f"`r1zero {command} --help` lists the groups and every setting."
         raise ConfigError("\n".join([*faults, hint]))
+
+
+def check_exported(arguments: Sequence[str]) -> None:
+    """Raise ConfigError where the settings that came with a model refer to the environment of whoever runs them."""
+    given = dict(pairwise(arguments)) | dict(a.split("=", 1) for a in arguments if "=" in a)
+    folder = given.get("--config-path", given.get("-cp", "."))
+    name = given.get("--config-name", given.get("-cn"))
+    file = Path(folder) / EXPORTED
+    if name is None or Path(name).stem != file.stem or not file.is_file():
+        return
+    text = file.read_text(encoding="utf-8")
+    if found := [m[0] for m in re.finditer(r"(?<!\\)\$\{oc\.[^}]*\}", text)]:
+        raise ConfigError(
+            f"{file} came with a model and reads from your environment: {', '.join(found)}. It may not: write "
+            "the values in their place."
+        )
 
 
 def allow_new_entries(command: str, arguments: Sequence[str]) -> list[str]:

@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from grpo_cli.config.compose import flat_settings, typed_mix
+from grpo_cli.config.compose import EXPORTED, flat_settings, typed_mix
 from grpo_cli.config.reward_terms import typed_terms
 from grpo_cli.config.schema import DType, TrainConfig
 from grpo_cli.evaluation.cards import markdown_table, shown_prompt
 from grpo_cli.evaluation.provenance import versions
 
-SETTINGS = "r1zero_config.yaml"  # those of the run, beside its model
+SETTINGS = EXPORTED
 
 
 def model_card(command: str, trained: Any, step: int, evaluations: Iterable[Mapping[str, Any]], dtype: DType) -> str:

@@ -138,6 +138,14 @@ def test_what_is_for_one_run_takes_no_sweep(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_settings_that_came_with_a_model_read_nothing_from_the_environment(tmp_path):
+    (tmp_path / "r1zero_config.yaml").write_text("logger: {entity: '${oc.env:HOME}'}\n")
+    settings = ("--config-path", str(tmp_path), "--config-name", "r1zero_config")
+    result = r1zero("train", *settings, "--cfg", "job", "--resolve", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "came with a model and reads from your environment: ${oc.env:HOME}" in result.stderr
+
+
 def test_a_pattern_sweeps_over_the_options_that_it_fits(tmp_path):
     result = r1zero("train", "-m", "algorithm=glob(gr*)", "steps=0", "hydra.sweep.dir=sweep", CLUSTER, cwd=tmp_path)
     assert "steps=0: must be" in result.stderr

@@ -45,5 +45,5 @@ def test_the_current_folder_is_not_first_on_the_path_of_what_is_started():
             if isinstance(node, ast.Call | ast.List | ast.Tuple):
                 words = node.args if isinstance(node, ast.Call) else node.elts
                 texts = [word.value for word in words if isinstance(word, ast.Constant)]
-                if "-m" in texts and any(str(text).startswith(("grpo_cli", "wandb")) for text in texts):
+                if "-m" in texts and ("sys.executable" in ast.unparse(node) or "WORKER" in ast.unparse(node)):
                     assert "-P" in texts, f"{path}:{node.lineno}"
