@@ -63,7 +63,8 @@ def _update(_: Turns | None, model: Path, folder: Path, rounds: int, is_balanced
     os.environ |= {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     from safetensors.torch import save_file
 
-    from grpo_cli.config.schema import ClusterConfig, DType, ModelConfig, TrainConfig
+    from grpo_cli.choices import DType
+    from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig
     from grpo_cli.model import load_base_model
     from grpo_cli.ranks import gather, rank, world_size
     from grpo_cli.training import policy as policy_module

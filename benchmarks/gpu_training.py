@@ -20,7 +20,8 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, Qwen2Config
 from workload import PROMPT_TOKENS
 
-from grpo_cli.config.schema import ClusterConfig, Device, DType, ModelConfig, TrainConfig
+from grpo_cli.choices import Device, DType
+from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.planner.memory import plan_memory
 from grpo_cli.training.attention import WITHIN_SEQUENCES, in_one_call, one_by_one

@@ -12,9 +12,9 @@ from collections import Counter
 from pathlib import Path
 
 from grpo_cli.config.schema import RewardConfig
-from grpo_cli.reward.answer import last_box
-from grpo_cli.reward.latex import canonical
-from grpo_cli.reward.verifier_pool import VerifierPool
+from grpo_cli.grading import VerifierPool
+from grpo_cli.grading.extraction import last_box
+from grpo_cli.grading.latex import canonical
 from grpo_cli.types import Verdict
 
 

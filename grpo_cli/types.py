@@ -10,7 +10,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question, and how a response to it is judged: `grader` is a name of config.schema's Grader.
+    """A question, and how a response to it is judged: `grader` is a name of Grader.
 
     `answer` is what the grader checks against; of a general prompt, which a reward model grades, it may be empty.
     """

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from grpo_cli.choices import Device
 from grpo_cli.config.machine import installed_vllm
-from grpo_cli.config.schema import Device
 from grpo_cli.doctor.checks import findings
 from grpo_cli.doctor.findings import Finding, Level
 from grpo_cli.screen import Screen

@@ -5,9 +5,10 @@ from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig
 
+from grpo_cli.choices import DType
 from grpo_cli.config.check import HUB, check_export
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.schema import DType, ExportTask
+from grpo_cli.config.schema import ExportTask
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
 
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from rich.table import Table
 
-from grpo_cli.config.schema import AnswerMarker, Grader, RewardConfig
+from grpo_cli.choices import AnswerMarker, Grader
+from grpo_cli.config.schema import RewardConfig
 from grpo_cli.errors import DataError
+from grpo_cli.grading import Extraction, Judgement, VerifierPool, extract_answer
 from grpo_cli.jsonl import check_unique, read_jsonl
-from grpo_cli.reward.answer import Extraction, extract_answer
-from grpo_cli.reward.code import grade_code, stated_code
 from grpo_cli.reward.format import format_reward
-from grpo_cli.reward.math_grader import Judgement
-from grpo_cli.reward.verifier_pool import VerifierPool
+from grpo_cli.sandbox import grade_code, stated_code
 from grpo_cli.screen import Screen
 from grpo_cli.types import BY_RULE, Verdict
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from grpo_cli.choices import Device, DType
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table, run_table, time_table, verdict
 from grpo_cli.config.check import refuse, train_faults
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.resume import taken_up
-from grpo_cli.config.schema import ClusterConfig, Device, DType, ModelConfig, ShapeConfig, TrainConfig
+from grpo_cli.config.schema import ClusterConfig, ModelConfig, ShapeConfig, TrainConfig
 from grpo_cli.data import make_zero
 from grpo_cli.errors import ConfigError
 from grpo_cli.hardware import Hardware, find_gpu, measure_cpu

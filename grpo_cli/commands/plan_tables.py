@@ -2,7 +2,8 @@
 
 from rich.table import Table
 
-from grpo_cli.config.schema import ClusterConfig, Device, ShapeConfig, TrainConfig
+from grpo_cli.choices import Device
+from grpo_cli.config.schema import ClusterConfig, ShapeConfig, TrainConfig
 from grpo_cli.hardware import GPUS, Hardware
 from grpo_cli.planner.batches import Batches, num_at_once
 from grpo_cli.planner.duration import BANDWIDTH_SHARE, MATRIX_SHARE, Lengths, Seconds

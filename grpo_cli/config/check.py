@@ -7,34 +7,27 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from grpo_cli.choices import AdvantageReward, AdvantageScale, Baseline, DType, Grader, KeepRule, Select, Surrogate
 from grpo_cli.config.best import best_faults
 from grpo_cli.config.bounds import range_faults
 from grpo_cli.config.compose import typed_mix
 from grpo_cli.config.objective import objective_faults, objective_warnings
 from grpo_cli.config.reward_terms import FunctionTerm, ModelTerm, typed_terms
 from grpo_cli.config.schema import (
-    AdvantageReward,
-    AdvantageScale,
     AlgorithmConfig,
     AnalyzeTask,
-    Baseline,
     BenchmarkConfig,
     ClusterConfig,
     DataConfig,
-    DType,
     EvalConfig,
     EvalTask,
     ExportTask,
-    Grader,
-    KeepRule,
     ModelConfig,
     RewardConfig,
     RewardModelTask,
     SampleTask,
-    Select,
     SFTDataConfig,
     SFTTask,
-    Surrogate,
     TemplateConfig,
     TrainConfig,
 )

@@ -5,7 +5,8 @@ The commands that start ranks check it; `r1zero plan` plans for other machines t
 
 from importlib.metadata import PackageNotFoundError, version
 
-from grpo_cli.config.schema import ClusterConfig, Device
+from grpo_cli.choices import Device
+from grpo_cli.config.schema import ClusterConfig
 from grpo_cli.errors import ConfigError
 
 FIXES = {

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from grpo_cli.config.schema import AlgorithmConfig, RatioLevel, SamplerCorrection, Select, Surrogate, Weighting
+from grpo_cli.choices import RatioLevel, SamplerCorrection, Select, Surrogate, Weighting
+from grpo_cli.config.schema import AlgorithmConfig
 
 
 def objective_faults(algorithm: AlgorithmConfig) -> Iterator[str]:

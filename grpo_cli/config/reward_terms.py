@@ -7,9 +7,10 @@ name needs `function`, the user's own.
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
-from enum import StrEnum, auto
+from enum import StrEnum
 from typing import Any
 
+from grpo_cli.choices import CodeScoring, Language, Marker, Sandbox, ScoredPrompts
 from grpo_cli.config.bounds import number, number_faults
 from grpo_cli.errors import ConfigError
 
@@ -37,15 +38,6 @@ class TermConfig:
         return self.from_step <= step <= (self.to_step or step)
 
 
-class Marker(StrEnum):
-    """Where the answer is looked for: where the template asks for it, or in a place of its own."""
-
-    template = auto()
-    answer_tag = auto()
-    boxed = auto()
-    text = auto()
-
-
 @dataclass(frozen=True, kw_only=True)
 class AccuracyTerm(TermConfig):
     """1 for a correct answer, else 0; also 0 for a truncated response."""
@@ -61,18 +53,6 @@ class FormatTerm(TermConfig):
 @dataclass(frozen=True, kw_only=True)
 class TagCountTerm(TermConfig):
     """A quarter for each of the four tags that occurs exactly once."""
-
-
-class Language(StrEnum):
-    """The language that a response should reason in, told by its script."""
-
-    en = auto()
-    zh = auto()
-    ja = auto()
-    ko = auto()
-    ru = auto()
-    ar = auto()
-    hi = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +94,6 @@ class RepetitionTerm(TermConfig):
     ngram_size: int = number(3, at_least=1)
 
 
-class CodeScoring(StrEnum):
-    all = auto()  # 1 where every test passes, else 0
-    share = auto()  # the share of tests that pass
-
-
-class Sandbox(StrEnum):
-    bwrap = auto()  # bubblewrap
-    none = auto()  # model-written code runs as the user: only for code that is trusted
-
-
 @dataclass(frozen=True, kw_only=True)
 class CodeTerm(TermConfig):
     """How many of the problem's unit tests the response's program passes."""
@@ -132,13 +102,6 @@ class CodeTerm(TermConfig):
     sandbox: Sandbox = Sandbox.bwrap
     timeout_s: float = number(10.0, at_least=0.1, at_most=86400)  # for one response, all tests together
     memory_mib: int = number(512, at_least=64, at_most=2**20)
-
-
-class ScoredPrompts(StrEnum):
-    """The prompts whose responses a reward model scores."""
-
-    general = auto()  # those without a checkable answer
-    all = auto()
 
 
 @dataclass(frozen=True, kw_only=True)

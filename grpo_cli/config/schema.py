@@ -4,135 +4,34 @@ A default lives here; a YAML file in conf/ says how it differs. Free of torch, s
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum, auto
 from typing import Any
 
 from omegaconf import MISSING
 
+from grpo_cli.choices import (
+    AdvantageReward,
+    AdvantageScale,
+    AnswerMarker,
+    Baseline,
+    Device,
+    DType,
+    Grader,
+    KeepRule,
+    KLEstimator,
+    KLPlacement,
+    Language,
+    Layout,
+    OnBadGold,
+    Overlong,
+    RatioLevel,
+    SamplerCorrection,
+    Schedule,
+    Select,
+    Surrogate,
+    WandbMode,
+    Weighting,
+)
 from grpo_cli.config.bounds import number
-from grpo_cli.config.reward_terms import Language
-
-
-class Device(StrEnum):
-    cpu = auto()
-    cuda = auto()
-
-
-class DType(StrEnum):
-    fp32 = auto()
-    bf16 = auto()
-
-
-class AnswerMarker(StrEnum):
-    """Where a template asks the model to put its final answer."""
-
-    answer_tag = auto()  # <answer> ... </answer>
-    boxed = auto()  # \boxed{...}
-    text = auto()  # anywhere: the last box, else a stated final answer, else the last expression
-
-
-class Grader(StrEnum):
-    math = auto()  # mathematical equality with the gold answer
-    expression = auto()  # an arithmetic expression that uses each given number once and has the right value
-    code = auto()  # a program that passes the tests that are the gold
-    model = auto()  # a general prompt without a checkable answer: the reward's model term alone tells
-
-
-class AdvantageReward(StrEnum):
-    """What the advantage is made of."""
-
-    total = auto()  # the weighted sum of all reward terms
-    accuracy = auto()  # 1 for a correct answer, else 0
-
-
-class OnBadGold(StrEnum):
-    """What becomes of a problem whose answer cannot be graded."""
-
-    drop = auto()  # with a warning
-    error = auto()
-
-
-class Baseline(StrEnum):
-    group_mean = auto()
-    leave_one_out = auto()
-    batch_mean = auto()
-    none = auto()
-
-
-class AdvantageScale(StrEnum):
-    group_std = auto()
-    batch_std = auto()  # of the centred rewards
-    raw_batch_std = auto()  # of the rewards as they are
-    none = auto()
-
-
-class Select(StrEnum):
-    """The responses that are trained on; the others are as if they had not been sampled."""
-
-    all = auto()
-    correct = auto()
-
-
-class Overlong(StrEnum):
-    """What a response counts for that was cut at rollout.max_new_tokens."""
-
-    none = auto()  # what it earned
-    zero_reward = auto()  # a reward and an accuracy of 0
-    mask = auto()  # its reward in its group's statistics, and nothing in the objective
-
-
-class Weighting(StrEnum):
-    """What a token's term is divided by, over the B responses of one optimizer step."""
-
-    sequence_mean = auto()  # B * its response's length
-    constant = auto()  # B * rollout.max_new_tokens
-    token_mean = auto()  # the number of response tokens
-    sum = auto()  # B
-
-
-class RatioLevel(StrEnum):
-    token = auto()
-    sequence = auto()
-
-
-class Surrogate(StrEnum):
-    clip = auto()  # PPO's clipped ratio
-    cispo = auto()  # log-probability, weighted by the ratio below its upper bound
-    none = auto()  # log-probability
-
-
-class KLEstimator(StrEnum):
-    k1 = auto()
-    k2 = auto()
-    k3 = auto()
-    k3_unbiased = auto()  # times the ratio
-
-
-class KLPlacement(StrEnum):
-    loss = auto()  # of each token
-    reward = auto()  # of the whole response, without gradient, taken off before the baseline
-    reward_to_go = auto()  # of a token and all that follow it, without gradient, taken off its advantage
-
-
-class SamplerCorrection(StrEnum):
-    """Importance weights from vLLM's probabilities to the trainer's, of the same policy."""
-
-    none = auto()
-    token_truncate = auto()  # each token's ratio, at most the cap
-    token_mask = auto()  # each token's ratio, or 0 outside floor and cap: IcePop
-    sequence_mask = auto()  # the response's ratio, or 0 above the cap
-    auto = "auto"  # token_truncate in bf16, where vLLM and the trainer round differently; none in fp32
-
-
-class Schedule(StrEnum):
-    constant = auto()
-    cosine = auto()
-
-
-class WandbMode(StrEnum):
-    auto = "auto"  # as WANDB_MODE says; unless set, online where an API key is found, else offline
-    online = "online"
-    offline = "offline"
 
 
 @dataclass
@@ -386,16 +285,6 @@ class DataConfig(SourceConfig):
     pass_rates: str | None = None  # the file of shares that `r1zero analyze` writes
 
 
-class Layout(StrEnum):
-    """How a benchmark's rows become problems."""
-
-    answer = auto()  # a column each for the problem and its answer
-    multiple_choice = auto()  # GPQA's: a question, its right answer and three wrong ones; the answer is a letter
-    humaneval = auto()  # a function to complete, and tests of it
-    mbpp = auto()  # a task in words, and assert statements
-    livecodebench = auto()  # a task in words, and test cases by call or by standard input and output
-
-
 @dataclass
 class BenchmarkConfig(SourceConfig):
     """A set of problems that nothing is trained on. No problem leaves its denominator."""
@@ -516,14 +405,6 @@ class AnalyzeTask:
     reward: RewardConfig = field(default_factory=RewardConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-
-
-class KeepRule(StrEnum):
-    """What a response must be, to be kept."""
-
-    correct = auto()  # by the verifier's verdict
-    well_formed = auto()  # it keeps to its template
-    one_language = auto()  # it mixes no scripts of several languages, and is in sample.language where that is set
 
 
 @dataclass

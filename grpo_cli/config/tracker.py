@@ -3,7 +3,8 @@
 import os
 from collections.abc import Mapping
 
-from grpo_cli.config.schema import LoggerConfig, WandbMode
+from grpo_cli.choices import WandbMode
+from grpo_cli.config.schema import LoggerConfig
 from grpo_cli.errors import ConfigError
 
 DISABLED = "disabled"

@@ -4,7 +4,7 @@ judges it. A reward model has to. The held-out problems keep theirs.
 
 from dataclasses import replace
 
-from grpo_cli.config.schema import Grader
+from grpo_cli.choices import Grader
 from grpo_cli.data import make_zero
 from grpo_cli.types import Problem
 

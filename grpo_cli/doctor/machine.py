@@ -148,12 +148,12 @@ def check_shared_memory() -> Finding:
 
 def check_sandbox() -> Finding:
     """Start a real box, as a reward for code does."""
-    from grpo_cli.config.reward_terms import Sandbox
+    from grpo_cli.choices import Sandbox
     from grpo_cli.errors import SetupError
-    from grpo_cli.reward import sandbox
+    from grpo_cli.sandbox import check_sandbox as start_box
 
     try:
-        sandbox.check_sandbox(Sandbox.bwrap)
+        start_box(Sandbox.bwrap)
     except SetupError as error:
         seen, _, mend = str(error).removeprefix("sandbox=bwrap: ").partition(". ")
         return Finding("sandbox", Level.warning, seen, f"{mend} Only rewards and benchmarks of code need it.")

@@ -94,7 +94,8 @@ def _setting(scratch: Path):
 
     import torch
 
-    from grpo_cli.config.schema import ClusterConfig, Device, DType, ModelConfig, TrainConfig, VLLMConfig
+    from grpo_cli.choices import Device, DType
+    from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig, VLLMConfig
 
     on_gpu = torch.cuda.is_available()
     if not on_gpu:

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from grpo_cli.analysis.reflection import count_self_corrections
-from grpo_cli.config.schema import AnswerMarker
+from grpo_cli.choices import AnswerMarker
 from grpo_cli.evaluation.measures import measure, right_of_each
 from grpo_cli.evaluation.pass_at_k import mixed_group_share
 from grpo_cli.evaluation.samples import Sample
-from grpo_cli.reward.answer import extract_answer
+from grpo_cli.grading import extract_answer
 from grpo_cli.reward.language import is_mixed
 from grpo_cli.types import Verdict
 

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
-from grpo_cli.config.schema import AnswerMarker, Grader, TemplateConfig
+from grpo_cli.choices import AnswerMarker, Grader
+from grpo_cli.config.schema import TemplateConfig
 from grpo_cli.evaluation.responses import Question, Responder, Skipped
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.reward.format import format_reward

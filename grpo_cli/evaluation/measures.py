@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from grpo_cli.config.reward_terms import Language
+from grpo_cli.choices import Language
 from grpo_cli.evaluation.majority import majority_at_k
 from grpo_cli.evaluation.pass_at_k import pass_at_k
 from grpo_cli.evaluation.samples import Sample

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from grpo_cli.config.reward_terms import Language
-from grpo_cli.config.schema import KeepRule, SampleConfig
+from grpo_cli.choices import KeepRule, Language
+from grpo_cli.config.schema import SampleConfig
 from grpo_cli.evaluation.measures import right_of_each
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.reward.language import is_mixed, language_consistency

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import submitit
 
-from grpo_cli.config.schema import ClusterConfig, Device
+from grpo_cli.choices import Device
+from grpo_cli.config.schema import ClusterConfig
 from grpo_cli.errors import ConfigError, SetupError, Stopped, TrainingError
 from grpo_cli.launch import faults
 from grpo_cli.launch.outer_job import outside_its_job

@@ -14,10 +14,11 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from grpo_cli import stop
+from grpo_cli.choices import Device
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.frozen import read_frozen
 from grpo_cli.config.resolvers import register_resolvers
-from grpo_cli.config.schema import ClusterConfig, Device
+from grpo_cli.config.schema import ClusterConfig
 from grpo_cli.launch import faults
 from grpo_cli.launch.lifeline import die_with
 from grpo_cli.launch.lock import WRITER_LOCK, locked

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from grpo_cli.config.reward_terms import FunctionTerm
 from grpo_cli.errors import ConfigError, TrainingError
-from grpo_cli.reward.thread_alarm import limit_math_verify_in_threads
+from grpo_cli.grading import limit_math_verify_in_threads
 from grpo_cli.types import Completion, Problem
 
 BatchFunction = Callable[[list[Completion], list[Problem]], Sequence[float]]

@@ -1,6 +1,6 @@
 """Whether a response keeps to `<think> ... </think> <answer> ... </answer>`."""
 
-from grpo_cli.reward.answer import WHITESPACE
+from grpo_cli.grading import WHITESPACE
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 

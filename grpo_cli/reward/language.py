@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
-from grpo_cli.config.reward_terms import Language
+from grpo_cli.choices import Language
 
 _SCRIPTS = {
     Language.en: ("LATIN",),

@@ -8,37 +8,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
+from grpo_cli.choices import AnswerMarker, CodeScoring, Device, Grader, Marker, ScoredPrompts
 from grpo_cli.config.reward_terms import (
     AccuracyTerm,
-    CodeScoring,
     CodeTerm,
     CosineLengthTerm,
     FormatTerm,
     FunctionTerm,
     LanguageTerm,
     LengthPenaltyTerm,
-    Marker,
     ModelTerm,
     OverlongTerm,
     RepetitionTerm,
-    ScoredPrompts,
     TagCountTerm,
     TermConfig,
     typed_terms,
 )
-from grpo_cli.config.schema import AnswerMarker, Device, Grader, RewardConfig, TemplateConfig
-from grpo_cli.reward.answer import extract_answer
+from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.grading import Judgement, VerifierPool, expression_gold_fault, extract_answer, math_gold_fault
 from grpo_cli.reward.background import Background, user_function
-from grpo_cli.reward.code import code_fault, grade_code
-from grpo_cli.reward.expression import expression_gold_fault
 from grpo_cli.reward.format import format_reward, tag_count_reward
 from grpo_cli.reward.language import language_consistency
 from grpo_cli.reward.length import cosine_length, length_penalty, overlong_penalty
-from grpo_cli.reward.math_grader import Judgement, math_gold_fault
 from grpo_cli.reward.model import reward_model
 from grpo_cli.reward.repetition import repetition_penalty
-from grpo_cli.reward.sandbox import check_sandbox
-from grpo_cli.reward.verifier_pool import VerifierPool
+from grpo_cli.sandbox import check_sandbox, code_fault, grade_code
 from grpo_cli.types import Completion, Problem, Score, Verdict
 
 

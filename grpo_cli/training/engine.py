@@ -20,7 +20,8 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from torch import Tensor, nn
 
-from grpo_cli.config.schema import ClusterConfig, Device, DType, OptimizerConfig
+from grpo_cli.choices import Device, DType
+from grpo_cli.config.schema import ClusterConfig, OptimizerConfig
 from grpo_cli.errors import DivergedError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.paths import plain_name

@@ -8,9 +8,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from grpo_cli.choices import DType
 from grpo_cli.config.compose import EXPORTED, flat_settings, typed_mix
 from grpo_cli.config.reward_terms import typed_terms
-from grpo_cli.config.schema import DType, TrainConfig
+from grpo_cli.config.schema import TrainConfig
 from grpo_cli.evaluation.cards import markdown_table, shown_prompt
 from grpo_cli.evaluation.provenance import versions
 

@@ -7,7 +7,8 @@ does in between is easily lost, and training then goes on with wrong gradients. 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from grpo_cli.config.schema import ClusterConfig, Device, DType
+from grpo_cli.choices import Device, DType
+from grpo_cli.config.schema import ClusterConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank

@@ -11,7 +11,8 @@ from transformers.core_model_loading import revert_weight_conversion
 from grpo_cli.algorithm.correction import MismatchMaxima, MismatchSums, sampler_correction, sampler_mismatch
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.algorithm.loss import policy_loss
-from grpo_cli.config.schema import KLPlacement, TrainConfig
+from grpo_cli.choices import KLPlacement
+from grpo_cli.config.schema import TrainConfig
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import tally_busy, tally_trained
 from grpo_cli.model import BaseModel

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 
-from grpo_cli.config.schema import OptimizerConfig, Schedule
+from grpo_cli.choices import Schedule
+from grpo_cli.config.schema import OptimizerConfig
 
 
 def lr_factor(optimizer: OptimizerConfig, total_steps: int) -> Callable[[int], float]:

@@ -11,15 +11,8 @@ from typing import TextIO
 import torch
 from rich.console import Console
 
-from grpo_cli.config.schema import (
-    AlgorithmConfig,
-    RolloutConfig,
-    SFTTask,
-    Surrogate,
-    TemplateConfig,
-    TrainConfig,
-    Weighting,
-)
+from grpo_cli.choices import Surrogate, Weighting
+from grpo_cli.config.schema import AlgorithmConfig, RolloutConfig, SFTTask, TemplateConfig, TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.demonstrations import Demonstration, load_demonstrations
 from grpo_cli.data.templates import render

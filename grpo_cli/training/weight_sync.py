@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from grpo_cli.config.schema import DType, SFTTask, TrainConfig
+from grpo_cli.choices import DType
+from grpo_cli.config.schema import SFTTask, TrainConfig
 from grpo_cli.errors import DivergedError, TrainingError
 from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.rollout.vllm_engine import RolloutEngine

@@ -10,7 +10,8 @@ from contextlib import suppress
 
 import pytest
 
-from grpo_cli.config.schema import ClusterConfig, DType, ModelConfig, TrainConfig, VLLMConfig
+from grpo_cli.choices import DType
+from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig, VLLMConfig
 
 
 def free_port() -> int:

@@ -10,7 +10,8 @@ from dataclasses import astuple
 import pytest
 import torch
 
-from grpo_cli.config.schema import ModelConfig, Weighting
+from grpo_cli.choices import Weighting
+from grpo_cli.config.schema import ModelConfig
 from grpo_cli.data.make_zero import base_model_dir
 from grpo_cli.errors import ConfigError
 from grpo_cli.metrics.metrics import rollout_tally

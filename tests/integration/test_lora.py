@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from grpo_cli.config.schema import DType, LoraConfig
+from grpo_cli.choices import DType
+from grpo_cli.config.schema import LoraConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError
 from grpo_cli.training.batch import TrainingSequence

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grpo_cli.config.schema import DType, SamplerCorrection, Schedule
+from grpo_cli.choices import DType, SamplerCorrection, Schedule
 from grpo_cli.errors import TrainingError
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.policy import Policy

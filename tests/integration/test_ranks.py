@@ -12,7 +12,8 @@ from grpo_cli.sharing import assign_owners
 UPDATE = """
 import json, random, sys
 from safetensors.torch import save_file
-from grpo_cli.config.schema import ClusterConfig, DType, ModelConfig, TrainConfig
+from grpo_cli.choices import DType
+from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training import logprobs
@@ -159,7 +160,8 @@ def test_every_sequence_is_trained_on_by_one_rank(num_ranks, run_on_ranks, tmp_p
 WHITENED = """
 import json, random, sys
 import torch
-from grpo_cli.config.schema import AdvantageConfig, AdvantageScale, AlgorithmConfig, Baseline, KLConfig, KLPlacement
+from grpo_cli.choices import AdvantageScale, Baseline, KLPlacement
+from grpo_cli.config.schema import AdvantageConfig, AlgorithmConfig, KLConfig
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.advantages import rollout_advantages, selected_responses

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from grpo_cli.config.schema import LoraConfig, Schedule
+from grpo_cli.choices import Schedule
+from grpo_cli.config.schema import LoraConfig
 from grpo_cli.errors import CheckpointError, DivergedError
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.policy import Policy
@@ -37,7 +38,8 @@ RUN = """
 import json, random, sys
 from pathlib import Path
 from safetensors.torch import save_file
-from grpo_cli.config.schema import ClusterConfig, DType, LoraConfig, ModelConfig, Schedule, TrainConfig
+from grpo_cli.choices import DType, Schedule
+from grpo_cli.config.schema import ClusterConfig, LoraConfig, ModelConfig, TrainConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training.batch import TrainingSequence

@@ -9,8 +9,9 @@ import torch
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
+from grpo_cli.choices import Device
 from grpo_cli.config.reward_terms import ModelTerm
-from grpo_cli.config.schema import Device, PreferencesConfig, RewardModelTask
+from grpo_cli.config.schema import PreferencesConfig, RewardModelTask
 from grpo_cli.data import make_zero
 from grpo_cli.data.preferences import load_preferences
 from grpo_cli.reward.model import reward_model

@@ -20,11 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from grpo_cli.config.reward_terms import Sandbox
+from grpo_cli.choices import Sandbox
 from grpo_cli.errors import SetupError
-from grpo_cli.reward import syscall_filter
-from grpo_cli.reward.code import CodeGrade, grade_code
-from grpo_cli.reward.sandbox import check_sandbox
+from grpo_cli.sandbox import CodeGrade, check_sandbox, grade_code, syscall_filter
 from grpo_cli.types import Verdict
 
 
@@ -257,7 +255,7 @@ def solve(n): return n
 # Process 1 of a new namespace of processes, as in a container, that waits for no child but its own.
 PROCESS_1 = """
 import glob, json, os
-from grpo_cli.reward.code import grade_code
+from grpo_cli.sandbox.code import grade_code
 
 def grade(code, tests, verdict):
     graded = grade_code(json.dumps(tests), f"```python\\n{code}\\n```", timeout_s=0.5)
@@ -289,7 +287,7 @@ def test_a_box_leaves_no_process_behind_not_even_a_zombie():
 def test_a_box_ends_with_its_judge():
     marker = f"TOKEN_{secrets.token_hex(16)}"
     response = f"```python\nimport os\nos.execv('/bin/sh', ['{marker}', '-c', 'sleep 99; true'])\n```"
-    judge = f"from grpo_cli.reward.code import grade_code\ngrade_code('assert f(1)', {response!r}, timeout_s=99)"
+    judge = f"from grpo_cli.sandbox.code import grade_code\ngrade_code('assert f(1)', {response!r}, timeout_s=99)"
     process = subprocess.Popen([sys.executable, "-c", judge])
     wait_until(lambda: is_running(marker), "the box has not started")
     process.kill()

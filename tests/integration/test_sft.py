@@ -76,7 +76,8 @@ import sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from grpo_cli.config.schema import ClusterConfig, DType, ModelConfig, OptimizerConfig, SFTTask
+from grpo_cli.choices import DType
+from grpo_cli.config.schema import ClusterConfig, ModelConfig, OptimizerConfig, SFTTask
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training.batch import TrainingSequence, weighted_minibatch

@@ -17,7 +17,8 @@ import pytest
 import wandb
 from rich.console import Console
 
-from grpo_cli.config.schema import LoggerConfig, WandbMode
+from grpo_cli.choices import WandbMode
+from grpo_cli.config.schema import LoggerConfig
 from grpo_cli.metrics import loggers
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import SampleRow

@@ -1,6 +1,7 @@
 """Imports point one way, and each heavy library has one door."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,24 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room may import itself, what stands on a floor below its own, and nothing else of the project.
 FLOORS = [
     {
-        *("errors", "types", "ranks", "sharing", "stop", "hardware", "paths", "printing", "secret", "signature"),
         "__init__",
+        *[
+            "choices",
+            "errors",
+            "types",
+            "ranks",
+            "sharing",
+            "stop",
+            "hardware",
+            "paths",
+            "printing",
+            "secret",
+            "signature",
+        ],
     },
     {"jsonl", "limits", "screen"},
+    {"grading"},
+    {"sandbox"},
     {"config", "analysis"},
     {"planner"},
     {"data", "reward", "algorithm", "metrics"},
@@ -31,6 +46,8 @@ FLOORS = [
 ]
 # config names the data sets' and rewards' own rules, which are as light as itself.
 ALLOWED = {("config/check.py", "data")}
+# Packages of which only the page is public: grpo_cli/<name>/__init__.py.
+SEALED = ("grading", "sandbox")
 DOORS = {
     "vllm": "rollout/vllm_engine.py",
     "deepspeed": "training/engine.py",
@@ -65,6 +82,15 @@ def test_imports_point_down(path):
             continue  # a name in grpo_cli/__init__.py
         allowed = other == room or floor(other) < floor(room) or (str(here), other) in ALLOWED
         assert allowed, f"{here} imports {module}"
+
+
+@pytest.mark.parametrize("package", SEALED)
+def test_a_sealed_package_is_used_through_its_public_page(package):
+    for path in FILES:
+        if path.relative_to(PACKAGE).parts[0] != package:
+            inner = {module for module in imports(path) if module.startswith(f"grpo_cli.{package}.")}
+            public = importlib.import_module(f"grpo_cli.{package}").__all__
+            assert inner <= {f"grpo_cli.{package}.{name}" for name in public}, path
 
 
 @pytest.mark.parametrize(("library", "door"), DOORS.items())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from grpo_cli.choices import Device
 from grpo_cli.config.machine import installed_vllm
-from grpo_cli.config.schema import Device
 
 R1ZERO = Path(sys.executable).parent / "r1zero"
 CLUSTER = "cluster=gpu_1" if installed_vllm()[1] == Device.cuda else "cluster=cpu"  # that this machine can run

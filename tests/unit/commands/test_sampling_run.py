@@ -4,13 +4,13 @@ from dataclasses import replace
 import pytest
 from omegaconf import OmegaConf
 
+from grpo_cli.choices import KeepRule
 from grpo_cli.commands import sampling_run
 from grpo_cli.commands.run_folder import held
 from grpo_cli.commands.sampling_run import check_same, take_checkpoint
 from grpo_cli.config.schema import (
     EvalConfig,
     EvalTask,
-    KeepRule,
     LoggerConfig,
     SampleConfig,
     SampleTask,

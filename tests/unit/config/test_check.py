@@ -2,6 +2,7 @@
 
 import pytest
 
+from grpo_cli.choices import AdvantageReward, Select
 from grpo_cli.config.check import (
     check_analyze,
     check_eval,
@@ -12,7 +13,7 @@ from grpo_cli.config.check import (
     general_fault,
     warnings,
 )
-from grpo_cli.config.schema import AdvantageReward, Select, TrainConfig
+from grpo_cli.config.schema import TrainConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.types import Problem
 

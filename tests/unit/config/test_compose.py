@@ -1,7 +1,7 @@
 import pytest
 
+from grpo_cli.choices import AdvantageScale, KeepRule, Weighting
 from grpo_cli.config.compose import check_overrides, in_hydras_words, with_mend
-from grpo_cli.config.schema import AdvantageScale, KeepRule, Weighting
 from grpo_cli.errors import ConfigError
 
 MISSPELT = [

@@ -6,9 +6,10 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from grpo_cli import cli
+from grpo_cli.choices import Device
 from grpo_cli.config import machine
 from grpo_cli.config.machine import check_machine, installed_vllm
-from grpo_cli.config.schema import ClusterConfig, Device
+from grpo_cli.config.schema import ClusterConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.launch import local
 from grpo_cli.launch.worker import LOOPS

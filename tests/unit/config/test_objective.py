@@ -2,9 +2,10 @@
 
 import pytest
 
+from grpo_cli.choices import DType, SamplerCorrection
 from grpo_cli.config.check import warnings
 from grpo_cli.config.compose import conf_dir
-from grpo_cli.config.schema import DType, SamplerCorrection, SamplerCorrectionConfig
+from grpo_cli.config.schema import SamplerCorrectionConfig
 
 METHODS = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
 WARNED = [

@@ -1,15 +1,7 @@
 import pytest
 
-from grpo_cli.config.reward_terms import (
-    AccuracyTerm,
-    CodeScoring,
-    CodeTerm,
-    FormatTerm,
-    FunctionTerm,
-    Language,
-    LanguageTerm,
-    typed_terms,
-)
+from grpo_cli.choices import CodeScoring, Language
+from grpo_cli.config.reward_terms import AccuracyTerm, CodeTerm, FormatTerm, FunctionTerm, LanguageTerm, typed_terms
 from grpo_cli.errors import ConfigError
 
 

@@ -15,13 +15,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from grpo_cli.choices import Grader, Layout
 from grpo_cli.config.compose import conf_dir
-from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, Grader, Layout
+from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.make_zero import heldout_problems
 from grpo_cli.errors import ConfigError, DataError, SetupError
-from grpo_cli.reward.code import code_fault, grade_code
-from grpo_cli.reward.symbolic import judge_fully
+from grpo_cli.grading.symbolic import judge_fully
+from grpo_cli.sandbox import code_fault, grade_code
 from grpo_cli.types import Problem, Verdict
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig, Grader
+from grpo_cli.choices import Grader
+from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig
 from grpo_cli.data.problems import load_problem_set, load_problems
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem

@@ -2,7 +2,8 @@
 
 import pytest
 
-from grpo_cli.config.schema import AnswerMarker, DataConfig, TemplateConfig
+from grpo_cli.choices import AnswerMarker
+from grpo_cli.config.schema import DataConfig, TemplateConfig
 from grpo_cli.data.problems import load_problems
 from grpo_cli.data.templates import render_prompts, template_fault
 from grpo_cli.errors import ConfigError, DataError

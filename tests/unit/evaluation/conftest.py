@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from grpo_cli.config.schema import Device, RewardConfig, TemplateConfig
+from grpo_cli.choices import Device
+from grpo_cli.config.schema import RewardConfig, TemplateConfig
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Problem, Prompt, Verdict

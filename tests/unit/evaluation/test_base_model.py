@@ -1,6 +1,6 @@
 import pytest
 
-from grpo_cli.config.schema import AnswerMarker
+from grpo_cli.choices import AnswerMarker
 from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, teaching_verdict
 from grpo_cli.types import Verdict
 

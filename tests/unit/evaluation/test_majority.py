@@ -1,4 +1,3 @@
-import doctest
 from collections import Counter
 from fractions import Fraction
 from itertools import permutations
@@ -6,7 +5,6 @@ from math import comb
 
 import pytest
 
-from grpo_cli.evaluation import majority as module
 from grpo_cli.evaluation.majority import majority_at_k
 
 SILENT = -1
@@ -21,12 +19,6 @@ def by_enumeration(counts, right, k, num_silent):
         tally = Counter(answer for answer in draw if answer != SILENT)  # in the order seen, which most_common keeps
         won += bool(tally) and right[tally.most_common(1)[0][0]]
     return Fraction(won, len(draws))
-
-
-def test_the_example_in_the_docstring_holds():
-    result = doctest.testmod(module)
-    assert result.attempted == 1
-    assert result.failed == 0
 
 
 @pytest.mark.parametrize(

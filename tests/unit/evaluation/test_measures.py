@@ -3,7 +3,7 @@ from math import isnan, sqrt
 
 import pytest
 
-from grpo_cli.config.reward_terms import Language
+from grpo_cli.choices import Language
 from grpo_cli.evaluation.measures import accuracy_curve, measure, right_of_each
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.types import Verdict

@@ -3,7 +3,7 @@ import math
 
 from rich.console import Console
 
-from grpo_cli.config.reward_terms import Language
+from grpo_cli.choices import Language
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.report import macro_average, plot_curves, result_table
 from grpo_cli.types import Verdict

@@ -1,4 +1,3 @@
-import doctest
 import tracemalloc
 from dataclasses import astuple
 from math import isnan, sqrt
@@ -6,7 +5,6 @@ from math import isnan, sqrt
 import numpy as np
 import pytest
 
-from grpo_cli.evaluation import spread
 from grpo_cli.evaluation.spread import bootstrap_interval, paired_bootstrap, standard_error
 
 
@@ -126,9 +124,3 @@ def test_the_difference_turns_with_the_order():
     assert there.mean == -back.mean == 0.1875
     assert there.p_value == back.p_value
     assert there.low == pytest.approx(-back.high)
-
-
-def test_the_example_in_the_docstring_holds():
-    result = doctest.testmod(spread)
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -1,6 +1,6 @@
 import pytest
 
-from grpo_cli.config.reward_terms import Language
+from grpo_cli.choices import Language
 from grpo_cli.reward.language import language_consistency
 
 

@@ -6,7 +6,8 @@ from unittest.mock import MagicMock
 import pytest
 from rich.console import Console
 
-from grpo_cli.config.schema import ClusterConfig, Device, EvalConfig, ModelConfig, TemplateConfig
+from grpo_cli.choices import Device
+from grpo_cli.config.schema import ClusterConfig, EvalConfig, ModelConfig, TemplateConfig
 from grpo_cli.evaluation.completion import Series, engine_responders
 from grpo_cli.evaluation.judge import load_judge
 from grpo_cli.model import BaseModel, load_base_model

@@ -1,17 +1,8 @@
 import pytest
 import torch
 
-from grpo_cli.config.schema import (
-    AdvantageConfig,
-    AdvantageReward,
-    AdvantageScale,
-    AlgorithmConfig,
-    Baseline,
-    KLConfig,
-    KLPlacement,
-    Overlong,
-    Select,
-)
+from grpo_cli.choices import AdvantageReward, AdvantageScale, Baseline, KLPlacement, Overlong, Select
+from grpo_cli.config.schema import AdvantageConfig, AlgorithmConfig, KLConfig
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.advantages import advantages, objective_rewards, rollout_advantages, selected_responses
 from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict

@@ -1,0 +1,292 @@
+r"""Whether an answer means the same as the gold.
+
+Both sides are spelt alike (`latex.py`), taken apart into lists, tuples, intervals, relations, units and so on, and
+compared part by part. Only scalar expressions that neither spelling nor exact arithmetic can decide are handed to
+Math-Verify (`symbolic.py`): its own reading of whole answers takes `5,5` for 5, `{1,2}` for `(1,2)`, `204_5` for 204.
+The parts are plain Python and linear, so that most verdicts need no worker process.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from grpo_cli.grading.answers import (
+    Answer,
+    AnswerList,
+    Bracketed,
+    Chain,
+    Choice,
+    Clock,
+    Equation,
+    Inequality,
+    Matrix,
+    Ratio,
+    Scalar,
+    SolutionSet,
+    TextAnswer,
+)
+from grpo_cli.grading.latex import Unreadable, canonical
+from grpo_cli.grading.parsing import parse_answer
+from grpo_cli.grading.rational import as_number, is_near, numbers_equal
+from grpo_cli.grading.relations import name_key
+from grpo_cli.grading.units import compatible, in_subunits, without_unit
+from grpo_cli.types import Verdict
+
+MAX_PARSED_CHARS = 1_000  # longer answers are right only if they are spelt like the gold
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and why in words."""
+
+    verdict: Verdict
+    reason: str
+    tests_passed: float = 0.0  # the share, where the answer is a program
+
+
+class Undecided(Exception):
+    """Raised where only Math-Verify can tell."""
+
+
+class Relation(StrEnum):
+    """What must hold between two expressions."""
+
+    value = auto()  # they are equal
+    equation = auto()  # setting each to 0 says the same: their ratio is a constant
+    inequality = auto()  # asking each to be below 0 says the same: their ratio is a positive constant
+
+
+Algebra = Callable[[Relation, str, str], bool]
+
+
+def no_algebra(relation: Relation, gold: str, answer: str) -> bool:
+    raise Undecided
+
+
+def judge(gold: str, answer: str, algebra: Algebra = no_algebra) -> Judgement:
+    """The verdict on `answer`. Without an `algebra`, raises Undecided where one is needed; else it changes nothing."""
+    try:
+        written_gold, written = canonical(gold), canonical(answer)
+        if not written:
+            return Judgement(Verdict.unparsable, "the answer is empty")
+        if written_gold == written:
+            return Judgement(Verdict.correct, "written like the gold")
+        numbers = as_number(written_gold), as_number(written)
+        if None not in numbers:
+            equal = numbers_equal(*numbers)
+        elif len(written) > MAX_PARSED_CHARS:
+            return Judgement(Verdict.unparsable, f"longer than {MAX_PARSED_CHARS} characters")
+        else:
+            equal = equivalent(parse_answer(written_gold), parse_answer(written), algebra)
+    except Unreadable as fault:
+        return Judgement(Verdict.unparsable, str(fault))
+    return Judgement(Verdict.correct, "equal to the gold") if equal else Judgement(Verdict.wrong, "not the gold")
+
+
+def math_gold_fault(gold: str) -> str | None:
+    """Why no answer could ever be judged by `gold`; None if it can."""
+    try:
+        written = canonical(gold)
+        if not written:
+            return "it is empty"
+        if len(written) > MAX_PARSED_CHARS:
+            return f"it is longer than {MAX_PARSED_CHARS} characters"
+        parse_answer(written)
+    except Unreadable as fault:
+        return str(fault)
+    return None
+
+
+def equivalent(gold: Answer, answer: Answer, algebra: Algebra) -> bool:
+    """Whether `answer` says what `gold` says; `gold` decides how strictly a name or a unit is asked for."""
+    match gold, answer:
+        case Equation(), Equation():
+            if gold.name and answer.name and name_key(gold.name) == name_key(answer.name):
+                return equivalent(gold.value, answer.value, algebra)
+            if gold.left == answer.left:
+                return _equal(gold.right, answer.right, algebra)
+            if "," in gold.left + answer.left:
+                return False
+            return algebra(Relation.equation, _difference(gold), _difference(answer))
+        case Equation(value=named), _ if named:
+            return equivalent(named, answer, algebra)
+        case _, Equation(value=named) if named:
+            return equivalent(gold, named, algebra)
+        case Chain(value=value), _:
+            return equivalent(value, answer, algebra)
+        case _, Chain(value=value):
+            return equivalent(gold, value, algebra) and _holds(answer, algebra)
+        case Choice(), Choice():
+            return gold.letter == answer.letter and equivalent(gold.text, answer.text, algebra)
+        case (Choice(letter=letter), Scalar(text=text)) | (Scalar(text=text), Choice(letter=letter)) if (
+            text in _LETTERS
+        ):
+            return text == letter
+        case Choice(text=text), _:
+            return equivalent(text, answer, algebra)
+        case _, Choice(text=text):
+            return equivalent(gold, text, algebra)
+        case SolutionSet(), SolutionSet():
+            return gold.variable == answer.variable and equivalent(gold.values, answer.values, algebra)
+        case SolutionSet(), Bracketed() | AnswerList():
+            return equivalent(gold.values, answer, algebra)
+        case Bracketed() | AnswerList(), SolutionSet():
+            return equivalent(gold, answer.values, algebra)
+        case SolutionSet(inequality=Inequality() as inequality), Inequality():
+            return equivalent(inequality, answer, algebra)
+        case Inequality(), SolutionSet(inequality=Inequality() as inequality):
+            return equivalent(gold, inequality, algebra)
+        case Inequality(), Inequality():
+            return gold.strict == answer.strict and algebra(
+                Relation.inequality, f"{gold.low}-({gold.high})", f"{answer.low}-({answer.high})"
+            )
+        case AnswerList(impossible=allowed), AnswerList(impossible=True) if not allowed:
+            return False
+        case AnswerList(), AnswerList():
+            return _same_items(gold.items, answer.items, algebra)
+        case Bracketed(left="("), AnswerList() if _num_names(answer.items) == len(answer.items):  # x=1, y=2
+            return _same_in_order(gold.items, answer.items, algebra)
+        case AnswerList(), Bracketed(left="(") if _num_names(gold.items) == len(gold.items):
+            return _same_in_order(gold.items, answer.items, algebra)
+        case Bracketed(), Bracketed():
+            return (gold.left, gold.right) == (answer.left, answer.right) and _same_in_order(
+                gold.items, answer.items, algebra
+            )
+        case Matrix(), Matrix():
+            return len(gold.rows) == len(answer.rows) and all(
+                _same_in_order(*rows, algebra) for rows in zip(gold.rows, answer.rows, strict=True)
+            )
+        case TextAnswer(), TextAnswer():
+            return _word_key(gold.text) == _word_key(answer.text)
+        case Clock(), Clock():
+            return _same_time(gold, answer)
+        case Clock(half=str() as half), Scalar(text=text, unit="") if half:  # 9 for 9 a.m.
+            return text.isdigit() and _same_time(gold, Clock(int(text) * 3600, "", None))
+        case Ratio(), Clock(ratio=Ratio() as ratio):
+            return equivalent(gold, ratio, algebra)
+        case Bracketed(left=":"), Clock(ratio=Bracketed() as ratio):
+            return equivalent(gold, ratio, algebra)
+        case Ratio(), Ratio():
+            return _same_scalar(gold.value, answer.value, algebra)
+        case Ratio(value=value), Scalar():
+            return _same_scalar(value, answer, algebra)
+        case Scalar(), Ratio(value=value):
+            return _same_scalar(gold, value, algebra)
+        case Scalar(), Scalar():
+            return _same_scalar(gold, answer, algebra)
+        case _, AnswerList(either=True):  # 2 or 4/2
+            return all(equivalent(gold, item, algebra) for item in answer.items)
+        case AnswerList(either=True), _:
+            return all(equivalent(item, answer, algebra) for item in gold.items)
+    return False
+
+
+def _same_in_order(gold: tuple[Answer, ...], answer: tuple[Answer, ...], algebra: Algebra) -> bool:
+    return len(gold) == len(answer) and all(equivalent(*pair, algebra) for pair in zip(gold, answer, strict=True))
+
+
+def _same_items(gold: tuple[Answer, ...], answer: tuple[Answer, ...], algebra: Algebra) -> bool:
+    if len(gold) != len(answer):
+        return False
+    if (_num_names(gold) > 1) != (_num_names(answer) > 1):  # x=1, y=2 is 1, 2 in this order alone
+        return _same_in_order(gold, answer, algebra)
+    left = list(answer)
+    for item in gold:
+        found = next((other for other in left if equivalent(item, other, algebra)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return True
+
+
+def _num_names(items: tuple[Answer, ...]) -> int:
+    return len({item.name for item in items if isinstance(item, Equation)})
+
+
+_LETTERS = frozenset("ABCDEFGHIJ")
+
+
+def _holds(chain: Chain, algebra: Algebra) -> bool:
+    """Whether an answer like 2+2=4 is true: 41=42 is two answers."""
+    value = as_number(chain.value.text) if isinstance(chain.value, Scalar) else None
+    if value and not all(is_near(value.value, decimal) for decimal in chain.near if decimal):
+        return False
+    return all(_holds_side(side, chain.value, algebra) for side in chain.equal)
+
+
+def _holds_side(side: Answer, value: Answer, algebra: Algebra) -> bool:
+    try:
+        return equivalent(side, value, algebra)
+    except Unreadable:
+        if isinstance(side, Scalar) and _RESTATED.search(side.text):
+            return True  # the question itself, which sympy cannot work out
+        raise
+
+
+# Of a computation that only restates the question.
+_RESTATED = re.compile(
+    r"\\(?:sum|prod|coprod|i{0,3}int|oint|lim|limsup|liminf|gcd|lcm|max|min|sup|b?mod|pmod|det|arg|deg|dim|nabla)(?![A-Za-z])"
+    r"|\\frac\{(?:d|\\partial)(?![a-z]\*)[^{}]*(?:\{\d+\})?\}\{(?:d|\\partial) ?[a-z]"
+    r"|(?<![A-Za-z\\])(?:gcd|lcm|max|min|sum|prod|lim|mod)(?![A-Za-z])"
+)
+
+
+def _same_scalar(gold: Scalar, answer: Scalar, algebra: Algebra) -> bool:
+    if answer.words and answer.words != gold.words:
+        raise Unreadable(f"{answer.words!r} is no unit")
+    if gold.words and _VALUE_CHANGING.search(gold.words) and not answer.words:
+        return False
+    if _RESTATED.search(answer.text) and not _RESTATED.search(gold.text):
+        raise Unreadable("restates a computation instead of its value")
+    if "%" in (gold.unit, answer.unit) and gold.unit != answer.unit:
+        return _same_percent(gold, answer, algebra)
+    if gold.unit and answer.unit and gold.unit != answer.unit:
+        values = in_subunits(gold, answer)
+        if values == (gold.text, answer.text) and not compatible(gold.unit, answer.unit):
+            return False
+        return _equal(*values, algebra)
+    unit = gold.unit or answer.unit
+    return _equal(without_unit(gold, unit), without_unit(answer, unit), algebra)
+
+
+_VALUE_CHANGING = re.compile(
+    r"\b(?:hal(?:f|ves)|third|quarter|fourth|fifth|sixth|eighth|tenth|hundredth|thousandth|millionth|squared|cubed|doubled"
+    r"|tripled|inverse|reciprocal|factorial|negative|minus|plus|times|over|divided|base|mod(?:ulo)?|score|gross)s?\b"
+)
+
+
+_HALF_A_DAY = 12 * 3600
+
+
+def _same_time(gold: Clock, answer: Clock) -> bool:
+    """Whether two times are the same; a.m. or p.m. may be left out where both are on a dial of twelve hours."""
+    if gold.seconds == answer.seconds:
+        return True
+    bare = [clock.seconds for clock in (gold, answer) if not clock.half]
+    return len(bare) == 1 and bare[0] < _HALF_A_DAY + 3600 and (gold.seconds - answer.seconds) % _HALF_A_DAY == 0
+
+
+def _same_percent(gold: Scalar, answer: Scalar, algebra: Algebra) -> bool:
+    """50% is 1/2, and 50 where the sign is left out; but where 0.5 is asked for, 0.5% is not it."""
+    if gold.unit and answer.unit:
+        return False
+    percent, plain = (gold.text, answer.text) if gold.unit else (answer.text, gold.text)
+    asked = None if gold.unit else as_number(gold.text)
+    sign_is_free = asked is None or abs(asked.value) >= 1
+    return _equal(rf"\frac{{{percent}}}{{100}}", plain, algebra) or (sign_is_free and _equal(percent, plain, algebra))
+
+
+def _equal(gold: str, answer: str, algebra: Algebra) -> bool:
+    if gold == answer:
+        return True
+    numbers = as_number(gold), as_number(answer)
+    return numbers_equal(*numbers) if None not in numbers else algebra(Relation.value, gold, answer)
+
+
+def _difference(equation: Equation) -> str:
+    return f"{equation.left}-({equation.right})"
+
+
+def _word_key(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text).casefold()
