@@ -64,7 +64,9 @@ def _update(_: Turns | None, model: Path, folder: Path, rounds: int, is_balanced
     from safetensors.torch import save_file
 
     from grpo_cli.choices import DType
-    from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig
+    from grpo_cli.config.cluster import ClusterConfig
+    from grpo_cli.config.model import ModelConfig
+    from grpo_cli.config.train import TrainConfig
     from grpo_cli.model import load_base_model
     from grpo_cli.ranks import gather, rank, world_size
     from grpo_cli.training import policy as policy_module

@@ -20,7 +20,10 @@ os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERR
 from rich.console import Console
 
 from grpo_cli.choices import AnswerMarker, DType
-from grpo_cli.config.schema import ClusterConfig, EvalConfig, ModelConfig, TemplateConfig, VLLMConfig
+from grpo_cli.config.cluster import ClusterConfig, VLLMConfig
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.sampling import EvalConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data import make_zero
 from grpo_cli.evaluation.completion import Series, complete, engine_responders
 from grpo_cli.evaluation.measures import measure

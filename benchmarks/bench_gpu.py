@@ -19,7 +19,7 @@ from relay import no_rank, relay
 from results import gpu, scratch, table
 from workload import PROMPT_TOKENS, Workload
 
-from grpo_cli.config.schema import ShapeConfig
+from grpo_cli.config.model import ShapeConfig
 from grpo_cli.hardware import find_gpu
 from grpo_cli.planner import flops
 

@@ -21,7 +21,9 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from workload import PROMPT_TOKENS
 
 from grpo_cli.choices import Device, DType
-from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.planner.memory import plan_memory
 from grpo_cli.training.attention import WITHIN_SEQUENCES, in_one_call, one_by_one

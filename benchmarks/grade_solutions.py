@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from grpo_cli.config.schema import RewardConfig
+from grpo_cli.config.reward import RewardConfig
 from grpo_cli.grading import VerifierPool
 from grpo_cli.grading.extraction import last_box
 from grpo_cli.grading.latex import canonical

@@ -47,13 +47,13 @@ def composed(overrides: Sequence[str], run_dir: Path):
     """The checked configuration of `r1zero train` with `overrides`."""
     from hydra import compose, initialize_config_dir
 
-    from grpo_cli.config.check import check_train
+    from grpo_cli.config.commands import check_settings
     from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 
     register_schemas()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = to_typed(compose("train", [f"run.dir={run_dir}", *overrides]), "train")
-    check_train(config)
+    check_settings(config)
     return config
 
 

@@ -143,15 +143,6 @@ class KeepRule(StrEnum):
     one_language = auto()  # it mixes no scripts of several languages, and is in sample.language where that is set
 
 
-class Marker(StrEnum):
-    """Where the answer is looked for: where the template asks for it, or in a place of its own."""
-
-    template = auto()
-    answer_tag = auto()
-    boxed = auto()
-    text = auto()
-
-
 class Language(StrEnum):
     """The language that a response should reason in, told by its script."""
 

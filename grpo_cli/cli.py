@@ -13,39 +13,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from grpo_cli import __version__
+from grpo_cli.config.commands import COMMANDS, expand_shorthands
 from grpo_cli.errors import R1ZeroError
 from grpo_cli.paths import shorten_temporary_folder
 from grpo_cli.printing import say
-
-
-@dataclass(frozen=True)
-class Command:
-    summary: str
-    composes: str | None = None  # of a Hydra app, the file of conf/: its module has run(composed); else main(arguments)
-    sweeps: bool = True  # whether -m has a meaning
-
-
-COMMANDS = {
-    "train": Command("train a base model by reinforcement learning on checkable rewards", composes="train"),
-    "plan": Command("what a training run would need: batches, steps, memory", composes="train", sweeps=False),
-    "sft": Command("fine-tune a model on demonstrations", composes="sft"),
-    "reward-model": Command("train a model that scores responses on pairs of them", composes="reward-model"),
-    "eval": Command("measure a model or a checkpoint on benchmarks, with spread", composes="eval"),
-    "analyze": Command("look at a base model before training it", composes="analyze"),
-    "sample": Command("sample responses to the training problems and keep the good ones", composes="sample"),
-    "pipeline": Command("run stages of training and sampling one after the other, as DeepSeek-R1's"),
-    "export": Command(
-        "write or push the model of a run as transformers and vLLM load it", composes="export", sweeps=False
-    ),
-    "sweep-report": Command("the leaderboard and the plots of a sweep"),
-    "grade": Command("score completions from a file, to see why a reward was given"),
-    "doctor": Command("whether this machine can train, and what is wrong"),
-    "build-base": Command("build the small base model of the built-in task anew"),
-}
 
 USAGE = f"""usage: r1zero <command> [arguments]
 
@@ -99,7 +73,7 @@ def _dispatch(name: str, arguments: list[str]) -> None:
     module = f"grpo_cli.commands.{name.replace('-', '_')}"
     if name == "eval" and "--compare" in arguments:  # takes no settings
         importlib.import_module("grpo_cli.commands.compare").main(arguments)
-    elif COMMANDS[name].composes:
+    elif COMMANDS[name].settings:
         _run_hydra_app(name, module, arguments)
     else:
         importlib.import_module(module).main(arguments)
@@ -125,9 +99,9 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
         except R1ZeroError as error:
             _fail(str(error), error.exit_status)
 
-    config_name = COMMANDS[name].composes
+    config_name = COMMANDS[name].conf or name
     compose.register_schemas()
-    arguments = compose.in_hydras_words(config_name, arguments)
+    arguments = expand_shorthands(config_name, arguments)
     if not COMMANDS[name].sweeps and {"-m", "--multirun"} & set(arguments):
         _fail(f"`r1zero {name}` is for one run at a time. Leave out -m, and give one value for each setting.", status=2)
     compose.check_exported(arguments)
@@ -145,11 +119,11 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
         causes = [error]
         while causes[-1].__cause__ is not None:
             causes.append(causes[-1].__cause__)
-        _fail(compose.with_mend("\n".join(dict.fromkeys(str(cause) for cause in causes))))
+        _fail(compose.explain_hydra_error("\n".join(dict.fromkeys(str(cause) for cause in causes))))
     except AssertionError as error:
-        if compose.with_mend(str(error)) == str(error):
+        if compose.explain_hydra_error(str(error)) == str(error):
             raise
-        _fail(compose.with_mend(str(error)))
+        _fail(compose.explain_hydra_error(str(error)))
     finally:
         undone = _conclude_sweep(hydra_job.Sweep.folder)
     if undone:  # where the sweeper goes on after failures
@@ -169,7 +143,7 @@ def _complete(arguments: Sequence[str]) -> None:
         _run_hydra_app("train", "grpo_cli.commands.train", list(arguments))  # prints what to install
     elif len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         print("\n".join(name for name in COMMANDS if name.startswith("".join(words[1:2]))))
-    elif words[1] in COMMANDS and COMMANDS[words[1]].composes:
+    elif words[1] in COMMANDS and COMMANDS[words[1]].settings:
         os.environ["COMP_LINE"] = line.replace(f" {words[1]}", "", 1)
         if "COMP_POINT" in os.environ:
             os.environ["COMP_POINT"] = str(int(os.environ["COMP_POINT"]) - len(words[1]) - 1)

@@ -1,8 +1,10 @@
-"""Faults that the user can mend. Each message says the rule, what was seen, and what to do; no traceback is shown."""
+"""Errors that the user can fix. Each message says the rule, what was seen, and what to do; no traceback is shown."""
+
+from collections.abc import Sequence
 
 
 class R1ZeroError(Exception):
-    """Base of every fault that is answered in plain words."""
+    """Base class: r1zero prints the message alone and exits with `exit_status`."""
 
     exit_status = 1
 
@@ -12,11 +14,11 @@ class ConfigError(R1ZeroError):
 
 
 class DataError(R1ZeroError):
-    """A data set that is missing, empty or not shaped as its configuration says."""
+    """A data set that is missing, empty or not in the format that its settings say."""
 
 
 class SetupError(R1ZeroError):
-    """Something that the machine lacks: a package, a network, a folder that can be written."""
+    """Something that the machine lacks: a package, a network, a writable folder."""
 
 
 class CheckpointError(R1ZeroError):
@@ -24,14 +26,21 @@ class CheckpointError(R1ZeroError):
 
 
 class TrainingError(R1ZeroError):
-    """A run that stopped itself, because going on would have wasted it."""
+    """A run that stopped itself, because continuing would be useless."""
 
 
 class DivergedError(TrainingError):
-    """A run whose weights or gradients are not finite any more."""
+    """A run whose weights or gradients are no longer finite."""
 
 
 class Stopped(R1ZeroError):
-    """A run that was asked to stop, and has saved what it needs to go on."""
+    """A run that was asked to stop, and has saved a checkpoint."""
 
     exit_status = 143  # as of a process that SIGTERM ended
+
+
+def raise_if_any(faults: Sequence[str]) -> None:
+    """Raise one ConfigError that lists the faults, if there are any."""
+    if faults:
+        count = "This setting" if len(faults) == 1 else f"These {len(faults)} settings"
+        raise ConfigError(f"{count} cannot work:\n" + "\n".join(f"- {fault}" for fault in faults))

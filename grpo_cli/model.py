@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from grpo_cli.config.schema import ModelConfig
+from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero, random_base
 from grpo_cli.data.sources import HUB_TIMEOUT_S
 from grpo_cli.errors import ConfigError, SetupError

@@ -13,8 +13,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from grpo_cli.config.commands import SCHEMAS
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
-from grpo_cli.config.schema import SCHEMAS, TrainConfig
+from grpo_cli.config.train import TrainConfig
 
 SHARED = Path(__file__).parents[2] / "shared"
 

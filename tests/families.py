@@ -207,7 +207,7 @@ def _reload(folder: Path) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from grpo_cli.config.schema import ModelConfig
+    from grpo_cli.config.model import ModelConfig
     from grpo_cli.model import load_base_model
     from grpo_cli.rollout.vllm_engine import RolloutEngine
     from grpo_cli.training.engine import init_distributed

@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 from grpo_cli.commands.hydra_job import place_in_sweep
 from grpo_cli.commands.run_folder import held
 from grpo_cli.commands.sampling_run import check_same, take_checkpoint
-from grpo_cli.config.check import check_analyze
+from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
-from grpo_cli.config.schema import AnalyzeTask
+from grpo_cli.config.tasks import AnalyzeTask
 from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.problems import load_problems
 from grpo_cli.launch import start
@@ -22,7 +22,7 @@ def run(composed: DictConfig) -> float:
     place_in_sweep(composed)
     take_checkpoint(composed)
     config: AnalyzeTask = to_typed(composed, "analyze")
-    check_analyze(config)
+    check_settings(config)
     check_tracker(config.logger)
     check_machine(config.cluster)
     load_problems(config.data, config.data.name, "data")  # a fault in the data shows before anything heavy is started

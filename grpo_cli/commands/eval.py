@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 from grpo_cli.commands.hydra_job import place_in_sweep
 from grpo_cli.commands.run_folder import held
 from grpo_cli.commands.sampling_run import check_same, take_checkpoint
-from grpo_cli.config.check import check_eval
+from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
-from grpo_cli.config.schema import EvalTask
+from grpo_cli.config.tasks import EvalTask
 from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.launch import start
@@ -22,7 +22,7 @@ def run(composed: DictConfig) -> float:
     place_in_sweep(composed)
     take_checkpoint(composed)
     config: EvalTask = to_typed(composed, "eval")
-    check_eval(config)
+    check_settings(config)
     check_tracker(config.logger)
     if config.rescore is None:  # which needs no vLLM
         check_machine(config.cluster)

@@ -6,16 +6,16 @@ from tempfile import TemporaryDirectory
 from omegaconf import DictConfig
 
 from grpo_cli.choices import DType
-from grpo_cli.config.check import HUB, check_export
+from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.schema import ExportTask
+from grpo_cli.config.tasks import HUB, ExportTask
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
 
 
 def run(composed: DictConfig) -> None:
     """Write or push the model; what is there already is left alone."""
     config: ExportTask = to_typed(composed, "export")
-    check_export(config)
+    check_settings(config)
     source = Path(config.checkpoint).expanduser()
     if not source.is_dir():
         raise CheckpointError(

@@ -12,11 +12,11 @@ from typing import Any
 from rich.table import Table
 
 from grpo_cli.choices import AnswerMarker, Grader
-from grpo_cli.config.schema import RewardConfig
+from grpo_cli.config.reward import RewardConfig
 from grpo_cli.errors import DataError
 from grpo_cli.grading import Extraction, Judgement, VerifierPool, extract_answer
 from grpo_cli.jsonl import check_unique, read_jsonl
-from grpo_cli.reward.format import format_reward
+from grpo_cli.reward.terms.format import format_reward
 from grpo_cli.sandbox import grade_code, stated_code
 from grpo_cli.screen import Screen
 from grpo_cli.types import BY_RULE, Verdict

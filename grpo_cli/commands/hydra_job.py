@@ -20,8 +20,8 @@ from omegaconf import DictConfig, open_dict
 from grpo_cli.analysis.report import read_result
 from grpo_cli.analysis.sweep import last_error
 from grpo_cli.config.grammar import escaped, quoted
-from grpo_cli.config.schema import TrainConfig
 from grpo_cli.config.tracker import tracker_group
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import DataError, R1ZeroError, Stopped, TrainingError
 from grpo_cli.jsonl import json_text
 from grpo_cli.launch.outer_job import leave_job

@@ -1,7 +1,6 @@
 """What the commands that train a model share: taking a run up again, and what it leaves in its folder."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from grpo_cli.analysis.report import read_metrics, read_result
 from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
 from grpo_cli.commands.run_folder import held, is_empty
+from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.frozen import check_filled_in, check_trusted
 from grpo_cli.config.grammar import resuming
@@ -21,7 +21,7 @@ from grpo_cli.launch import start
 from grpo_cli.printing import say
 
 
-def settings(command: str, composed: DictConfig, check: Callable[[Any], None]) -> Any:
+def settings(command: str, composed: DictConfig) -> Any:
     """The typed settings of a new run, or of one that is taken up, checked; in a sweep, of its job.
 
     A job that starts again, and one that Slurm has requeued, goes on where it was cut off.
@@ -37,7 +37,7 @@ def settings(command: str, composed: DictConfig, check: Callable[[Any], None]) -
         check_trusted(frozen, "resume.trust", composed.resume.trust)
         check_filled_in(resumed, frozen)
     config = to_typed(resumed, command)
-    check(config)
+    check_settings(config)
     check_machine(config.cluster)
     check_tracker(config.logger)
     if in_sweep() or "SLURM_RESTART_COUNT" in os.environ:

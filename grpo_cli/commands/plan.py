@@ -5,15 +5,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from grpo_cli.bounds import settings_faults
 from grpo_cli.choices import Device, DType
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table, run_table, time_table, verdict
-from grpo_cli.config.check import refuse, train_faults
+from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.compose import to_typed
+from grpo_cli.config.model import ModelConfig, ShapeConfig
 from grpo_cli.config.resume import taken_up
-from grpo_cli.config.schema import ClusterConfig, ModelConfig, ShapeConfig, TrainConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.data import make_zero
-from grpo_cli.errors import ConfigError
+from grpo_cli.errors import ConfigError, raise_if_any
 from grpo_cli.hardware import Hardware, find_gpu, measure_cpu
 from grpo_cli.planner.batches import plan_batches
 from grpo_cli.planner.duration import assumed_lengths, plan_seconds
@@ -32,14 +34,14 @@ def run(composed: DictConfig) -> None:
     is_of_a_run = composed.resume.run not in ("never", "auto")
     settings = taken_up(composed, given_keys(), "train") if is_of_a_run else composed
     config: TrainConfig = to_typed(settings, "train")
-    faults = train_faults(config)
+    faults = list(settings_faults(config))
     try:
         shape = find_shape(config.model)
     except ConfigError as error:
-        refuse([*faults, str(error)])
+        raise_if_any([*faults, str(error)])
     of_shape = list(shape_faults(config, shape))
     if faults:  # there is no arithmetic with settings that cannot work
-        refuse([*faults, *of_shape])
+        raise_if_any([*faults, *of_shape])
     measured = read_measured(Path(config.run.dir).expanduser(), config) if is_of_a_run else None
     batches, memory = plan_batches(config), plan_memory(config, shape)
     overruns = list(memory_faults(config, shape))
@@ -52,7 +54,7 @@ def run(composed: DictConfig) -> None:
     for table in tables:
         console.print(table)
         console.print()
-    refuse([*of_shape, *overruns])
+    raise_if_any([*of_shape, *overruns])
     console.print(verdict(config.cluster, memory) + ("" if hardware else GPU_UNKNOWN), soft_wrap=True)
 
 

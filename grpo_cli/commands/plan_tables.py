@@ -3,7 +3,9 @@
 from rich.table import Table
 
 from grpo_cli.choices import Device
-from grpo_cli.config.schema import ClusterConfig, ShapeConfig, TrainConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import ShapeConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import GPUS, Hardware
 from grpo_cli.planner.batches import Batches, num_at_once
 from grpo_cli.planner.duration import BANDWIDTH_SHARE, MATRIX_SHARE, Lengths, Seconds

@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 from grpo_cli.commands.hydra_job import place_in_sweep
 from grpo_cli.commands.run_folder import held
 from grpo_cli.commands.sampling_run import check_same, take_checkpoint
-from grpo_cli.config.check import check_sample
+from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
-from grpo_cli.config.schema import SampleTask
+from grpo_cli.config.tasks import SampleTask
 from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.evaluation.traces import refuse_to_overwrite
@@ -23,7 +23,7 @@ def run(composed: DictConfig) -> float:
     place_in_sweep(composed)
     take_checkpoint(composed)
     config: SampleTask = to_typed(composed, "sample")
-    check_sample(config)
+    check_settings(config)
     check_tracker(config.logger)
     check_machine(config.cluster)
     load_problem_set(config.data, config.seed)  # a fault in the data shows before anything heavy is started

@@ -10,7 +10,7 @@ from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.config.compose import flat_settings
 from grpo_cli.config.frozen import frozen_text, read_frozen
 from grpo_cli.config.grammar import escaped
-from grpo_cli.config.schema import ModelConfig
+from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.tracker import tracker_group
 from grpo_cli.errors import CheckpointError, ConfigError
 

@@ -3,15 +3,14 @@
 from omegaconf import DictConfig
 
 from grpo_cli.commands import learning_run
-from grpo_cli.config.check import check_sft
-from grpo_cli.config.schema import SFTTask
+from grpo_cli.config.supervised import SFTTask
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.demonstrations import load_demonstrations
 
 
 def run(composed: DictConfig) -> float:
     """Fine-tune on demonstrations; minus the held-out loss at the end is what a Hydra sweeper optimises."""
-    config: SFTTask = learning_run.settings("sft", composed, check_sft)
+    config: SFTTask = learning_run.settings("sft", composed)
     load_demonstrations(config.data, config.seed)  # a fault in the data shows before anything heavy is started
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)

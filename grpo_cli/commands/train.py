@@ -1,17 +1,20 @@
 """r1zero train: compose, check, make the run folder, start the ranks."""
 
 import os
+from collections.abc import Iterable
 
 from omegaconf import DictConfig
 
+from grpo_cli.choices import AdvantageReward, Grader, Select
 from grpo_cli.commands import learning_run
 from grpo_cli.commands.hydra_job import earlier_objective, given_keys, in_sweep
-from grpo_cli.config.check import check_train, general_fault, warnings
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError
 from grpo_cli.printing import say
+from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
+from grpo_cli.types import Problem
 
 
 def run(composed: DictConfig) -> float:
@@ -19,15 +22,35 @@ def run(composed: DictConfig) -> float:
 
     A job of a sweep that has finished before is not run again.
     """
-    config: TrainConfig = learning_run.settings("train", composed, check_train)
+    config: TrainConfig = learning_run.settings("train", composed)
     if in_sweep() and (objective := earlier_objective(config)) is not None:
         print(f"{config.run.dir} has finished before")
         return objective
     problems = load_problem_set(config.data, config.seed)  # a fault in the data shows before anything heavy is started
-    if fault := general_fault(problems.train, config):
+    if fault := ungraded_prompts_error(problems.train, config):
         raise ConfigError(fault)
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
-    for warning in warnings(config, given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):
+    for warning in config.warnings(given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):
         say(f"warning: {warning}")
     return learning_run.run_in_folder("train", config)["eval/heldout/avg"]
+
+
+def ungraded_prompts_error(problems: Iterable[Problem], config: TrainConfig) -> str | None:
+    """Why prompts without a checkable answer among `problems` could teach nothing, with the fix, or None."""
+    general = [problem.id for problem in problems if problem.grader == Grader.model]
+    if not general:
+        return None
+    seen = f"{len(general)} problems, such as {general[0]}, have the grader `model`: no rule can grade them"
+    if not any(isinstance(term, ModelTerm | FunctionTerm) for term in typed_terms(config.reward.terms).values()):
+        return (
+            f"{seen}, and reward.terms has neither a model nor your own function. Give a reward model, as in "
+            "reward=r1_general reward.terms.model.path=<run of r1zero reward-model>/model, or choose other data."
+        )
+    if config.algorithm.advantage.reward == AdvantageReward.accuracy:
+        fix = "algorithm.advantage.reward=total"
+    elif config.algorithm.select == Select.correct:
+        fix = "algorithm.select=all"
+    else:
+        return None
+    return f"{seen}, and this algorithm learns only from right answers. Set {fix}, or choose other data."

@@ -15,13 +15,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from grpo_cli.config.bounds import number_faults
-from grpo_cli.config.grammar import comma_fault, escaped, overrides_in, parsed, quoted, syntax_fault, with_line_breaks
+from grpo_cli.bounds import number_faults
+from grpo_cli.config.commands import SCHEMAS
+from grpo_cli.config.grammar import comma_fault, escaped, overrides_in, parsed, syntax_fault
 from grpo_cli.config.paths import with_absolute_paths
 from grpo_cli.config.resolvers import register_resolvers
-from grpo_cli.config.schema import SCHEMAS, DemonstrationsConfig
 from grpo_cli.errors import ConfigError, SetupError
 from grpo_cli.secret import mapped
 
@@ -57,21 +56,6 @@ def to_typed(composed: DictConfig, command: str):
     return OmegaConf.to_object(OmegaConf.merge(schema, mapped(resolved, escaped)))  # a text such as ${x} stays one
 
 
-def typed_mix(mix: Mapping[str, Any]) -> dict[str, DemonstrationsConfig]:
-    """The data sets of `data.mix`, each with all its settings. Raises ConfigError for a setting that there is not."""
-    typed = {}
-    for name, options in mix.items():
-        try:
-            typed[name] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DemonstrationsConfig), options))
-        except (OmegaConfBaseException, ValueError) as error:
-            known = [field.name for field in fields(DemonstrationsConfig)]
-            raise ConfigError(
-                f"data.mix.{name}={options}: {str(error).splitlines()[0]}\nA data set has {', '.join(known)}, as in "
-                f"data.mix.{name}.path=traces.jsonl."
-            ) from error
-    return typed
-
-
 def plain(config: Any) -> Any:
     """A typed configuration as dictionaries, lists and plain values, enums by name. OmegaConf would read a text such as
     `${` as an interpolation.
@@ -98,30 +82,6 @@ def flat_settings(settings: Any) -> dict[str, Any]:
 
     walk(plain(settings) if is_dataclass(settings) else OmegaConf.to_container(settings, enum_to_str=True), "")
     return flat
-
-
-def in_hydras_words(command: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments, with what Hydra has no words for spelt out: `resume=` for the key of a group of settings,
-    `--rescore FILE`, several templates or rules at once, and line breaks in a template.
-    """
-    rewritten = []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument.startswith("resume=") and "resume" in get_type_hints(SCHEMAS[command]):
-            rewritten.append(f"resume.run={argument.removeprefix('resume=')}")
-        elif command == "eval" and argument == "--rescore":
-            file = next(rest, None)
-            if file is None:
-                raise ConfigError("--rescore needs a file of responses, as in --rescore responses.jsonl.")
-            rewritten.append(f"rescore={quoted(file)}")
-        elif command == "analyze" and argument.startswith("template="):
-            names = argument.removeprefix("template=").strip("[]").split(",")
-            rewritten += [f"+template@templates.{name.strip()}={name.strip()}" for name in names]
-        elif command == "sample" and argument.startswith("sample.keep=") and "[" not in argument:
-            rewritten.append(f"sample.keep=[{argument.removeprefix('sample.keep=')}]")
-        else:
-            rewritten.append(with_line_breaks(argument))
-    return rewritten
 
 
 def check_overrides(command: str, arguments: Sequence[str]) -> None:
@@ -212,7 +172,7 @@ def allow_new_entries(command: str, arguments: Sequence[str]) -> list[str]:
     return [in_hydras_words(argument) for argument in arguments]
 
 
-def with_mend(message: str) -> str:
+def explain_hydra_error(message: str) -> str:
     """A fault as Hydra tells it, and what to do where Hydra's own advice would not help."""
     if match := re.search(r"Could not override 'benchmark\.(\w+)", message):
         return f"benchmark.{match[1]} is not among the benchmarks. Choose it, as in benchmark=[{match[1]}]."

@@ -6,7 +6,7 @@ The commands that start ranks check it; `r1zero plan` plans for other machines t
 from importlib.metadata import PackageNotFoundError, version
 
 from grpo_cli.choices import Device
-from grpo_cli.config.schema import ClusterConfig
+from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.errors import ConfigError
 
 FIXES = {

@@ -14,11 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from grpo_cli.choices import Schedule
+from grpo_cli.config.commands import SCHEMAS
 from grpo_cli.config.compose import flat_settings, to_typed
 from grpo_cli.config.frozen import read_frozen
 from grpo_cli.config.grammar import escaped
 from grpo_cli.config.paths import with_absolute_paths
-from grpo_cli.config.schema import SCHEMAS
 from grpo_cli.errors import CheckpointError, ConfigError
 
 # None of it changes what is learned.

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 
 from grpo_cli.choices import WandbMode
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.errors import ConfigError
 
 DISABLED = "disabled"

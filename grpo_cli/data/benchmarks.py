@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from grpo_cli.choices import Layout
-from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig
+from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig
 from grpo_cli.data.problems import MAX_SHOWN, builtin_task, load_problems, read_rows, to_problems
 from grpo_cli.data.sources import Rows
 from grpo_cli.errors import DataError

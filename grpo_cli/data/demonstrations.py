@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grpo_cli.config.compose import typed_mix
-from grpo_cli.config.schema import DemonstrationColumnsConfig, DemonstrationsConfig, SFTDataConfig
+from grpo_cli.config.examples import DemonstrationColumnsConfig, DemonstrationsConfig, SFTDataConfig, typed_mix
 from grpo_cli.data import make_zero
 from grpo_cli.data.make_zero_variants import VARIANTS
 from grpo_cli.data.problems import MAX_SHOWN, given_text, read_each, read_rows
-from grpo_cli.errors import DataError
+from grpo_cli.errors import ConfigError, DataError
 
 # The cold start of each built-in model, in words that it can read.
 BUILTIN = {f"builtin:{variant.model}": variant.careful_say for variant in VARIANTS.values()}
@@ -65,6 +64,11 @@ def _read(config: DemonstrationsConfig, key: str) -> list[Demonstration]:
     if config.path is None and config.source in BUILTIN:
         traces = make_zero.cold_start_traces(BUILTIN[config.source])
         return [Demonstration(row["problem"], row["response"]) for row in traces]
+    if config.path is None and config.source is not None and config.source.startswith("builtin:"):
+        raise ConfigError(
+            f"{key}.path is not set. Give a file that `r1zero sample` wrote, as in {key}.path=traces.jsonl; built in "
+            f"as {key}.source are {', '.join(BUILTIN)}."
+        )
     rows = read_rows(config, key)
     origin = config.path or config.source
     if not rows:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grpo_cli.config.schema import PreferencesConfig
+from grpo_cli.config.examples import PreferencesConfig
 from grpo_cli.data.problems import MAX_SHOWN, given_text, read_each, read_rows
 from grpo_cli.errors import DataError
 

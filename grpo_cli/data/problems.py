@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from grpo_cli.choices import Grader
-from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig, RowsConfig, SourceConfig
+from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig, DataConfig, RowsConfig, SourceConfig
 from grpo_cli.data import make_zero, make_zero_general
 from grpo_cli.data.sources import Rows, read_hub, read_path
 from grpo_cli.errors import ConfigError, DataError

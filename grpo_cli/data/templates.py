@@ -2,23 +2,9 @@
 
 from collections.abc import Sequence
 
-from grpo_cli.config.schema import TemplateConfig
+from grpo_cli.config.template import PROBLEM, TemplateConfig
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem, Prompt
-
-PROBLEM = "{problem}"
-
-
-def template_fault(template: TemplateConfig) -> str | None:
-    """What is wrong with the template, with its mend, or None."""
-    if PROBLEM not in template.text:
-        return f"template.text has no {PROBLEM}: the model would not see it. Put {PROBLEM} where it belongs."
-    if not template.chat and not template.text.endswith(template.response_prefix):
-        return (
-            f"template.response_prefix={template.response_prefix!r} must be the end of template.text, which "
-            f"is {template.text[-20:]!r}. Let template.text end in it."
-        )
-    return None
 
 
 def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer) -> list[Prompt]:

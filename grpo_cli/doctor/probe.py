@@ -95,7 +95,9 @@ def _setting(scratch: Path):
     import torch
 
     from grpo_cli.choices import Device, DType
-    from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig, VLLMConfig
+    from grpo_cli.config.cluster import ClusterConfig, VLLMConfig
+    from grpo_cli.config.model import ModelConfig
+    from grpo_cli.config.train import TrainConfig
 
     on_gpu = torch.cuda.is_available()
     if not on_gpu:

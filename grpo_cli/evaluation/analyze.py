@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from grpo_cli.config.frozen import public_settings
-from grpo_cli.config.schema import AnalyzeTask, TemplateConfig
+from grpo_cli.config.tasks import AnalyzeTask
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data.problems import checkable, load_problems
 from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, teaching_verdict
 from grpo_cli.evaluation.completion import Series, complete, engine_responders, stored_samples

@@ -9,7 +9,7 @@ from grpo_cli.evaluation.measures import measure, right_of_each
 from grpo_cli.evaluation.pass_at_k import mixed_group_share
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.grading import extract_answer
-from grpo_cli.reward.language import is_mixed
+from grpo_cli.reward.terms.language import is_mixed
 from grpo_cli.types import Verdict
 
 _STATES_AN_ANSWER = re.compile(r"(?i)\\boxed|####|\banswers?\b[ *]*(?:is|are|=|:)")

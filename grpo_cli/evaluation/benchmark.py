@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
 from grpo_cli.choices import AnswerMarker, Grader
-from grpo_cli.config.schema import TemplateConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.evaluation.responses import Question, Responder, Skipped
 from grpo_cli.evaluation.samples import Sample
-from grpo_cli.reward.format import format_reward
 from grpo_cli.reward.reward import Reward
+from grpo_cli.reward.terms.format import format_reward
 from grpo_cli.types import Completion, Score, Verdict
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from grpo_cli.config.schema import TemplateConfig
+from grpo_cli.config.template import TemplateConfig
 
 
 def markdown_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from grpo_cli.config.schema import ClusterConfig, EvalConfig, TemplateConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.sampling import EvalConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data.templates import render
 from grpo_cli.evaluation.benchmark import judged_samples
 from grpo_cli.evaluation.responses import EngineResponder, Question, Responder, questions

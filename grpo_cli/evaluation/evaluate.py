@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from grpo_cli.config.frozen import public_settings
-from grpo_cli.config.schema import EvalTask
+from grpo_cli.config.tasks import EvalTask
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.evaluation.benchmark import answer_equality
 from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from grpo_cli.config.schema import ClusterConfig, ModelConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import ModelConfig
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.types import Problem, Request, Sampling

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from grpo_cli.analysis.reflection import count_self_corrections
-from grpo_cli.config.schema import SFTTask, TrainConfig
+from grpo_cli.config.supervised import SFTTask
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.evaluation.benchmark import answer_equality, judged_samples
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.responses import EngineResponder, questions

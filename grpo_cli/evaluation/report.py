@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics.loggers import WandbRun
 from grpo_cli.ranks import rank
 from grpo_cli.screen import Screen

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from grpo_cli.choices import OnBadGold
 from grpo_cli.config.frozen import public_settings
-from grpo_cli.config.schema import SampleTask
+from grpo_cli.config.tasks import SampleTask
 from grpo_cli.data.problems import checkable, load_problem_set
 from grpo_cli.data.templates import render
 from grpo_cli.errors import DataError, SetupError

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_cli.config.schema import SampleTask
+from grpo_cli.config.tasks import SampleTask
 from grpo_cli.errors import ConfigError
 from grpo_cli.evaluation.cards import markdown_table, shown_prompt
 from grpo_cli.evaluation.provenance import files_hash

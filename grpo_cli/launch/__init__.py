@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from grpo_cli.config.schema import ClusterConfig
+from grpo_cli.config.cluster import ClusterConfig
 
 
 def start(command: str, config_file: Path, cluster: ClusterConfig) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch.distributed import TCPStore
 
 from grpo_cli import stop
+from grpo_cli.config.commands import COMMAND_OF_LOOP
 from grpo_cli.errors import R1ZeroError, Stopped, TrainingError
 from grpo_cli.launch import faults
 from grpo_cli.launch.requests import Requests, exit_status, tell
@@ -44,7 +45,7 @@ def launch(command: str, config_file: Path, ranks: int) -> None:
     fault = _explain(run_dir / "logs", codes) if codes is not None else None
     if fault is None:
         name = requests.first.name if requests.first else "a signal to a rank"
-        fault = Stopped(f"Stopped by {name}. {how_to_go_on(command, run_dir)}")
+        fault = Stopped(f"Stopped by {name}. {how_to_go_on(COMMAND_OF_LOOP[command], run_dir)}")
     if isinstance(fault, Stopped) and requests.first:
         fault.exit_status = exit_status(requests.first)
     raise fault

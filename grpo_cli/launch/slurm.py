@@ -14,12 +14,13 @@ from pathlib import Path
 import submitit
 
 from grpo_cli.choices import Device
-from grpo_cli.config.schema import ClusterConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.commands import COMMAND_OF_LOOP, COMMANDS
 from grpo_cli.errors import ConfigError, SetupError, Stopped, TrainingError
 from grpo_cli.launch import faults
 from grpo_cli.launch.outer_job import outside_its_job
 from grpo_cli.launch.requests import Requests, exit_status, tell
-from grpo_cli.launch.worker import SAVING, how_to_go_on
+from grpo_cli.launch.worker import how_to_go_on
 from grpo_cli.secret import masked_shell_line
 
 POLL_S = 3.0  # between two questions to Slurm's controller
@@ -53,14 +54,14 @@ def launch(command: str, config_file: Path, cluster: ClusterConfig) -> None:
     with Requests((signal.SIGINT, signal.SIGTERM)) as requests:
         job = _submit(command, config_file, cluster)
         tell(f"Slurm job {job.job_id} is submitted; its logs: {logs}/", sys.stdout)
-        state = _wait(job, requests, saves=command in SAVING)
+        state = _wait(job, requests, saves=COMMANDS[COMMAND_OF_LOOP[command]].saves)
     if state == "COMPLETED":
         return
     # Of a job that Slurm has ended, ranks can tell only that the others are gone.
     fault = faults.first(logs) if state == "FAILED" else None
     if requests.first and not isinstance(fault, Stopped):
         what = f"Stopped by {requests.first.name}, and Slurm job {job.job_id} has ended as {state}."
-        fault = Stopped(f"{what} {how_to_go_on(command, config_file.parent)}")
+        fault = Stopped(f"{what} {how_to_go_on(COMMAND_OF_LOOP[command], config_file.parent)}")
     if isinstance(fault, Stopped) and requests.first:
         fault.exit_status = exit_status(requests.first)
     raise fault or TrainingError(

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from grpo_cli import stop
 from grpo_cli.choices import Device
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.commands import COMMAND_OF_LOOP, COMMANDS, LOOPS
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.frozen import read_frozen
 from grpo_cli.config.resolvers import register_resolvers
-from grpo_cli.config.schema import ClusterConfig
 from grpo_cli.launch import faults
 from grpo_cli.launch.lifeline import die_with
 from grpo_cli.launch.lock import WRITER_LOCK, locked
@@ -29,33 +30,21 @@ from grpo_cli.paths import shorten_temporary_folder
 from grpo_cli.printing import say
 from grpo_cli.secret import mapped, masked
 
-# What a rank does for each command; called with its configuration and a stream to the terminal.
-LOOPS = {
-    "train": "grpo_cli.training.grpo:train",
-    "sft": "grpo_cli.training.sft:sft",
-    "reward-model": "grpo_cli.training.reward_model:train_reward_model",
-    "eval": "grpo_cli.evaluation.evaluate:evaluate",
-    "analyze": "grpo_cli.evaluation.analyze:analyze",
-    "sample": "grpo_cli.evaluation.sample:sample",
-    "judge": "grpo_cli.evaluation.analyze:judge",
-}
-STAGES = {"judge": "analyze"}  # loops that a command starts after its own, in new processes, with the same settings
-SAVING = {"train", "sft", "reward-model"}  # those that save what they have when they are asked to stop
-
 
 def how_to_go_on(command: str, run_dir: Path) -> str:
-    settings = "resume=auto" if command in SAVING else f"run.dir={run_dir}"
+    settings = "resume=auto" if COMMANDS[command].saves else f"run.dir={run_dir}"
     return f"The same command with {settings} goes on: {run_dir}"
 
 
-def main(command: str, config_file: Path) -> None:
+def main(loop_name: str, config_file: Path) -> None:
+    command = COMMAND_OF_LOOP[loop_name]
     die_with(os.getppid())
     shorten_temporary_folder()
     stop.end_at_once()  # until the loop has something to save
     rank = int(os.environ["RANK"])
     register_resolvers()
-    config = to_typed(read_frozen(config_file, is_ours=True), STAGES.get(command, command))  # the launcher wrote it
-    if command in SAVING and config.cluster.slurm is not None:
+    config = to_typed(read_frozen(config_file, is_ours=True), command)  # the launcher wrote it
+    if COMMANDS[command].saves and config.cluster.slurm is not None:
         # From Slurm itself: when it preempts or requeues, and before the time is up. They do not wait for a first step.
         stop.listen(signal.SIGTERM, signal.SIGUSR2)
     logs = config_file.parent / "logs"
@@ -71,7 +60,7 @@ def main(command: str, config_file: Path) -> None:
         check_shared_memory()
         with locked(config_file.parent / WRITER_LOCK) if rank == 0 else nullcontext():
             gc.disable()  # nearly all that the imports make stays: looking through it is a fifth of their time
-            loop = pkgutil.resolve_name(LOOPS[command])
+            loop = pkgutil.resolve_name(LOOPS[loop_name])
             gc.freeze()  # nor need any later collection look through it
             gc.enable()
             loop(config, terminal)

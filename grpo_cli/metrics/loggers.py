@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from rich.console import Console
 
 from grpo_cli.analysis.report import read_metrics
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.config.tracker import MODES, tracker_mode, tracker_names
 from grpo_cli.errors import SetupError
 from grpo_cli.jsonl import json_text, read_objects

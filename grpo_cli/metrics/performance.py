@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grpo_cli.choices import Device
-from grpo_cli.config.schema import ShapeConfig, TrainConfig
+from grpo_cli.config.model import ShapeConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import find_gpu
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.planner.flops import Work, training_flops

@@ -9,15 +9,14 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from grpo_cli.config import check
+from grpo_cli.config.commands import check_settings, expand_shorthands
 from grpo_cli.config.compose import (
     allow_new_entries,
     check_overrides,
     conf_dir,
-    in_hydras_words,
+    explain_hydra_error,
     register_schemas,
     to_typed,
-    with_mend,
 )
 from grpo_cli.config.machine import check_machine
 from grpo_cli.errors import ConfigError
@@ -45,7 +44,7 @@ def check_steps(steps: Sequence[Step], *, on_this_machine: bool = False) -> None
 
 def _name_fault(command: str, arguments: Sequence[str]) -> str | None:
     try:
-        check_overrides(command, in_hydras_words(command, arguments))
+        check_overrides(command, expand_shorthands(command, arguments))
     except ConfigError as error:
         return str(error)
     return None
@@ -53,8 +52,8 @@ def _name_fault(command: str, arguments: Sequence[str]) -> str | None:
 
 def _composed_fault(command: str, arguments: Sequence[str], *, on_this_machine: bool) -> str | None:
     try:
-        config = to_typed(compose(command, allow_new_entries(command, in_hydras_words(command, arguments))), command)
-        getattr(check, f"check_{command.replace('-', '_')}")(config)
+        config = to_typed(compose(command, allow_new_entries(command, expand_shorthands(command, arguments))), command)
+        check_settings(config)
         if on_this_machine:
             check_machine(config.cluster)
     except ConfigError as error:
@@ -63,7 +62,7 @@ def _composed_fault(command: str, arguments: Sequence[str], *, on_this_machine: 
         causes = [error]
         while causes[-1].__cause__ is not None:
             causes.append(causes[-1].__cause__)
-        return with_mend("\n".join(dict.fromkeys(str(cause) for cause in causes)))
+        return explain_hydra_error("\n".join(dict.fromkeys(str(cause) for cause in causes)))
     return None
 
 

@@ -19,9 +19,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from grpo_cli.config.commands import SCHEMAS
 from grpo_cli.config.compose import conf_dir
 from grpo_cli.config.grammar import quoted
-from grpo_cli.config.schema import SCHEMAS
 from grpo_cli.errors import ConfigError
 
 COMMANDS = ("train", "sft", "reward-model", "sample", "eval")  # that a stage may be

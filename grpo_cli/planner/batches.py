@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from grpo_cli.config.schema import ClusterConfig, TrainConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import find_gpu
 
 # vLLM's own defaults (vllm/engine/arg_utils.py): more on a GPU of much memory, but not on an A100.

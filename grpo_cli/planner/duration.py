@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass
 
 from grpo_cli.choices import Device, KLPlacement
-from grpo_cli.config.schema import ShapeConfig, TrainConfig
+from grpo_cli.config.model import ShapeConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import Hardware
 from grpo_cli.planner.batches import num_at_once, plan_batches
 from grpo_cli.planner.flops import Work, forward_flops, layer_flops, output_flops, training_flops

@@ -6,8 +6,9 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
-from grpo_cli.config.check import train_faults
-from grpo_cli.config.schema import ShapeConfig, TrainConfig
+from grpo_cli.bounds import settings_faults
+from grpo_cli.config.model import ShapeConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.planner.memory import GIB, gpu_memory_gib, plan_memory
 
 MICROBATCH_STEP = 256  # tokens between the budgets to try
@@ -42,7 +43,7 @@ def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
 
 
 def memory_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
-    """What does not fit into a GPU, and the nearest settings with which all fits; `config` has passed check_train."""
+    """What does not fit into a GPU, and the nearest settings with which all fits; `config` is valid."""
     overruns = _overruns(config, shape)
     if overruns:
         yield " ".join([*overruns, _hint(config, shape)])
@@ -76,7 +77,7 @@ def _hint(config: TrainConfig, shape: ShapeConfig) -> str:
 
     def fits(changes: Mapping[str, Any]) -> bool:
         changed = _with(config, changes)
-        return not _overruns(changed, shape) and not train_faults(changed)
+        return not _overruns(changed, shape) and not any(settings_faults(changed))
 
     alone = [next(filter(fits, ladder), None) for ladder in _ladders(config, shape)]
     if any(alone):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from grpo_cli.config.schema import ShapeConfig
+from grpo_cli.config.model import ShapeConfig
 from grpo_cli.planner.shape import attention_widths, matrix_weights
 
 

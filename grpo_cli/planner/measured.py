@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from grpo_cli.analysis.report import read_metrics
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.planner.duration import Lengths, assumed_lengths
 

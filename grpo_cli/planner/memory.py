@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from grpo_cli.choices import Device, DType
-from grpo_cli.config.schema import ClusterConfig, ShapeConfig, TrainConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import ShapeConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import find_gpu
 from grpo_cli.planner.batches import plan_batches
 from grpo_cli.planner.shape import attention_widths, num_adapter_parameters, num_parameters

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_cli.config.schema import LoraConfig, ShapeConfig
+from grpo_cli.config.model import LoraConfig, ShapeConfig
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # a token passes through a part of such weights
 

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from grpo_cli.config.reward_terms import FunctionTerm
 from grpo_cli.errors import ConfigError, TrainingError
 from grpo_cli.grading import limit_math_verify_in_threads
+from grpo_cli.reward.terms import FunctionTerm
 from grpo_cli.types import Completion, Problem
 
 BatchFunction = Callable[[list[Completion], list[Problem]], Sequence[float]]

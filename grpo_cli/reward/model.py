@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grpo_cli.choices import Device
-from grpo_cli.config.reward_terms import ModelTerm
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.background import Background
+from grpo_cli.reward.terms import ModelTerm
 from grpo_cli.types import Completion, Problem
 
 if TYPE_CHECKING:

@@ -4,46 +4,18 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
-from grpo_cli.choices import AnswerMarker, CodeScoring, Device, Grader, Marker, ScoredPrompts
-from grpo_cli.config.reward_terms import (
-    AccuracyTerm,
-    CodeTerm,
-    CosineLengthTerm,
-    FormatTerm,
-    FunctionTerm,
-    LanguageTerm,
-    LengthPenaltyTerm,
-    ModelTerm,
-    OverlongTerm,
-    RepetitionTerm,
-    TagCountTerm,
-    TermConfig,
-    typed_terms,
-)
-from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.choices import CodeScoring, Device, Grader
+from grpo_cli.config.reward import RewardConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.grading import Judgement, VerifierPool, expression_gold_fault, extract_answer, math_gold_fault
 from grpo_cli.reward.background import Background, user_function
-from grpo_cli.reward.format import format_reward, tag_count_reward
-from grpo_cli.reward.language import language_consistency
-from grpo_cli.reward.length import cosine_length, length_penalty, overlong_penalty
 from grpo_cli.reward.model import reward_model
-from grpo_cli.reward.repetition import repetition_penalty
+from grpo_cli.reward.terms import AccuracyTerm, CodeTerm, FunctionTerm, ModelTerm, Response, Term, typed_terms
 from grpo_cli.sandbox import check_sandbox, code_fault, grade_code
 from grpo_cli.types import Completion, Problem, Score, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A judged completion; `text` begins with what the template already put in its mouth."""
-
-    text: str
-    num_tokens: int
-    max_new_tokens: int
-    judgement: Judgement
 
 
 class Reward:
@@ -59,7 +31,7 @@ class Reward:
         self._terms = typed_terms(config.terms)
         self._template = template
         accuracy = next((term for term in self._terms.values() if isinstance(term, AccuracyTerm)), AccuracyTerm())
-        self._marker = template.answer if accuracy.marker == Marker.template else AnswerMarker(accuracy.marker)
+        self._marker = accuracy.marker or template.answer
         self._max_new_tokens = max_new_tokens
         code_terms = [term for term in self._terms.values() if isinstance(term, CodeTerm)]
         for term in code_terms:
@@ -97,15 +69,14 @@ class Reward:
         terms = {
             name: term
             for name, term in self._terms.items()
-            if term.counts_at(step) and _scores(term, Grader(problem.grader))
+            if term.counts_at(step) and term.applies_to(Grader(problem.grader))
         }
         slow = {name: self._slow[name].submit(completion, problem) for name in terms if name in self._slow}
 
         def score() -> Score:
             response = Response(text, len(completion.token_ids), limit, judgement.result())
             values = {
-                name: slow[name].result() if name in slow else self._value(term, response)
-                for name, term in terms.items()
+                name: slow[name].result() if name in slow else term.value(response) for name, term in terms.items()
             }
             total = sum((term.weight * values[name] for name, term in terms.items()), start=0.0)
             return Score(total, values, response.judgement.verdict, extracted)
@@ -139,45 +110,6 @@ class Reward:
         )
         return Judgement(grade.verdict, grade.reason, grade.passed / grade.total)
 
-    def _value(self, term: TermConfig, response: Response) -> float:
-        correct = response.judgement.verdict == Verdict.correct
-        match term:
-            case AccuracyTerm():
-                return float(correct)
-            case CodeTerm(scoring=scoring):
-                return float(correct) if scoring == CodeScoring.all else response.judgement.tests_passed
-            case FormatTerm():
-                return format_reward(response.text)
-            case TagCountTerm():
-                return tag_count_reward(response.text)
-            case LanguageTerm(language=language):
-                return language_consistency(response.text, language)
-            case OverlongTerm(cache_tokens=cache_tokens):
-                cache_tokens = cache_tokens or max(1, response.max_new_tokens // 5)
-                return overlong_penalty(response.num_tokens, response.max_new_tokens, cache_tokens)
-            case LengthPenaltyTerm():
-                return length_penalty(response.num_tokens, response.max_new_tokens)
-            case CosineLengthTerm():
-                short, long = (
-                    (term.short_correct, term.long_correct) if correct else (term.short_wrong, term.long_wrong)
-                )
-                return cosine_length(response.num_tokens, response.max_new_tokens, short, long)
-            case RepetitionTerm(ngram_size=ngram_size):
-                return repetition_penalty(response.text, ngram_size)
-        raise AssertionError(f"a term without a value: {term}")
-
-
-def _scores(term: TermConfig, grader: Grader) -> bool:
-    """Whether the term has anything to say of a response to a problem with this grader."""
-    match term:
-        case AccuracyTerm() | CosineLengthTerm():
-            return grader != Grader.model
-        case CodeTerm():
-            return grader == Grader.code
-        case ModelTerm(on=ScoredPrompts.general):
-            return grader == Grader.model
-    return True
-
 
 def gold_fault(problem: Problem) -> str | None:
     """Why no response to `problem` could ever be right, or None: for finding bad golds when data are loaded."""
@@ -193,7 +125,7 @@ def gold_fault(problem: Problem) -> str | None:
     return fault and f"the answer {problem.answer[:100]!r} cannot be graded: {fault}"
 
 
-def _background(name: str, term: TermConfig, device: Device) -> Background | None:
+def _background(name: str, term: Term, device: Device) -> Background | None:
     match term:
         case FunctionTerm():
             return user_function(name, term)

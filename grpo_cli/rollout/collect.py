@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.metrics.metrics import Tally, rollout_tally
 from grpo_cli.ranks import gather, rank, world_size

@@ -16,7 +16,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as LogitsProcessorV2
 
 from grpo_cli.choices import Device, DType
-from grpo_cli.config.schema import ClusterConfig
+from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.errors import SetupError, TrainingError
 from grpo_cli.model import BaseModel
 from grpo_cli.paths import plain_name

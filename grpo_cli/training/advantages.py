@@ -10,7 +10,7 @@ from torch import Tensor
 
 from grpo_cli.algorithm.advantage import group_advantages, less_kl_to_go, whitened
 from grpo_cli.choices import AdvantageReward, KLPlacement, Overlong, Select
-from grpo_cli.config.schema import AlgorithmConfig
+from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.types import Verdict

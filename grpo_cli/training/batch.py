@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from grpo_cli.algorithm.weighting import token_weights
-from grpo_cli.config.schema import AlgorithmConfig
+from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.types import ScoredGroup

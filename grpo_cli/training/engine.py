@@ -21,7 +21,8 @@ from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoin
 from torch import Tensor, nn
 
 from grpo_cli.choices import Device, DType
-from grpo_cli.config.schema import ClusterConfig, OptimizerConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.optimizer import OptimizerConfig
 from grpo_cli.errors import DivergedError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.paths import plain_name

@@ -23,7 +23,8 @@ from grpo_cli.choices import DType
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.frozen import public_settings, read_frozen
 from grpo_cli.config.grammar import escaped
-from grpo_cli.config.schema import SFTTask, TrainConfig
+from grpo_cli.config.supervised import SFTTask
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.secret import mapped, masked

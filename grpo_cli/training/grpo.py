@@ -13,7 +13,7 @@ from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
 from grpo_cli.choices import KLPlacement, OnBadGold
 from grpo_cli.config.grammar import resuming
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sampler import EpochSampler

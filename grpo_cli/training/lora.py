@@ -12,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from grpo_cli.config.schema import LoraConfig
+from grpo_cli.config.model import LoraConfig
 from grpo_cli.errors import ConfigError
 
 ADAPTER = "default"

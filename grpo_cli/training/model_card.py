@@ -9,11 +9,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from grpo_cli.choices import DType
-from grpo_cli.config.compose import EXPORTED, flat_settings, typed_mix
-from grpo_cli.config.reward_terms import typed_terms
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.compose import EXPORTED, flat_settings
+from grpo_cli.config.examples import typed_mix
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.evaluation.cards import markdown_table, shown_prompt
 from grpo_cli.evaluation.provenance import versions
+from grpo_cli.reward.terms import typed_terms
 
 SETTINGS = EXPORTED
 

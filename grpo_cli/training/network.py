@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from grpo_cli.choices import Device, DType
-from grpo_cli.config.schema import ClusterConfig
+from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank

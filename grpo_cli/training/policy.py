@@ -12,7 +12,7 @@ from grpo_cli.algorithm.correction import MismatchMaxima, MismatchSums, sampler_
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.algorithm.loss import policy_loss
 from grpo_cli.choices import KLPlacement
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import tally_busy, tally_trained
 from grpo_cli.model import BaseModel

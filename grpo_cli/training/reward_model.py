@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from grpo_cli.algorithm.preference import preference_loss
-from grpo_cli.config.schema import RewardModelTask
+from grpo_cli.config.supervised import RewardModelTask
 from grpo_cli.data.preferences import Preference, load_preferences
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel, load_base_model

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from grpo_cli.choices import Schedule
-from grpo_cli.config.schema import OptimizerConfig
+from grpo_cli.config.optimizer import OptimizerConfig
 
 
 def lr_factor(optimizer: OptimizerConfig, total_steps: int) -> Callable[[int], float]:

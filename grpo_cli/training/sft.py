@@ -12,7 +12,11 @@ import torch
 from rich.console import Console
 
 from grpo_cli.choices import Surrogate, Weighting
-from grpo_cli.config.schema import AlgorithmConfig, RolloutConfig, SFTTask, TemplateConfig, TrainConfig
+from grpo_cli.config.algorithm import AlgorithmConfig
+from grpo_cli.config.sampling import RolloutConfig
+from grpo_cli.config.supervised import SFTTask
+from grpo_cli.config.template import TemplateConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.demonstrations import Demonstration, load_demonstrations
 from grpo_cli.data.templates import render

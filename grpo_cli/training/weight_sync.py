@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import SFTTask, TrainConfig
+from grpo_cli.config.supervised import SFTTask
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import DivergedError, TrainingError
 from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.rollout.vllm_engine import RolloutEngine

@@ -11,7 +11,9 @@ from contextlib import suppress
 import pytest
 
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig, VLLMConfig
+from grpo_cli.config.cluster import ClusterConfig, VLLMConfig
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.train import TrainConfig
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import LoraConfig, ModelConfig
+from grpo_cli.config.model import LoraConfig, ModelConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import load_base_model

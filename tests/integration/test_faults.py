@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from grpo_cli.choices import Weighting
-from grpo_cli.config.schema import ModelConfig
+from grpo_cli.config.model import ModelConfig
 from grpo_cli.data.make_zero import base_model_dir
 from grpo_cli.errors import ConfigError
 from grpo_cli.metrics.metrics import rollout_tally
@@ -28,9 +28,9 @@ PROMPT = (23, 15, 16, 12, 6)
 # ------------------------------------------------------------ the hub
 
 LOAD = {
-    "data": "from grpo_cli.config.schema import DataConfig; from grpo_cli.data.problems import load_problem_set; "
+    "data": "from grpo_cli.config.data import DataConfig; from grpo_cli.data.problems import load_problem_set; "
     "load_problem_set(DataConfig(name='sums', source='me/it'), 0)",
-    "model": "from grpo_cli.config.schema import ModelConfig; from grpo_cli.model import load_base_model; "
+    "model": "from grpo_cli.config.model import ModelConfig; from grpo_cli.model import load_base_model; "
     "load_base_model(ModelConfig(name='it', path='me/it'))",
 }
 

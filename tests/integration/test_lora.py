@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import LoraConfig
+from grpo_cli.config.model import LoraConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError
 from grpo_cli.training.batch import TrainingSequence

@@ -13,7 +13,9 @@ UPDATE = """
 import json, random, sys
 from safetensors.torch import save_file
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import ClusterConfig, ModelConfig, TrainConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training import logprobs
@@ -161,7 +163,7 @@ WHITENED = """
 import json, random, sys
 import torch
 from grpo_cli.choices import AdvantageScale, Baseline, KLPlacement
-from grpo_cli.config.schema import AdvantageConfig, AlgorithmConfig, KLConfig
+from grpo_cli.config.algorithm import AdvantageConfig, AlgorithmConfig, KLConfig
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.advantages import rollout_advantages, selected_responses

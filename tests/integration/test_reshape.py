@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from grpo_cli.choices import Schedule
-from grpo_cli.config.schema import LoraConfig
+from grpo_cli.config.model import LoraConfig
 from grpo_cli.errors import CheckpointError, DivergedError
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.policy import Policy
@@ -39,7 +39,9 @@ import json, random, sys
 from pathlib import Path
 from safetensors.torch import save_file
 from grpo_cli.choices import DType, Schedule
-from grpo_cli.config.schema import ClusterConfig, LoraConfig, ModelConfig, TrainConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import LoraConfig, ModelConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training.batch import TrainingSequence

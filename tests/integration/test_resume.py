@@ -76,7 +76,7 @@ def test_a_run_that_diverged_goes_on_from_its_last_healthy_checkpoint(
 
 
 def test_vllm_loads_a_model_whose_folder_looks_like_a_pattern(new_engine, tmp_path):
-    from grpo_cli.config.schema import ModelConfig
+    from grpo_cli.config.model import ModelConfig
     from grpo_cli.data.make_zero import base_model_dir
     from grpo_cli.model import load_base_model
     from grpo_cli.types import Request, Sampling

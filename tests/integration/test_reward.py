@@ -8,7 +8,8 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from grpo_cli.choices import Device
-from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.config.reward import RewardConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Problem, Verdict

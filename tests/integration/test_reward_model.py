@@ -10,11 +10,12 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
 from grpo_cli.choices import Device
-from grpo_cli.config.reward_terms import ModelTerm
-from grpo_cli.config.schema import PreferencesConfig, RewardModelTask
+from grpo_cli.config.examples import PreferencesConfig
+from grpo_cli.config.supervised import RewardModelTask
 from grpo_cli.data import make_zero
 from grpo_cli.data.preferences import load_preferences
 from grpo_cli.reward.model import reward_model
+from grpo_cli.reward.terms import ModelTerm
 from grpo_cli.types import Completion, Problem
 
 RAGGED = [((5, 6, 7), (8,)), ((4, 9), (4, 9, 2, 3, 11)), ((30, 31), (32, 33)), ((12,), (13, 14, 15, 16, 17, 18, 19))]

@@ -33,7 +33,7 @@ def test_a_seeded_response_repeats_whatever_is_sampled_beside_it(rollout_engine)
 
 def test_more_prompt_tokens_than_one_step_of_vllm_reads_are_sampled(new_engine):
     # 64 prompts of 200 tokens: vLLM reads 4,096 tokens a step on a CPU, which is 20 of them and a half.
-    from grpo_cli.config.schema import ModelConfig
+    from grpo_cli.config.model import ModelConfig
     from grpo_cli.model import load_base_model
 
     draw = random.Random(0)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from grpo_cli.config.schema import SFTTask
+from grpo_cli.config.supervised import SFTTask
 from grpo_cli.training.batch import TrainingSequence, weighted_minibatch
 from grpo_cli.training.policy import Policy
 from grpo_cli.training.sft import LIKELIHOOD, as_policy
@@ -77,7 +77,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import ClusterConfig, ModelConfig, OptimizerConfig, SFTTask
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.optimizer import OptimizerConfig
+from grpo_cli.config.supervised import SFTTask
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training.batch import TrainingSequence, weighted_minibatch

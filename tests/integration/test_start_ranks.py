@@ -4,7 +4,7 @@ import pkgutil
 
 import pytest
 
-from grpo_cli.launch.worker import LOOPS, STAGES
+from grpo_cli.config.commands import COMMAND_OF_LOOP, LOOPS
 
 # The second rank has a long response, and the process group a short patience.
 WAIT = """
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from grpo_cli.config.schema import ClusterConfig
+from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.ranks import gather, rank, start_ranks
 
 if sys.argv[1] == "start_ranks":
@@ -55,6 +55,6 @@ def test_every_command_takes_its_gpu_before_anything_else(loop, compose_as, monk
     monkeypatch.setattr(torch.cuda, "set_device", take)
     monkeypatch.setattr(torch.distributed, "init_process_group", join)
     monkeypatch.setattr(torch.distributed, "all_gather_object", join)
-    config = compose_as(STAGES.get(loop, loop), "cluster=gpu_1")
+    config = compose_as(COMMAND_OF_LOOP[loop], "cluster=gpu_1")
     with pytest.raises(GPUTakenError, match="3"):
         pkgutil.resolve_name(LOOPS[loop])(config, None)

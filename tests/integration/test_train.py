@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from grpo_cli.config.best import evaluation_metrics
 from grpo_cli.errors import TrainingError
 
 BIN = Path(sys.executable).parent
@@ -66,7 +65,7 @@ def test_every_step_has_its_row_and_its_metrics(run):
 
 def test_the_metrics_that_may_choose_the_best_checkpoint_exist(run, compose_train):
     evaluated = rows(run[0])[0].keys()
-    assert set(evaluation_metrics(compose_train("experiment=smoke"))) <= evaluated
+    assert set(compose_train("experiment=smoke").evaluation_metrics()) <= evaluated
 
 
 def test_it_says_what_was_reached_and_what_to_type_next(run):
@@ -90,7 +89,7 @@ def test_wandb_holds_every_step_once_and_in_order(run):
 def test_the_final_model_answers_in_vllm_and_in_transformers(run, new_engine, model):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from grpo_cli.config.schema import ModelConfig
+    from grpo_cli.config.model import ModelConfig
     from grpo_cli.model import load_base_model
     from grpo_cli.types import Request, Sampling
 

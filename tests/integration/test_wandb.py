@@ -18,7 +18,7 @@ import wandb
 from rich.console import Console
 
 from grpo_cli.choices import WandbMode
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics import loggers
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import SampleRow
@@ -342,7 +342,7 @@ import time
 from pathlib import Path
 import psutil
 from rich.console import Console
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics.loggers import RunLogger
 
 run_dir = Path({str(tmp_path)!r})
@@ -369,7 +369,7 @@ def start_and_kill(run_dir: Path, *, start_step: int, kill_after: int, unflushed
 import os, time
 from pathlib import Path
 from rich.console import Console
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics import loggers
 from grpo_cli.metrics.metrics import SampleRow
 

@@ -59,7 +59,7 @@ BAD_INPUT = [
     (["algorithm=grppo"], "Did you mean grpo?"),
     (["rollout.group_size=many"], "rollout.group_size"),
     (["rollout.prompts_per_step=100", "cluster.ranks=8"], "rollout.prompts_per_step=96"),
-    (["model=file", "model.path=./nowhere"], "there is no model folder there"),
+    (["model=file", "model.path=./nowhere"], "there is no model in that folder"),
     (["data=file", "data.path=nowhere.jsonl"], "there is no such file or folder"),
     (["run.dir=/proc/nowhere", CLUSTER], "cannot be written"),
     (["template.stop=3"], "template.stop"),

@@ -13,7 +13,7 @@ import pytest
 import grpo_cli
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.commands.grade import read_cases
-from grpo_cli.config.schema import DataConfig
+from grpo_cli.config.data import DataConfig
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sources import read_path
 from grpo_cli.errors import DataError
@@ -196,7 +196,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from grpo_cli.commands import pipeline, run_folder
 from grpo_cli.commands.grade import read_cases
-from grpo_cli.config.schema import TemplateConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.pipeline.plan import read_pipeline
 assert locale.getpreferredencoding(False) != "UTF-8"
 assert read_cases(Path({str(cases)!r}))[0]["gold"] == "\\u65e5\\u672c"

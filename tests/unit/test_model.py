@@ -8,7 +8,7 @@ import pytest
 from realistic import write_realistic_model
 from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
-from grpo_cli.config.schema import ModelConfig
+from grpo_cli.config.model import ModelConfig
 from grpo_cli.data.random_base import build_base
 from grpo_cli.errors import ConfigError
 from grpo_cli.model import BaseModel, load_base_model

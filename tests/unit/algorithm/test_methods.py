@@ -19,7 +19,8 @@ from grpo_cli.algorithm.correction import sampler_correction
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.algorithm.loss import policy_loss
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import AlgorithmConfig, TrainConfig
+from grpo_cli.config.algorithm import AlgorithmConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.advantages import rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches

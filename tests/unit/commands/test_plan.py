@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from grpo_cli.commands.plan import find_shape, run
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
-from grpo_cli.config.schema import ModelConfig
+from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero, random_base
 from grpo_cli.errors import ConfigError
 

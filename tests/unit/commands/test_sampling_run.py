@@ -8,15 +8,11 @@ from grpo_cli.choices import KeepRule
 from grpo_cli.commands import sampling_run
 from grpo_cli.commands.run_folder import held
 from grpo_cli.commands.sampling_run import check_same, take_checkpoint
-from grpo_cli.config.schema import (
-    EvalConfig,
-    EvalTask,
-    LoggerConfig,
-    SampleConfig,
-    SampleTask,
-    TemplateConfig,
-    TrainConfig,
-)
+from grpo_cli.config.run import LoggerConfig
+from grpo_cli.config.sampling import EvalConfig, SampleConfig
+from grpo_cli.config.tasks import EvalTask, SampleTask
+from grpo_cli.config.template import TemplateConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import CheckpointError, ConfigError
 
 

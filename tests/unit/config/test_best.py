@@ -2,7 +2,7 @@
 
 import pytest
 
-from grpo_cli.config.best import best_faults, evaluation_metrics, is_better_low
+from grpo_cli.config.best import is_better_low, keep_best_faults
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from grpo_cli.config.best import best_faults, evaluation_metrics, is_better_low
 )
 def test_a_metric_that_exists_can_choose(compose_as, command, metric, overrides):
     config = compose_as(command, *overrides, f"checkpoint.keep_best={metric}")
-    assert list(best_faults(config)) == []
+    assert list(keep_best_faults(config.checkpoint, config.evaluation_metrics())) == []
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,12 @@ def test_a_metric_that_exists_can_choose(compose_as, command, metric, overrides)
     ],
 )
 def test_a_metric_that_no_evaluation_has_is_rejected(compose_as, command, metric, instead):
-    (fault,) = best_faults(compose_as(command, f"checkpoint.keep_best={metric}"))
-    assert fault.startswith(f"checkpoint.keep_best={metric}: is no metric")
+    config = compose_as(command, f"checkpoint.keep_best={metric}")
+    (fault,) = keep_best_faults(config.checkpoint, config.evaluation_metrics())
+    assert fault.startswith(f"checkpoint.keep_best={metric}: this run's evaluations have no such metric")
     assert f"Set checkpoint.keep_best={instead}" in fault
 
 
 def test_each_evaluation_has_a_metric_that_is_better_high(compose_as):
-    assert not is_better_low(evaluation_metrics(compose_as("train"))[0])
+    assert not is_better_low(compose_as("train").evaluation_metrics()[0])
     assert is_better_low("eval/heldout/loss")

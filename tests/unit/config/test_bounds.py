@@ -9,13 +9,13 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from grpo_cli.config import check
-from grpo_cli.config.bounds import Bounds, number_faults
-from grpo_cli.config.reward_terms import BUILT_IN, FunctionTerm, TermConfig, typed_terms
-from grpo_cli.config.schema import SCHEMAS, DemonstrationsConfig
+from grpo_cli.bounds import Bounds, number_faults
+from grpo_cli.config.commands import SCHEMAS, check_settings
+from grpo_cli.config.examples import DemonstrationsConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.pipeline.check import check_steps
 from grpo_cli.pipeline.plan import Step
+from grpo_cli.reward.terms import BUILT_IN, FunctionTerm, Term, typed_terms
 
 TERMS = {**BUILT_IN, "mine": FunctionTerm}
 NEEDED = {"model": {"path": "x"}, "mine": {"function": "m:f"}}  # by a term
@@ -38,7 +38,7 @@ def groups(schema: type) -> Iterator[type]:
 
 
 def numeric_fields() -> dict[str, Field]:
-    roots = [*SCHEMAS.values(), DemonstrationsConfig, TermConfig, *TERMS.values()]
+    roots = [*SCHEMAS.values(), DemonstrationsConfig, Term, *TERMS.values()]
     return {
         f"{group.__name__}.{field.name}": field
         for group in (group for root in roots for group in groups(root))
@@ -90,7 +90,7 @@ def test_no_float_of_a_command_may_be_nan_or_infinite(command, compose_as):
     assert len(keys) > 7
     for key, value in product(keys, NOT_FINITE):
         with pytest.raises(ConfigError) as error:
-            getattr(check, f"check_{command.replace('-', '_')}")(replaced(settings, key, value))
+            check_settings(replaced(settings, key, value))
         [line] = [line for line in str(error.value).splitlines() if f"- {key}=" in line and "must be finite" in line]
         assert f"Set {key}=" in line
 
@@ -107,7 +107,7 @@ def test_no_float_of_a_reward_term_may_be_nan_or_infinite(name, value):
 
 def test_no_weight_of_a_mixed_data_set_may_be_nan(compose_as):
     with pytest.raises(ConfigError, match=r"data.mix.more.weight=nan: must be finite"):
-        check.check_sft(compose_as("sft", "++data.mix.more.path=README.md", "++data.mix.more.weight=nan"))
+        check_settings(compose_as("sft", "++data.mix.more.path=README.md", "++data.mix.more.weight=nan"))
 
 
 def test_no_stage_of_a_pipeline_takes_nan():
@@ -149,7 +149,7 @@ OUT_OF_RANGE = [
 @pytest.mark.parametrize(("command", "override", "message"), OUT_OF_RANGE, ids=[f"{c}:{o}" for c, o, _ in OUT_OF_RANGE])
 def test_a_number_out_of_its_bounds_is_answered_with_one_within(command, override, message, compose_as):
     with pytest.raises(ConfigError) as error:
-        getattr(check, f"check_{command.replace('-', '_')}")(compose_as(command, override))
+        check_settings(compose_as(command, override))
     key = override.split("=")[0].lstrip("+")
     [line] = [line for line in str(error.value).splitlines() if line.startswith(f"- {key}=")]
     assert message in line

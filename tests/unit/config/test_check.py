@@ -3,19 +3,16 @@
 import pytest
 
 from grpo_cli.choices import AdvantageReward, Select
-from grpo_cli.config.check import (
-    check_analyze,
-    check_eval,
-    check_reward_model,
-    check_sample,
-    check_sft,
-    check_train,
-    general_fault,
-    warnings,
-)
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.commands.train import ungraded_prompts_error
+from grpo_cli.config.commands import check_settings
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.types import Problem
+
+
+def all_warnings(config, overridden, **options):
+    return list(config.warnings(overridden, **options))
+
 
 FAULTS = [
     (["steps=0"], "steps=0: must be 1 or more"),
@@ -23,7 +20,7 @@ FAULTS = [
     (["checkpoint.keep_last=0"], "checkpoint.keep_last=0: must be 1 or more"),
     (["checkpoint.keep_best=reward/mean"], "Set checkpoint.keep_best=eval/heldout/avg"),
     (["checkpoint.keep_best=eval/aime24/avg"], "Set checkpoint.keep_best=eval/heldout/avg"),
-    (["cluster=slurm_1x8", "cluster.slurm.time_min=10"], "less than the job's whole time, which is 600 s"),
+    (["cluster=slurm_1x8", "cluster.slurm.time_min=10"], "less than the job's whole time of 600 s"),
     (["cluster.zero_stage=4"], "must be 0 or more and at most 3"),
     (["cluster.persistence_threshold=-1"], "cluster.persistence_threshold=-1: must be 0 or more"),
     (["cluster.vllm.max_num_seqs=0"], "cluster.vllm.max_num_seqs=0: must be 1 or more"),
@@ -43,7 +40,7 @@ FAULTS = [
     (["model.max_model_len=100"], "Set rollout.max_new_tokens=84"),
     (["rollout.temperature=0"], "Set rollout.temperature=1"),
     (["rollout.top_p=0.9"], "Set rollout.top_p=1"),
-    (["model.path=./nowhere"], "there is no model folder there"),
+    (["model.path=./nowhere"], "there is no model in that folder"),
     (["data.path=nowhere.jsonl"], "there is no such file or folder"),
     (["data.source=null"], "data.path is not set"),
     (["template.text=hello"], "{problem}"),
@@ -79,7 +76,7 @@ EVAL_FAULTS = [
 ANALYZE_FAULTS = [
     (["analyze.group_sizes=[]"], "Set analyze.group_sizes=[8,16,64]"),
     (["analyze.num_problems=-1"], "must be 0 or more"),
-    (["analyze.judge=./nowhere"], "analyze.judge=./nowhere: there is no model folder there"),
+    (["analyze.judge=./nowhere"], "analyze.judge=./nowhere: there is no model in that folder"),
     (["+template@templates.r1=r1", "templates.r1.text=hello"], "{problem}"),
 ]
 SAMPLE_FAULTS = [
@@ -91,7 +88,7 @@ SAMPLE_FAULTS = [
     (["sample.max_similarity=0"], "must be above 0 and at most 1"),
     (["sample.max_similarity=1.1"], "must be above 0 and at most 1"),
     (["sample.language=ru"], "Set sample.keep=correct,one_language"),
-    (["to=traces.txt"], "Let it end in .jsonl, as in to=traces.jsonl"),
+    (["to=traces.txt"], "must end in .jsonl, as in to=traces.jsonl"),
     (["to=nowhere/traces.jsonl"], "mkdir -p nowhere"),
     (["cluster.ranks=0"], "cluster.ranks=0: must be 1 or more"),
 ]
@@ -100,58 +97,58 @@ SAMPLE_FAULTS = [
 @pytest.mark.parametrize(("overrides", "message"), FAULTS, ids=[faults[0][0] for faults in FAULTS])
 def test_a_fault_is_answered_with_its_mend(overrides, message, compose_train):
     with pytest.raises(ConfigError) as raised:
-        check_train(compose_train(*overrides))
+        check_settings(compose_train(*overrides))
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(("overrides", "message"), EVAL_FAULTS, ids=[faults[0][0] for faults in EVAL_FAULTS])
 def test_a_fault_of_an_evaluation_is_answered_with_its_mend(overrides, message, compose_as):
     with pytest.raises(ConfigError) as raised:
-        check_eval(compose_as("eval", *overrides))
+        check_settings(compose_as("eval", *overrides))
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(("overrides", "message"), ANALYZE_FAULTS, ids=[faults[0][0] for faults in ANALYZE_FAULTS])
 def test_a_fault_of_an_analysis_is_answered_with_its_mend(overrides, message, compose_as):
     with pytest.raises(ConfigError) as raised:
-        check_analyze(compose_as("analyze", *overrides))
+        check_settings(compose_as("analyze", *overrides))
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(("overrides", "message"), SAMPLE_FAULTS, ids=[faults[0][0] for faults in SAMPLE_FAULTS])
 def test_a_fault_of_a_sampling_is_answered_with_its_mend(overrides, message, compose_as):
     with pytest.raises(ConfigError) as raised:
-        check_sample(compose_as("sample", *overrides))
+        check_settings(compose_as("sample", *overrides))
     assert message in str(raised.value)
 
 
 def test_limits_that_leave_room_pass(compose_as):
     limits = ("sample.min_tokens=8", "sample.max_tokens=8", "sample.max_similarity=0.5", "to=traces.jsonl")
-    check_sample(compose_as("sample", *limits, "sample.keep=[one_language]", "sample.language=ru"))
-    check_sample(compose_as("sample", "sample.min_tokens=8"))
+    check_settings(compose_as("sample", *limits, "sample.keep=[one_language]", "sample.language=ru"))
+    check_settings(compose_as("sample", "sample.min_tokens=8"))
 
 
 def test_all_faults_are_told_at_once(compose_train):
     with pytest.raises(ConfigError) as raised:
-        check_train(compose_train("steps=0", "rollout.temperature=0", "data.path=nowhere.jsonl"))
+        check_settings(compose_train("steps=0", "rollout.temperature=0", "data.path=nowhere.jsonl"))
     assert str(raised.value).count("\n- ") == 3
 
 
 def test_a_job_that_would_not_find_its_run_again_is_warned_of(compose_train):
-    (warning,) = warnings(compose_train(), [], in_slurm_job=True)
+    (warning,) = all_warnings(compose_train(), [], in_slurm_job=True)
     assert "Set run.dir" in warning
     for given in ("run.dir", "resume.run"):
-        assert warnings(compose_train(), [given], in_slurm_job=True) == []
+        assert all_warnings(compose_train(), [given], in_slurm_job=True) == []
 
 
 def test_an_epsilon_without_effect_is_warned_of(compose_train):
     config = compose_train("algorithm.epsilon=0.1")
-    assert "epsilon has no effect" in warnings(config, ["algorithm.epsilon"])[0]
-    assert warnings(config, ["steps"]) == []
-    assert "surrogate" in warnings(compose_train("algorithm=rloo"), ["algorithm.epsilon"])[0]
-    assert "refresh_steps" in warnings(compose_train("algorithm.reference.refresh_steps=4"), [])[0]
+    assert "epsilon has no effect" in all_warnings(config, ["algorithm.epsilon"])[0]
+    assert all_warnings(config, ["steps"]) == []
+    assert "surrogate" in all_warnings(compose_train("algorithm=rloo"), ["algorithm.epsilon"])[0]
+    assert "refresh_steps" in all_warnings(compose_train("algorithm.reference.refresh_steps=4"), [])[0]
     several = compose_train("algorithm.epsilon=0.1", "algorithm.num_minibatches=4")
-    assert warnings(several, ["algorithm.epsilon"]) == []
+    assert all_warnings(several, ["algorithm.epsilon"]) == []
 
 
 SUM = Problem("sum", "What is 17 + 26?", "43")
@@ -165,10 +162,10 @@ def general(**terms) -> TrainConfig:
 
 
 def test_general_prompts_need_a_term_that_scores_them():
-    assert general_fault([SUM], general()) is None
-    assert general_fault([SUM, POEM], general(model={"path": "x"})) is None
-    assert general_fault([SUM, POEM], general(mine={"function": "m:f"})) is None
-    fault = general_fault([SUM, POEM], general())
+    assert ungraded_prompts_error([SUM], general()) is None
+    assert ungraded_prompts_error([SUM, POEM], general(model={"path": "x"})) is None
+    assert ungraded_prompts_error([SUM, POEM], general(mine={"function": "m:f"})) is None
+    fault = ungraded_prompts_error([SUM, POEM], general())
     assert "1 problems, such as poem," in fault
     assert "reward=r1_general reward.terms.model.path=" in fault
 
@@ -176,9 +173,9 @@ def test_general_prompts_need_a_term_that_scores_them():
 def test_general_prompts_need_an_algorithm_that_sees_more_than_right_and_wrong():
     config = general(model={"path": "x"})
     config.algorithm.select = Select.correct
-    assert "algorithm.select=all" in general_fault([POEM], config)
+    assert "algorithm.select=all" in ungraded_prompts_error([POEM], config)
     config.algorithm.advantage.reward = AdvantageReward.accuracy
-    assert "algorithm.advantage.reward=total" in general_fault([POEM], config)
+    assert "algorithm.advantage.reward=total" in ungraded_prompts_error([POEM], config)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +191,7 @@ def test_general_prompts_need_an_algorithm_that_sees_more_than_right_and_wrong()
 )
 def test_each_fault_of_reward_model_names_its_mend(overrides, mend, compose_as):
     with pytest.raises(ConfigError) as error:
-        check_reward_model(compose_as("reward-model", *overrides))
+        check_settings(compose_as("reward-model", *overrides))
     assert mend in str(error.value)
 
 
@@ -202,7 +199,6 @@ def test_each_fault_of_reward_model_names_its_mend(overrides, mend, compose_as):
     ("overrides", "mend"),
     [
         (["data.source=null"], "as in data.path=traces.jsonl"),
-        (["model=file", "model.path=org/base"], "built in as data.source are builtin:tiny, builtin:tiny_mixed"),
         (["data.path=nowhere.jsonl"], "data.path=nowhere.jsonl: there is no such file"),
         (["data.weight=0"], "data.weight=0.0: must be above 0"),
         (["++data.mix.more.path=nowhere.jsonl"], "data.mix.more.path=nowhere.jsonl: there is no such file"),
@@ -218,11 +214,11 @@ def test_each_fault_of_reward_model_names_its_mend(overrides, mend, compose_as):
 )
 def test_each_fault_of_sft_names_its_mend(overrides, mend, compose_as):
     with pytest.raises(ConfigError) as error:
-        check_sft(compose_as("sft", *overrides))
+        check_settings(compose_as("sft", *overrides))
     assert mend in str(error.value)
 
 
 def test_a_term_that_never_counts_is_told(compose_train):
-    [warning] = warnings(compose_train("+reward.terms.format.from_step=21", "steps=20"), [])
+    [warning] = all_warnings(compose_train("+reward.terms.format.from_step=21", "steps=20"), [])
     assert "reward.terms.format.from_step=21 is after steps=20" in warning
-    assert warnings(compose_train("+reward.terms.format.from_step=20", "steps=20"), []) == []
+    assert all_warnings(compose_train("+reward.terms.format.from_step=20", "steps=20"), []) == []

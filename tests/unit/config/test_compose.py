@@ -1,7 +1,8 @@
 import pytest
 
 from grpo_cli.choices import AdvantageScale, KeepRule, Weighting
-from grpo_cli.config.compose import check_overrides, in_hydras_words, with_mend
+from grpo_cli.config.commands import expand_shorthands
+from grpo_cli.config.compose import check_overrides, explain_hydra_error
 from grpo_cli.errors import ConfigError
 
 MISSPELT = [
@@ -79,7 +80,7 @@ def test_a_folder_of_ones_own_adds_to_the_groups(tmp_path):
 
 
 def test_several_templates_become_entries_of_their_own(compose_as):
-    words = in_hydras_words("analyze", ["template=[r1,none]", "analyze.judge=null"])
+    words = expand_shorthands("analyze", ["template=[r1,none]", "analyze.judge=null"])
     assert words == ["+template@templates.r1=r1", "+template@templates.none=none", "analyze.judge=null"]
     config = compose_as("analyze", *words)
     assert list(config.templates) == ["r1", "none"]
@@ -88,27 +89,27 @@ def test_several_templates_become_entries_of_their_own(compose_as):
 
 @pytest.mark.parametrize("given", ["correct,well_formed", "[correct,well_formed]"])
 def test_rules_are_a_list_with_and_without_brackets(given, compose_as):
-    words = in_hydras_words("sample", [f"sample.keep={given}"])
+    words = expand_shorthands("sample", [f"sample.keep={given}"])
     assert words == ["sample.keep=[correct,well_formed]"]
     assert compose_as("sample", *words).sample.keep == [KeepRule.correct, KeepRule.well_formed]
-    assert in_hydras_words("sample", ["sample.keep=correct"]) == ["sample.keep=[correct]"]
+    assert expand_shorthands("sample", ["sample.keep=correct"]) == ["sample.keep=[correct]"]
 
 
 def test_a_sweep_over_rules_stays_one():
     words = ["-m", "sample.keep=[correct],[correct,well_formed]"]
-    assert in_hydras_words("sample", words) == words
+    assert expand_shorthands("sample", words) == words
 
 
 def test_rescore_is_a_flag_with_a_file():
-    assert in_hydras_words("eval", ["--rescore", "a b.jsonl"]) == ['rescore="a b.jsonl"']
+    assert expand_shorthands("eval", ["--rescore", "a b.jsonl"]) == ['rescore="a b.jsonl"']
     with pytest.raises(ConfigError, match="--rescore needs a file"):
-        in_hydras_words("eval", ["--rescore"])
+        expand_shorthands("eval", ["--rescore"])
 
 
 def test_a_path_of_a_benchmark_that_is_not_chosen_is_answered_with_the_choice():
     hydra_says = "Could not override 'benchmark.math500.path'.\nKey 'math500' is not in struct"
-    assert with_mend(hydra_says).endswith("Choose it, as in benchmark=[math500].")
-    assert with_mend("anything else") == "anything else"
+    assert explain_hydra_error(hydra_says).endswith("Choose it, as in benchmark=[math500].")
+    assert explain_hydra_error("anything else") == "anything else"
 
 
 def test_benchmarks_are_a_list_and_each_takes_a_path(compose_as):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from grpo_cli.config.check import check_analyze, check_eval, check_reward_model, check_sample, check_sft, check_train
+from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import conf_dir
 
 SAMPLING_GROUPS = ("benchmark", "cluster", "logger", "model", "template")
@@ -26,19 +26,19 @@ NEEDS = {
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_every_file_composes_and_passes_the_checks(path, compose_train):
     name = str(path.with_suffix(""))
-    check_train(compose_train(f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
+    check_settings(compose_train(f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.parent.name in SAMPLING_GROUPS], ids=str)
 def test_the_groups_of_eval_compose_with_it_too(path, compose_as):
     name = str(path.with_suffix(""))
-    check_eval(compose_as("eval", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
+    check_settings(compose_as("eval", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.parent.name in ANALYZE_GROUPS], ids=str)
 def test_the_groups_of_analyze_compose_with_it_too(path, compose_as):
     name = str(path.with_suffix(""))
-    check_analyze(compose_as("analyze", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
+    check_settings(compose_as("analyze", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
 
 
 # A random model has nothing worth keeping.
@@ -48,7 +48,7 @@ SAMPLED = [path for path in FILES if path.parent.name in ANALYZE_GROUPS and path
 @pytest.mark.parametrize("path", SAMPLED, ids=str)
 def test_the_groups_of_sample_compose_with_it_too(path, compose_as):
     name = str(path.with_suffix(""))
-    check_sample(compose_as("sample", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
+    check_settings(compose_as("sample", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
 
 
 # A random model comes with settings of responses.
@@ -58,7 +58,7 @@ TAUGHT = [path for path in ALL_FILES if path.parent.name in REWARD_MODEL_GROUPS 
 @pytest.mark.parametrize("path", TAUGHT, ids=str)
 def test_the_groups_of_reward_model_compose_with_it_too(path, compose_as):
     needs = [need for need in NEEDS.get(str(path.with_suffix("")), []) if need.startswith("model.")]
-    check_reward_model(compose_as("reward-model", f"{path.parent}={path.stem}", "data.path=README.md", *needs))
+    check_settings(compose_as("reward-model", f"{path.parent}={path.stem}", "data.path=README.md", *needs))
 
 
 LEARNED = [path for path in ALL_FILES if path.parent.name in (*SAMPLING_GROUPS, "supervised_tuning")]
@@ -67,7 +67,7 @@ LEARNED = [path for path in ALL_FILES if path.parent.name in (*SAMPLING_GROUPS, 
 @pytest.mark.parametrize("path", LEARNED, ids=str)
 def test_the_groups_of_sft_compose_with_it_too(path, compose_as):
     name = str(path.with_suffix(""))
-    check_sft(compose_as("sft", f"{path.parent}={path.stem}", "data.path=README.md", *NEEDS.get(name, [])))
+    check_settings(compose_as("sft", f"{path.parent}={path.stem}", "data.path=README.md", *NEEDS.get(name, [])))
 
 
 def test_every_group_of_the_defaults_has_files():

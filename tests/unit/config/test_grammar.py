@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from grpo_cli.config.compose import allow_new_entries, check_overrides, in_hydras_words
+from grpo_cli.config.commands import expand_shorthands
+from grpo_cli.config.compose import allow_new_entries, check_overrides
 from grpo_cli.config.grammar import parsed, quoted, shell_word
 from grpo_cli.errors import ConfigError
 
@@ -118,24 +119,24 @@ ESCAPED = [  # as a shell hands it over, and what the template gets
 
 @pytest.mark.parametrize(("argument", "value"), ESCAPED, ids=[case[0] for case in ESCAPED])
 def test_a_line_break_in_a_template_is_written_as_backslash_n(argument, value):
-    [word] = in_hydras_words("train", [argument])
+    [word] = expand_shorthands("train", [argument])
     assert parsed(word).value() == value
     assert word.partition("=")[0] == argument.partition("=")[0]
 
 
 def test_escapes_stay_as_they_are_elsewhere():
     for argument in (r"data.columns.answer_pattern=a\nb", r"run.dir=a\nb", r"template.text=a#\nb", "template.text=ab"):
-        assert in_hydras_words("train", [argument]) == [argument]
+        assert expand_shorthands("train", [argument]) == [argument]
 
 
 def test_the_templates_of_a_sweep_have_line_breaks_too():
-    [_, word] = in_hydras_words("train", ["-m", r"template.text=a\nb,c"])
+    [_, word] = expand_shorthands("train", ["-m", r"template.text=a\nb,c"])
     assert list(parsed(word).sweep_iterator())[1] == "c"
     assert "a\nb" in word
 
 
 def test_a_template_with_a_line_break_reaches_the_run(compose_train):
-    words = in_hydras_words("train", [r'template.text="{problem}\nAnswer:"', r'template.stop=["\n"]'])
+    words = expand_shorthands("train", [r'template.text="{problem}\nAnswer:"', r'template.stop=["\n"]'])
     template = compose_train(*words).template
     assert (template.text, template.stop) == ("{problem}\nAnswer:", ["\n"])
 

@@ -8,11 +8,11 @@ import pytest
 from grpo_cli import cli
 from grpo_cli.choices import Device
 from grpo_cli.config import machine
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.commands import LOOPS
 from grpo_cli.config.machine import check_machine, installed_vllm
-from grpo_cli.config.schema import ClusterConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.launch import local
-from grpo_cli.launch.worker import LOOPS
 from grpo_cli.pipeline.check import check_steps
 from grpo_cli.pipeline.plan import Step
 

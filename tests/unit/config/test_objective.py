@@ -3,9 +3,8 @@
 import pytest
 
 from grpo_cli.choices import DType, SamplerCorrection
-from grpo_cli.config.check import warnings
+from grpo_cli.config.algorithm import SamplerCorrectionConfig
 from grpo_cli.config.compose import conf_dir
-from grpo_cli.config.schema import SamplerCorrectionConfig
 
 METHODS = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
 WARNED = [
@@ -26,13 +25,13 @@ FINE = [
 
 @pytest.mark.parametrize(("overrides", "message"), WARNED, ids=[" ".join(overrides) for overrides, _ in WARNED])
 def test_a_combination_that_does_something_else_is_warned_of(overrides, message, compose_train):
-    (warning,) = warnings(compose_train(*overrides), [])
+    (warning,) = compose_train(*overrides).warnings([])
     assert message in warning
 
 
 @pytest.mark.parametrize("overrides", [*FINE, *([f"algorithm={method}"] for method in METHODS)], ids=" ".join)
 def test_what_is_meant_is_not_warned_of(overrides, compose_train):
-    assert warnings(compose_train(*overrides), []) == []
+    assert list(compose_train(*overrides).warnings([])) == []
 
 
 def test_the_sampler_is_corrected_for_where_the_two_round_differently():

@@ -8,17 +8,8 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from grpo_cli.cli import COMMANDS
-from grpo_cli.config.check import (
-    check_analyze,
-    check_eval,
-    check_export,
-    check_reward_model,
-    check_sample,
-    check_sft,
-    check_train,
-)
-from grpo_cli.config.compose import allow_new_entries, check_overrides, in_hydras_words
+from grpo_cli.config.commands import COMMANDS, check_settings, expand_shorthands
+from grpo_cli.config.compose import allow_new_entries, check_overrides
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -26,16 +17,7 @@ FENCED = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTIL
 BLOCKS = [block for language, block in FENCED if not language]
 COMMAND = re.compile(r"(?:r1zero|make) .*")
 LINES = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if COMMAND.match(line)]
-COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and COMMANDS[words[1]].composes]
-CHECKS = {
-    "train": check_train,
-    "eval": check_eval,
-    "analyze": check_analyze,
-    "sample": check_sample,
-    "sft": check_sft,
-    "reward-model": check_reward_model,
-    "export": check_export,
-}
+COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and COMMANDS[words[1]].settings]
 # What the user of a command is to have.
 THEIR_OWN = {
     "model.path=base/": "model.path=org/base",
@@ -61,15 +43,15 @@ def test_its_make_targets_exist(words):
 def test_its_runs_compose_and_pass_the_checks(command, arguments, compose_as):
     if "--compare" in arguments:
         return  # takes no settings
-    config_name = COMMANDS[command].composes
-    arguments = in_hydras_words(config_name, [_their_own(argument) for argument in arguments])
+    config_name = COMMANDS[command].conf or command
+    arguments = expand_shorthands(config_name, [_their_own(argument) for argument in arguments])
     check_overrides(config_name, arguments)
     overrides = OverridesParser.create().parse_overrides(
         allow_new_entries(config_name, [argument for argument in arguments if "=" in argument])
     )
     swept = [override.value().list if override.is_choice_sweep() else None for override in overrides]
     for job in range(max([len(values) for values in swept if values], default=1)):
-        CHECKS[config_name](
+        check_settings(
             compose_as(
                 config_name,
                 *(
@@ -90,7 +72,7 @@ def _their_own(argument: str) -> str:
 def test_its_method_by_yaml_alone_composes(compose_train):
     (method,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     config = compose_train(*(f"algorithm.{key}" for key in _dotted(yaml.safe_load(method))))
-    check_train(config)
+    check_settings(config)
     assert config.algorithm.advantage.baseline == "leave_one_out"
     assert config.algorithm.epsilon_high == 0.28
 

@@ -1,8 +1,10 @@
 import pytest
 
 from grpo_cli.choices import CodeScoring, Language
-from grpo_cli.config.reward_terms import AccuracyTerm, CodeTerm, FormatTerm, FunctionTerm, LanguageTerm, typed_terms
 from grpo_cli.errors import ConfigError
+from grpo_cli.reward.terms import AccuracyTerm, CodeTerm, FunctionTerm, typed_terms
+from grpo_cli.reward.terms.format import FormatTerm
+from grpo_cli.reward.terms.language import LanguageTerm
 
 
 def test_terms_become_their_dataclasses_in_order():
@@ -29,15 +31,19 @@ def test_terms_become_their_dataclasses_in_order():
         ({"acuracy": {}}, "reward.terms.acuracy", "Did you mean accuracy?"),
         ({"mine": {"weight": 1.0}}, "reward.terms.mine", "reward.terms.mine.function=my_package.my_module:my_reward"),
         ({"accuracy": {"wieght": 1}}, "reward.terms.accuracy.wieght", "Did you mean weight?"),
-        ({"accuracy": {"weight": "1"}}, "reward.terms.accuracy.weight=1", "must be of type float, not str"),
-        ({"accuracy": {"weight": True}}, "reward.terms.accuracy.weight=True", "must be of type float, not bool"),
+        ({"accuracy": {"weight": "x"}}, "reward.terms.accuracy.weight=x", "could not be converted to Float"),
+        ({"accuracy": {"weight": True}}, "reward.terms.accuracy.weight=True", "could not be converted to Float"),
         ({"accuracy": {"weight": float("nan")}}, "reward.terms.accuracy.weight=nan", "must be finite"),
         ({"accuracy": 1.0}, "reward.terms.accuracy=1.0", "Set reward.terms.accuracy.weight=1.0"),
-        ({"language": {"language": "english"}}, "reward.terms.language.language=english", "must be one of en, zh"),
+        ({"language": {"language": "english"}}, "reward.terms.language.language=english", "expected one of [en, zh"),
         ({"overlong": {"cache_tokens": -1}}, "reward.terms.overlong.cache_tokens=-1", "must be 0 or more"),
-        ({"overlong": {"cache_tokens": 2.5}}, "reward.terms.overlong.cache_tokens=2.5", "must be of type int"),
+        (
+            {"overlong": {"cache_tokens": 2.5}},
+            "reward.terms.overlong.cache_tokens=2.5",
+            "could not be converted to Integer",
+        ),
         ({"model": {}}, "reward.terms.model.path", "is not set"),
-        ({"model": {"path": "x", "on": "some"}}, "reward.terms.model.on=some", "must be one of general, all"),
+        ({"model": {"path": "x", "on": "some"}}, "reward.terms.model.on=some", "expected one of [general, all]"),
         ({"format": {"from_step": -1}}, "reward.terms.format.from_step=-1", "must be 0 or more"),
         (
             {"format": {"from_step": 9, "to_step": 8}},

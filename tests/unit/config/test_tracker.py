@@ -3,7 +3,7 @@
 import pytest
 
 from grpo_cli.choices import WandbMode
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.config.tracker import check_tracker, tracker_mode, tracker_names
 from grpo_cli.errors import ConfigError
 

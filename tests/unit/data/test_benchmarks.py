@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from grpo_cli.choices import Grader, Layout
 from grpo_cli.config.compose import conf_dir
-from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig
+from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.make_zero import heldout_problems
 from grpo_cli.errors import ConfigError, DataError, SetupError

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from grpo_cli.config.schema import SFTDataConfig
+from grpo_cli.config.examples import SFTDataConfig
 from grpo_cli.data.demonstrations import Demonstration, load_demonstrations
 from grpo_cli.errors import DataError
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from grpo_cli.choices import Language
 from grpo_cli.data.make_zero import (
     CANDIDATES,
     ENGLISH,
@@ -27,7 +28,7 @@ from grpo_cli.data.make_zero import (
     say_mixed,
     say_symbol,
 )
-from grpo_cli.reward.language import Language, language_consistency
+from grpo_cli.reward.terms.language import language_consistency
 from grpo_cli.types import Problem
 
 

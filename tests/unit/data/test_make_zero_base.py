@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from grpo_cli.choices import Language
 from grpo_cli.data import make_zero_base
 from grpo_cli.data.make_zero import base_model_dir, heldout_problems, sample_trace
 from grpo_cli.data.make_zero_base import (
@@ -25,7 +26,7 @@ from grpo_cli.data.make_zero_base import (
 from grpo_cli.data.make_zero_variants import GATES, VARIANTS, Quality, Recipe
 from grpo_cli.errors import TrainingError
 from grpo_cli.model import load_base_model
-from grpo_cli.reward.language import Language, is_mixed, language_consistency
+from grpo_cli.reward.terms.language import is_mixed, language_consistency
 
 PLAIN = VARIANTS["plain"]
 SHORT = Recipe(updates=2, documents=12)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from grpo_cli.config.schema import PreferenceColumnsConfig, PreferencesConfig
+from grpo_cli.config.examples import PreferenceColumnsConfig, PreferencesConfig
 from grpo_cli.data.preferences import Preference, load_preferences
 from grpo_cli.errors import DataError
 

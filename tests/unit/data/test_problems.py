@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from grpo_cli.choices import Grader
-from grpo_cli.config.schema import BenchmarkConfig, ColumnsConfig, DataConfig
+from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig, DataConfig
 from grpo_cli.data.problems import load_problem_set, load_problems
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem

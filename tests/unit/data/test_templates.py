@@ -3,9 +3,10 @@
 import pytest
 
 from grpo_cli.choices import AnswerMarker
-from grpo_cli.config.schema import DataConfig, TemplateConfig
+from grpo_cli.config.data import DataConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data.problems import load_problems
-from grpo_cli.data.templates import render_prompts, template_fault
+from grpo_cli.data.templates import render_prompts
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem
 
@@ -56,7 +57,7 @@ def test_a_template_gives_its_published_text(conf, tokenizer, name):
 def test_a_template_owns_its_stop_rules_and_its_marker(conf, name, response_prefix, stop, answer):
     template = conf(f"template/{name}", TemplateConfig)
     assert (template.response_prefix, template.stop, template.answer) == (response_prefix, stop, answer)
-    assert template_fault(template) is None
+    assert list(template.faults("template.")) == []
 
 
 @pytest.mark.parametrize("text", ["{problem}", "{0} {} {{x}} {problem!r}", r"\frac{1}{2} %s $a \1"])
@@ -80,7 +81,7 @@ def test_a_chat_template_writes_its_special_tokens_itself(tokenizer):
 
 def test_a_chat_puts_the_response_prefix_after_the_assistants_turn_has_begun(tokenizer):
     template = TemplateConfig(chat=True, response_prefix="<think>")
-    assert template_fault(template) is None
+    assert list(template.faults("template.")) == []
     assert render_prompt(PROBLEM, template, tokenizer).text == "[user]What is 17 + 26?[assistant]<think>"
 
 
@@ -92,7 +93,7 @@ def test_a_chat_puts_the_response_prefix_after_the_assistants_turn_has_begun(tok
     ],
 )
 def test_a_template_that_cannot_work_is_told_at_the_door(template, fault):
-    assert fault in template_fault(template)
+    assert fault in next(template.faults("template."))
 
 
 def test_a_chat_without_a_chat_template_is_answered_with_other_templates(tokenizer):

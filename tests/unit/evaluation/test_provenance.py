@@ -1,6 +1,6 @@
 import hashlib
 
-from grpo_cli.config.schema import BenchmarkConfig
+from grpo_cli.config.data import BenchmarkConfig
 from grpo_cli.evaluation.provenance import data_source, files_hash, model_source
 from grpo_cli.types import Problem
 

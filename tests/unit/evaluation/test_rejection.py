@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from grpo_cli.choices import KeepRule, Language
-from grpo_cli.config.schema import SampleConfig
+from grpo_cli.config.sampling import SampleConfig
 from grpo_cli.evaluation.rejection import by_difficulty, draw_pairs, jaccard, keep, word_ngrams
 from grpo_cli.types import Verdict
 

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from grpo_cli.choices import KeepRule
-from grpo_cli.config.schema import SampleConfig, SampleTask, TemplateConfig
+from grpo_cli.config.sampling import SampleConfig
+from grpo_cli.config.tasks import SampleTask
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.evaluation.provenance import files_hash
 from grpo_cli.evaluation.traces import card_of, data_card, pair, refuse_to_overwrite, trace, traces_file

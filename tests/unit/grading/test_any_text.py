@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grpo_cli.choices import AnswerMarker, Device
-from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.config.reward import RewardConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.grading.math_grader import Undecided, judge
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Completion, Problem

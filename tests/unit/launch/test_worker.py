@@ -5,7 +5,7 @@ import os
 import pytest
 
 from grpo_cli.choices import Device
-from grpo_cli.config.schema import ClusterConfig
+from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.launch.worker import _set_environment
 
 

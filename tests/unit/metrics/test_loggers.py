@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import SampleRow
 
@@ -59,7 +59,7 @@ def test_a_full_disk_is_told_with_its_mend(tmp_path, num_bytes, path):
 import resource
 from pathlib import Path
 from rich.console import Console
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.errors import SetupError
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import SampleRow
@@ -146,7 +146,7 @@ def test_wandb_is_not_imported_unless_it_is_used(tmp_path):
 import sys
 from pathlib import Path
 from rich.console import Console
-from grpo_cli.config.schema import LoggerConfig
+from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics.loggers import RunLogger
 with RunLogger(LoggerConfig(wandb=False), Path({str(tmp_path)!r}), run_name="", steps=1, settings={{}}, console=Console()) as logger:
     logger.log(1, {{}})

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from grpo_cli.config.schema import ShapeConfig
+from grpo_cli.config.model import ShapeConfig
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import (
     Peak,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from grpo_cli.config.schema import ShapeConfig
+from grpo_cli.config.model import ShapeConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.hardware import Hardware
 from grpo_cli.planner import duration

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from grpo_cli.config.check import check_train
+from grpo_cli.config.commands import check_settings
 from grpo_cli.errors import ConfigError
 from grpo_cli.planner.fit import memory_faults, shape_faults
 from grpo_cli.planner.memory import plan_memory
@@ -83,7 +83,7 @@ def test_what_cannot_fit_is_refused_with_settings_that_do(overrides, message, co
         changes = re.findall(r"(\S+=[\w.]*\w)", hint)
         assert changes
         changed = compose_train(*overrides, *changes)
-        check_train(changed)
+        check_settings(changed)
         assert list(memory_faults(changed, config.model.shape)) == [], hint
 
 
@@ -115,5 +115,5 @@ def test_what_does_not_suit_the_model_is_refused(overrides, message, compose_tra
 @pytest.mark.parametrize(("overrides", "message"), ENGINE_FAULTS, ids=[" ".join(case[0]) for case in ENGINE_FAULTS])
 def test_an_engine_that_cannot_be_is_refused(overrides, message, compose_train):
     with pytest.raises(ConfigError) as raised:
-        check_train(compose_train(*overrides))
+        check_settings(compose_train(*overrides))
     assert message in str(raised.value)

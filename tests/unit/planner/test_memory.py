@@ -3,7 +3,7 @@
 import pytest
 
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import LoraConfig, ShapeConfig
+from grpo_cli.config.model import LoraConfig, ShapeConfig
 from grpo_cli.planner import memory as planned
 from grpo_cli.planner.batches import plan_batches
 from grpo_cli.planner.memory import GIB, Gradients, activation_bytes, pinned, plan_gradients, plan_memory

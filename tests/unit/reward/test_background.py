@@ -2,9 +2,9 @@ import threading
 
 import pytest
 
-from grpo_cli.config.reward_terms import FunctionTerm
 from grpo_cli.errors import ConfigError, TrainingError
 from grpo_cli.reward.background import Background, user_function
+from grpo_cli.reward.terms import FunctionTerm
 from grpo_cli.types import Completion, Problem
 
 PROBLEM = Problem("p", "What is 17 + 26?", "43")

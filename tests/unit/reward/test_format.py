@@ -1,6 +1,6 @@
 import pytest
 
-from grpo_cli.reward.format import format_reward, tag_count_reward
+from grpo_cli.reward.terms.format import format_reward, tag_count_reward
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from grpo_cli.choices import Language
-from grpo_cli.reward.language import language_consistency
+from grpo_cli.reward.terms.language import language_consistency
 
 
 @pytest.mark.parametrize(

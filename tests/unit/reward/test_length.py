@@ -1,6 +1,6 @@
 import pytest
 
-from grpo_cli.reward.length import cosine_length, length_penalty, overlong_penalty
+from grpo_cli.reward.terms.length import cosine_length, length_penalty, overlong_penalty
 
 
 @pytest.mark.parametrize(

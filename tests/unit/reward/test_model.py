@@ -5,9 +5,9 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification, PreTrainedModel
 
 from grpo_cli.choices import Device
-from grpo_cli.config.reward_terms import ModelTerm
 from grpo_cli.data.random_base import base_model_dir
 from grpo_cli.reward.model import reward_model
+from grpo_cli.reward.terms import ModelTerm
 
 
 @pytest.fixture

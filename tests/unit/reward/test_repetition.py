@@ -1,6 +1,6 @@
 import pytest
 
-from grpo_cli.reward.repetition import repetition_penalty
+from grpo_cli.reward.terms.repetition import repetition_penalty
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from concurrent.futures import Future
 import pytest
 
 from grpo_cli.choices import AnswerMarker, Device
-from grpo_cli.config.schema import RewardConfig, TemplateConfig
+from grpo_cli.config.reward import RewardConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.background import Background
 from grpo_cli.reward.reward import Reward, _after, gold_fault

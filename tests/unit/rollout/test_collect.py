@@ -4,7 +4,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from grpo_cli.config.schema import TrainConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.rollout import collect as collect_module
 from grpo_cli.rollout.collect import collect_rollout, sample_seed

@@ -7,7 +7,10 @@ import pytest
 from rich.console import Console
 
 from grpo_cli.choices import Device
-from grpo_cli.config.schema import ClusterConfig, EvalConfig, ModelConfig, TemplateConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.sampling import EvalConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.evaluation.completion import Series, engine_responders
 from grpo_cli.evaluation.judge import load_judge
 from grpo_cli.model import BaseModel, load_base_model

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from grpo_cli.choices import AdvantageReward, AdvantageScale, Baseline, KLPlacement, Overlong, Select
-from grpo_cli.config.schema import AdvantageConfig, AlgorithmConfig, KLConfig
+from grpo_cli.config.algorithm import AdvantageConfig, AlgorithmConfig, KLConfig
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.advantages import advantages, objective_rewards, rollout_advantages, selected_responses
 from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grpo_cli.choices import Weighting
-from grpo_cli.config.schema import AlgorithmConfig
+from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.batch import (
     TrainingSequence,

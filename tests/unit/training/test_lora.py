@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from grpo_cli.config.schema import LoraConfig
+from grpo_cli.config.model import LoraConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.training.lora import ADAPTER, add_adapters, merged_weights, named_layers, without_adapters
 

@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, PretrainedConfig, StableLmConfig
 
 from grpo_cli.choices import DType
-from grpo_cli.config.schema import ClusterConfig, ModelConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import ModelConfig
 from grpo_cli.data.random_base import build_base
 from grpo_cli.errors import ConfigError
 from grpo_cli.model import BaseModel, load_base_model

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from grpo_cli.algorithm.preference import preference_loss
-from grpo_cli.config.schema import ModelConfig
+from grpo_cli.config.model import ModelConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.reward.model import padded, reward_text, reward_token_ids
 from grpo_cli.training.reward_model import Pair, by_width

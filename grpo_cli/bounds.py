@@ -1,8 +1,9 @@
-"""The bounds of a number, declared where its setting is, and the faults of the numbers that lie outside them.
+"""The bounds of a number, declared next to its setting, and the check of all settings.
 
     lr: float = number(1e-6, at_least=0, at_most=1)
 
-A number that is nan or infinite is refused everywhere.
+No number may be nan or infinite. A group of settings may have rules between its fields: a method `faults(key)` that
+yields a sentence for each fault, where `key` is the group's own key with a dot at its end.
 """
 
 import math
@@ -50,17 +51,22 @@ def number(default: Any = MISSING, **bounds: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def range_faults(settings: Any, prefix: str = "") -> Iterator[str]:
-    """The fault of every number that its bounds forbid, in all groups of a typed configuration."""
+def settings_faults(settings: Any, prefix: str = "") -> Iterator[str]:
+    """Every fault of a typed configuration: numbers out of bounds, and what the rules of each group (`faults`) find.
+
+    `prefix` is the key of the settings themselves, with a dot at its end.
+    """
     for setting in fields(settings):
         key, value = f"{prefix}{setting.name}", getattr(settings, setting.name)
         if is_dataclass(value):
-            yield from range_faults(value, f"{key}.")
+            yield from settings_faults(value, f"{key}.")
         elif isinstance(value, dict) and any(map(is_dataclass, value.values())):
             for name, entry in value.items():
-                yield from range_faults(entry, f"{key}.{name}.")
+                yield from settings_faults(entry, f"{key}.{name}.")
         else:
             yield from number_faults(key, value, setting)
+    if hasattr(settings, "faults"):
+        yield from settings.faults(prefix)
 
 
 def number_faults(key: str, value: Any, setting: Field) -> Iterator[str]:

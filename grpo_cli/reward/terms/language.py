@@ -1,10 +1,13 @@
-"""Whether a response reasons in one language, told by the script of its letters."""
+"""Whether a response reasons in one language, judged by the script of its letters."""
 
 import unicodedata
 from collections import Counter
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from grpo_cli.choices import Language
+from grpo_cli.reward.terms.term import Response, Term
 
 _SCRIPTS = {
     Language.en: ("LATIN",),
@@ -24,6 +27,19 @@ _FAMILIES = {
     "arabic": ("ARABIC",),
     "devanagari": ("DEVANAGARI",),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTerm(Term):
+    """The share of the reasoning's letters that are in the language's script (DeepSeek-R1, stage 2)."""
+
+    name: ClassVar[str] = "language"
+
+    language: Language = Language.en
+    """The language to reason in."""
+
+    def value(self, response: Response) -> float:
+        return language_consistency(response.text, self.language)
 
 
 def language_consistency(text: str, language: Language) -> float:

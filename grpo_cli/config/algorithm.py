@@ -1,0 +1,161 @@
+"""`algorithm.*`: the objective. Each published method is a file of conf/algorithm/ that sets these switches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from grpo_cli.bounds import number
+from grpo_cli.choices import (
+    AdvantageReward,
+    AdvantageScale,
+    Baseline,
+    DType,
+    KLEstimator,
+    KLPlacement,
+    Overlong,
+    RatioLevel,
+    SamplerCorrection,
+    Select,
+    Surrogate,
+    Weighting,
+)
+
+
+@dataclass
+class AdvantageConfig:
+    """How rewards become advantages."""
+
+    reward: AdvantageReward = AdvantageReward.total
+    """What the advantage is computed from."""
+    baseline: Baseline = Baseline.group_mean
+    """What is subtracted from each reward."""
+    scale: AdvantageScale = AdvantageScale.group_std
+    """What the centred rewards are divided by."""
+    std_ddof: int = number(0, at_least=0, at_most=1)
+    """Standard deviation of the population (0) or of the sample (1); published texts differ."""
+    eps: float = number(1e-6, at_least=0)
+    """Added to the standard deviation."""
+    whiten: bool = False
+    """Afterwards, centre and scale by the mean and standard deviation over all tokens of the batch."""
+
+
+@dataclass
+class RatioConfig:
+    """The ratio of the new policy's probability to the sampling policy's."""
+
+    level: RatioLevel = RatioLevel.token
+    """One ratio for each token, or one for the whole response (GSPO)."""
+
+
+@dataclass
+class KLConfig:
+    """The KL penalty to the reference, if algorithm.beta is above 0."""
+
+    estimator: KLEstimator = KLEstimator.k3
+    """Estimator of the KL from one sample."""
+    placement: KLPlacement = KLPlacement.loss
+    """Where the penalty enters the objective."""
+
+
+@dataclass
+class ReferenceConfig:
+    """The reference model of the KL penalty."""
+
+    refresh_steps: int = number(0, at_least=0)
+    """Optimizer steps between copies of the policy into the reference; 0: it stays the base model."""
+
+
+@dataclass
+class SamplerCorrectionConfig:
+    """Importance weights for the difference between vLLM's and the trainer's probabilities."""
+
+    method: SamplerCorrection = SamplerCorrection.auto
+    """How tokens are weighted."""
+    cap: float = number(2.0, above=0)
+    """Largest ratio; IcePop uses 5."""
+    floor: float = number(0.5, at_least=0)
+    """Smallest ratio of token_mask."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        if self.method == SamplerCorrection.token_mask and not 0 <= self.floor < 1 < self.cap:
+            yield (
+                f"{key}method=token_mask with floor={self.floor} and cap={self.cap} would drop tokens on which sampler "
+                f"and trainer agree (ratio 1). Set {key}floor=0.5 and {key}cap=5, for example."
+            )
+
+    def method_in(self, dtype: DType) -> SamplerCorrection:
+        """What `auto` means in `dtype`; any other method is itself."""
+        if self.method != SamplerCorrection.auto:
+            return self.method
+        return SamplerCorrection.none if dtype == DType.fp32 else SamplerCorrection.token_truncate
+
+
+@dataclass
+class DynamicSamplingConfig:
+    """Replace groups whose responses are all right or all wrong by new prompts (DAPO)."""
+
+    max_refills: int = number(0, at_least=0)
+    """Rounds of new prompts in one step; 0: such groups stay."""
+
+
+@dataclass
+class AlgorithmConfig:
+    """The objective of one optimizer step."""
+
+    advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    select: Select = Select.all
+    """Which responses to train on."""
+    overlong: Overlong = Overlong.none
+    """How a response counts that was cut at rollout.max_new_tokens."""
+    dynamic_sampling: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
+    weighting: Weighting = Weighting.sequence_mean
+    """What a token's term is divided by."""
+    surrogate: Surrogate = Surrogate.clip
+    """The term of one token."""
+    ratio: RatioConfig = field(default_factory=RatioConfig)
+    epsilon: float = number(0.2, at_least=0)
+    """The ratio is clipped to [1 - epsilon, 1 + epsilon_high]."""
+    epsilon_high: float | None = number(None, at_least=0)
+    """Upper clipping range; equal to epsilon if not set."""
+    dual_clip: float | None = number(None, above=1)
+    """Largest ratio of a token with a negative advantage."""
+    beta: float = number(0.0, at_least=0)
+    """Weight of the KL penalty; at 0 there is no reference model."""
+    kl: KLConfig = field(default_factory=KLConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    sampler_correction: SamplerCorrectionConfig = field(default_factory=SamplerCorrectionConfig)
+    num_minibatches: int = number(1, at_least=1)
+    """Optimizer steps for each rollout and epoch."""
+    num_epochs: int = number(1, at_least=1)
+    """Passes over each rollout."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        advantage = self.advantage
+        if advantage.scale == AdvantageScale.group_std and advantage.baseline in (Baseline.none, Baseline.batch_mean):
+            yield (
+                f"{key}advantage.scale=group_std with {key}advantage.baseline={advantage.baseline.value} would give "
+                "huge advantages to groups whose rewards are all equal. Set "
+                f"{key}advantage.scale=batch_std, or {key}advantage.baseline=group_mean."
+            )
+
+    def warnings(self) -> Iterator[str]:
+        """Combinations that run, but do something else than they seem to."""
+        if self.dual_clip is not None and self.surrogate != Surrogate.clip:
+            yield (
+                f"algorithm.dual_clip={self.dual_clip:g} has no effect with algorithm.surrogate="
+                f"{self.surrogate.value}. Set algorithm.surrogate=clip, or algorithm.dual_clip=null."
+            )
+        num_steps = self.num_minibatches * self.num_epochs
+        # Expert iteration (select=correct) learns a fixed set of responses, whichever policy sampled them.
+        if self.surrogate == Surrogate.none and self.select == Select.all and num_steps > 1:
+            yield (
+                f"algorithm.surrogate=none takes {num_steps} optimizer steps a rollout without a ratio: from the "
+                "second on, the policy is not the one that sampled, and the gradient is biased. Set "
+                "algorithm.num_minibatches=1 and algorithm.num_epochs=1, or algorithm.surrogate=clip."
+            )
+        if self.ratio.level == RatioLevel.sequence and self.weighting == Weighting.token_mean:
+            yield (
+                "algorithm.ratio.level=sequence with algorithm.weighting=token_mean weighs a response's one ratio by "
+                "its length: long responses count more. Set algorithm.weighting=sequence_mean, as GSPO does."
+            )
+        if self.reference.refresh_steps and self.beta == 0:
+            yield "algorithm.reference.refresh_steps has no effect while algorithm.beta is 0."

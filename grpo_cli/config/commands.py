@@ -1,0 +1,103 @@
+"""The commands, one record each; every other table of commands is derived from this one.
+
+A new command is a record here, a module in grpo_cli/commands/ and, if it takes settings, a file in conf/ and a loop.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from grpo_cli.bounds import settings_faults
+from grpo_cli.config.grammar import with_line_breaks
+from grpo_cli.config.supervised import RewardModelTask, SFTTask
+from grpo_cli.config.tasks import AnalyzeTask, EvalTask, ExportTask, SampleTask
+from grpo_cli.config.train import TrainConfig
+from grpo_cli.errors import raise_if_any
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the rest of the project needs to know about a command."""
+
+    summary: str
+    settings: type | None = None  # of a Hydra app, whose module has run(composed); otherwise it has main(arguments)
+    conf: str | None = None  # the file in conf/, if it is not named like the command
+    sweeps: bool = True  # whether --multirun is allowed
+    loops: Mapping[str, str] = field(default_factory=dict)  # what each rank runs, by name: module:function
+    saves: bool = False  # writes checkpoints, and resumes from them
+    leaves_model: bool = False  # in <run folder>/model, one that answers questions
+
+
+COMMANDS = {
+    "train": Command(
+        "train a base model by reinforcement learning on rewards that a program can check",
+        settings=TrainConfig,
+        loops={"train": "grpo_cli.training.grpo:train"},
+        saves=True,
+        leaves_model=True,
+    ),
+    "plan": Command(
+        "estimate what a training run needs: batches, steps, memory, time",
+        settings=TrainConfig,
+        conf="train",
+        sweeps=False,
+    ),
+    "sft": Command(
+        "fine-tune a model on demonstrations",
+        settings=SFTTask,
+        loops={"sft": "grpo_cli.training.sft:sft"},
+        saves=True,
+        leaves_model=True,
+    ),
+    "reward-model": Command(
+        "train a model that scores responses, on pairs of a better and a worse one",
+        settings=RewardModelTask,
+        loops={"reward-model": "grpo_cli.training.reward_model:train_reward_model"},
+        saves=True,
+    ),
+    "eval": Command(
+        "measure a model or a checkpoint on benchmarks, with confidence intervals",
+        settings=EvalTask,
+        loops={"eval": "grpo_cli.evaluation.evaluate:evaluate"},
+    ),
+    "analyze": Command(
+        "look at a base model before training it",
+        settings=AnalyzeTask,
+        loops={"analyze": "grpo_cli.evaluation.analyze:analyze", "judge": "grpo_cli.evaluation.analyze:judge"},
+    ),
+    "sample": Command(
+        "sample responses to the training problems and keep the good ones",
+        settings=SampleTask,
+        loops={"sample": "grpo_cli.evaluation.sample:sample"},
+    ),
+    "pipeline": Command("run several commands as stages, such as DeepSeek-R1's four"),
+    "export": Command(
+        "write or push the model of a run in the format of transformers and vLLM", settings=ExportTask, sweeps=False
+    ),
+    "sweep-report": Command("the leaderboard and plots of a sweep"),
+    "grade": Command("score responses from a file, and say why each reward was given"),
+    "doctor": Command("check whether this machine can train, and say what is wrong"),
+    "build-base": Command("build the small base model of the built-in task"),
+}
+
+SCHEMAS: dict[str, type] = {
+    name: command.settings for name, command in COMMANDS.items() if command.settings and command.conf is None
+}
+LOOPS = {loop: target for command in COMMANDS.values() for loop, target in command.loops.items()}
+COMMAND_OF_LOOP = {loop: name for name, command in COMMANDS.items() for loop in command.loops}
+
+
+def check_settings(config: Any) -> None:
+    """Raise one ConfigError that lists every fault of a command's settings."""
+    raise_if_any(list(settings_faults(config)))
+
+
+def expand_shorthands(command: str, arguments: Sequence[str]) -> list[str]:
+    r"""r1zero's own shorthands as Hydra overrides: `resume=` for the key of a group, `\n` in a template's texts, and
+    what the command adds.
+    """
+    settings = SCHEMAS[command]
+    if "resume" in get_type_hints(settings):
+        arguments = [f"resume.run={a.removeprefix('resume=')}" if a.startswith("resume=") else a for a in arguments]
+    expand: Callable[[Sequence[str]], list[str]] = getattr(settings, "expand_shorthands", list)
+    return [with_line_breaks(argument) for argument in expand(arguments)]

@@ -1,0 +1,68 @@
+"""`run.*`, `resume.*`, `checkpoint.*` and `logger.*`: what a run writes, and how it is resumed."""
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from grpo_cli.bounds import number
+from grpo_cli.choices import WandbMode
+
+
+@dataclass
+class RunConfig:
+    """The run's name and folder."""
+
+    name: str = "train"
+    """Last part of the run folder's name."""
+    dir: str = MISSING
+    """The run folder; it is never overwritten."""
+
+
+@dataclass
+class ResumeConfig:
+    """`resume=...` on the command line is short for `resume.run=...`."""
+
+    run: str = "never"
+    """The folder of the run to resume; auto: resume run.dir if it has a checkpoint; never: start a new run."""
+    allow: list[str] = field(default_factory=list)
+    """Settings that may differ from the run's although they change the results."""
+    trust: bool = False
+    """Resume a run that another account wrote or changed. Code that its settings name runs as you."""
+
+
+@dataclass
+class CheckpointConfig:
+    """When checkpoints are written, and which are kept."""
+
+    every_steps: int = number(100, at_least=0)
+    """Steps between checkpoints, besides those at the end and when the run is stopped; 0: only those."""
+    keep_last: int = number(2, at_least=1)
+    """Newest checkpoints to keep; the last one proved healthy stays as well."""
+    keep_every: int = number(0, at_least=0)
+    """Also keep the checkpoints of every so many steps; 0: none."""
+    keep_best: str | None = None
+    """Also write and keep the checkpoint with the best value of a metric, such as eval/heldout/avg."""
+
+
+@dataclass
+class LoggerConfig:
+    """What is shown and logged."""
+
+    wandb: bool = True
+    """Log to Weights & Biases."""
+    console: bool = True
+    """Show progress on the terminal."""
+    project: str | None = None
+    """W&B project; WANDB_PROJECT or r1zero if not set."""
+    entity: str | None = None
+    """W&B entity; W&B's default if not set."""
+    group: str | None = None
+    """W&B group; WANDB_RUN_GROUP or the sweep's name if not set."""
+    mode: WandbMode = WandbMode.auto
+    """Whether W&B uploads."""
+    samples_every: int = number(20, at_least=0)
+    """Steps between tables of sample responses; 0: none."""
+    num_samples: int = number(8, at_least=1)
+    """Prompts in such a table."""
+    verbose: bool = False
+    """Show what vLLM, DeepSpeed and W&B print; otherwise it goes to logs/ in the run folder."""

@@ -1,0 +1,139 @@
+"""`rollout.*`, `eval.*`, `analyze.*` and `sample.*`: how responses are sampled."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from grpo_cli.bounds import number
+from grpo_cli.choices import KeepRule, Language
+from grpo_cli.config.model import model_folder_faults
+
+MIN_TEMPERATURE = 0.01  # vLLM raises what is lower and not 0
+
+
+@dataclass
+class RolloutConfig:
+    """How responses are sampled for training."""
+
+    prompts_per_step: int = number(128, at_least=1)
+    """Prompts in one step, over all ranks."""
+    group_size: int = number(8, at_least=1)
+    """Responses to each prompt: G."""
+    temperature: float = number(1.0, at_least=0.01, at_most=2, note="vLLM's range")
+    """Sampling temperature."""
+    top_p: float = number(1.0, above=0, at_most=1)
+    """Nucleus sampling; must be 1 for training, where the sampler's probabilities have to equal the trainer's."""
+    max_prompt_tokens: int = number(1024, at_least=1)
+    """Longer prompts are dropped and counted."""
+    max_new_tokens: int = number(3000, at_least=1)
+    """Token limit of a response."""
+    max_new_tokens_schedule: dict[int, int] = number({}, at_least=1)
+    """Another max_new_tokens from an optimizer step on, as in {8200: 65536} for DeepSeek-R1-Zero's second stage."""
+    mismatch_limit: float | None = number(None, above=0)
+    """Mean difference of the sampler's and the trainer's log-probabilities that stops the run; if not set, 1e-4 in
+    fp32 and 0.1 in bf16."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        if 0 < self.top_p < 1:
+            yield (
+                f"{key}top_p={self.top_p}: vLLM renormalises over the kept tokens and the trainer does not, so the two "
+                f"would disagree. Set {key}top_p=1."
+            )
+
+    def max_new_tokens_at(self, optimizer_step: int) -> int:
+        """The limit after so many optimizer steps."""
+        begun = [step for step in self.max_new_tokens_schedule if step <= optimizer_step]
+        return self.max_new_tokens_schedule[max(begun)] if begun else self.max_new_tokens
+
+    @property
+    def longest_sequence(self) -> int:
+        """Prompt and response together, in tokens, at any time of the run."""
+        return self.max_prompt_tokens + max(self.max_new_tokens, *self.max_new_tokens_schedule.values(), 0)
+
+
+@dataclass
+class EvalConfig:
+    """How a model is sampled on benchmarks."""
+
+    n: int = number(1, at_least=1)
+    """Responses to each problem."""
+    temperature: float = number(0.0, at_least=0, at_most=2, note="vLLM's range")
+    """Sampling temperature; 0 is greedy."""
+    top_p: float = number(1.0, above=0, at_most=1)
+    """Nucleus sampling: the share of probability that is kept."""
+    max_new_tokens: int = number(3000, at_least=1)
+    """Token limit of a response; lower where the model's context ends."""
+    language: Language | None = None
+    """Also report the share of the responses in this language."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        if 0 < self.temperature < MIN_TEMPERATURE:
+            yield (
+                f"{key}temperature={self.temperature}: vLLM samples at {MIN_TEMPERATURE} or more. Set "
+                f"{key}temperature={MIN_TEMPERATURE}, or 0, which is greedy."
+            )
+        if self.n > 1 and self.temperature == 0:
+            yield (
+                f"{key}n={self.n} samples at {key}temperature=0 would all be the same. Set {key}temperature=0.6, for "
+                f"example, or {key}n=1."
+            )
+
+
+@dataclass
+class TrainEvalConfig(EvalConfig):
+    """How the model is evaluated while it is trained."""
+
+    every_steps: int = number(50, at_least=0)
+    """Steps between evaluations, besides those before the first and after the last step; 0: only those two."""
+
+
+@dataclass
+class AnalyzeConfig:
+    """What `r1zero analyze` looks at in a base model."""
+
+    num_problems: int = number(0, at_least=0)
+    """Problems to draw; 0: all."""
+    group_sizes: list[int] = number([8, 16, 64], at_least=2)
+    """Group sizes for which to report the share with both right and wrong answers."""
+    judge: str | None = None
+    """A model that tells an answer from a continuation of the question; rules decide if not set."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        if not self.group_sizes:
+            yield f"{key}group_sizes=[]: has no size. Set {key}group_sizes=[8,16,64], for example."
+        if self.judge is not None:
+            yield from model_folder_faults(f"{key}judge", self.judge)
+
+
+@dataclass
+class SampleConfig(EvalConfig):
+    """How responses to the training problems are sampled, and which are kept. Truncated responses never are."""
+
+    n: int = number(8, at_least=1)
+    """Responses to each problem."""
+    temperature: float = number(1.0, at_least=0, at_most=2)
+    """Sampling temperature; 0 is greedy."""
+    num_problems: int = number(0, at_least=0)
+    """Problems to draw; 0: all."""
+    keep: list[KeepRule] = field(default_factory=lambda: [KeepRule.correct])
+    """What a response must be to be kept."""
+    min_tokens: int | None = number(None, at_least=0)
+    """Shortest response to keep."""
+    max_tokens: int | None = number(None, at_least=1)
+    """Longest response to keep."""
+    max_similarity: float = number(1.0, above=0, at_most=1)
+    """Drop the later of two responses to a problem that share so much of their word 3-grams; 1: only exact repeats."""
+    per_problem: int = number(0, at_least=0)
+    """Keep at most so many responses to a problem; 0: all."""
+    pairs_per_problem: int = number(1, at_least=0)
+    """Pairs of a kept and a wrong response to write for `r1zero reward-model`."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        yield from super().faults(key)
+        if None not in (self.min_tokens, self.max_tokens) and self.min_tokens > self.max_tokens:
+            yield (
+                f"{key}min_tokens={self.min_tokens} is above {key}max_tokens={self.max_tokens}: no response could be "
+                f"kept. Raise {key}max_tokens."
+            )
+        if self.language is not None and KeepRule.one_language not in self.keep:
+            rules = ",".join([*self.keep, KeepRule.one_language])
+            yield f"{key}language={self.language.value} has no effect without one_language. Set {key}keep={rules}."

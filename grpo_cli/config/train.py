@@ -1,0 +1,116 @@
+"""Everything that `r1zero train` takes, with the rules between groups."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from grpo_cli.bounds import number
+from grpo_cli.choices import Baseline, Grader, Surrogate
+from grpo_cli.config.algorithm import AlgorithmConfig
+from grpo_cli.config.best import benchmark_metrics, heldout_metrics, keep_best_faults, measured
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.data import BenchmarkConfig, DataConfig
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.optimizer import OptimizerConfig
+from grpo_cli.config.precision import precision_faults
+from grpo_cli.config.reward import RewardConfig
+from grpo_cli.config.run import CheckpointConfig, LoggerConfig, ResumeConfig, RunConfig
+from grpo_cli.config.sampling import RolloutConfig, TrainEvalConfig
+from grpo_cli.config.template import TemplateConfig
+from grpo_cli.reward.terms import typed_terms
+
+
+@dataclass
+class TrainConfig:
+    """The settings of `r1zero train`."""
+
+    seed: int = number(0, at_least=0, at_most=2**63 - 1)
+    """Seed of the held-out problems, the order of prompts and every sample."""
+    steps: int = number(200, at_least=1)
+    """Steps of rollout and update."""
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    template: TemplateConfig = field(default_factory=TemplateConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    benchmark: dict[str, BenchmarkConfig] = field(default_factory=dict)
+    """Benchmarks to evaluate on, besides the held-out problems."""
+    eval: TrainEvalConfig = field(default_factory=TrainEvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+    def faults(self, key: str) -> Iterator[str]:
+        yield from precision_faults(self.cluster)
+        yield from self._batch_faults()
+        lora, refresh_steps = self.model.lora, self.algorithm.reference.refresh_steps
+        if lora.rank > 0 and refresh_steps > 0:
+            yield (
+                f"algorithm.reference.refresh_steps={refresh_steps} needs a separate reference model, and with "
+                f"model.lora.rank={lora.rank} the reference is the model without its adapters. Set "
+                "algorithm.reference.refresh_steps=0, or model.lora.rank=0."
+            )
+        if "code" in self.reward.terms and self.data.grader != Grader.code:
+            yield (
+                f"reward.terms.code runs a problem's tests, but data.grader={self.data.grader.value}. Set "
+                "data.grader=code, or choose another reward."
+            )
+        yield from keep_best_faults(self.checkpoint, self.evaluation_metrics())
+
+    def evaluation_metrics(self) -> list[str]:
+        """The names of the metrics that each evaluation of this run has."""
+        heldout = heldout_metrics([*measured(self.eval, 1), "greedy"])
+        return heldout + benchmark_metrics(self.benchmark, self.eval)
+
+    def _batch_faults(self) -> Iterator[str]:
+        prompts, group_size = self.rollout.prompts_per_step, self.rollout.group_size
+        minibatches, ranks = self.algorithm.num_minibatches, self.cluster.ranks
+        share = minibatches * ranks
+        if share > 1 and prompts > 0 and prompts % share:
+            yield (
+                f"rollout.prompts_per_step={prompts} cannot be divided into {minibatches} minibatch(es) on {ranks} "
+                f"rank(s). Use a multiple of {share}, for example "
+                f"rollout.prompts_per_step={max(share, prompts - prompts % share)}."
+            )
+        baseline = self.algorithm.advantage.baseline
+        if group_size == 1 and baseline in (Baseline.group_mean, Baseline.leave_one_out):
+            yield (
+                f"rollout.group_size=1 with algorithm.advantage.baseline={baseline.value} makes every advantage 0. "
+                "Set rollout.group_size=8, for example, or algorithm.advantage.baseline=batch_mean."
+            )
+        limit, tokens = self.model.max_model_len, self.rollout.longest_sequence
+        if limit is not None and tokens > limit:
+            room = limit - self.rollout.max_prompt_tokens
+            fix = f"Set rollout.max_new_tokens={room}" if room > 0 else "Lower rollout.max_prompt_tokens"
+            yield (
+                f"rollout.max_prompt_tokens={self.rollout.max_prompt_tokens} and "
+                f"rollout.max_new_tokens={tokens - self.rollout.max_prompt_tokens} need {tokens} tokens, and "
+                f"model.max_model_len is {limit}. {fix}, or raise model.max_model_len if the model allows it."
+            )
+
+    def warnings(self, overridden: Collection[str], *, in_slurm_job: bool = False) -> Iterator[str]:
+        """What runs, but perhaps not as meant. `overridden` holds the keys given on the command line."""
+        algorithm = self.algorithm
+        if in_slurm_job and not {"run.dir", "resume.run"} & set(overridden):
+            yield (
+                "This Slurm job would start from step 0 if it were requeued, since its run folder is named by its "
+                "start time. Set run.dir, and it resumes by itself."
+            )
+        if any("epsilon" in key for key in overridden):
+            if algorithm.surrogate == Surrogate.none:
+                yield "epsilon has no effect with algorithm.surrogate=none. Set algorithm.surrogate=clip."
+            elif algorithm.num_minibatches * algorithm.num_epochs == 1:
+                yield (
+                    "With one minibatch and one epoch, the policy is the one that sampled, the ratio is 1 and epsilon "
+                    "has no effect. Set algorithm.num_minibatches=4, for example."
+                )
+        yield from algorithm.warnings()
+        for name, term in typed_terms(self.reward.terms).items():
+            if term.from_step > self.steps:
+                yield (
+                    f"reward.terms.{name}.from_step={term.from_step} is after steps={self.steps}: the term never "
+                    "counts. Lower it, or raise steps."
+                )

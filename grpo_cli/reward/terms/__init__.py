@@ -1,0 +1,83 @@
+"""The terms that a reward is made of: one class each, with its options and its value.
+
+`reward.terms` is a dictionary from a term's name to its options. A new class with a `name` in this folder is a built-in
+term at once; any other name needs `function`, your own.
+"""
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grpo_cli.bounds import number_faults
+from grpo_cli.errors import ConfigError
+from grpo_cli.nearest import did_you_mean
+from grpo_cli.reward.terms.accuracy import AccuracyTerm
+from grpo_cli.reward.terms.background import FunctionTerm, ModelTerm
+from grpo_cli.reward.terms.code import CodeTerm
+from grpo_cli.reward.terms.term import Response, Term
+
+__all__ = ["BUILT_IN", "AccuracyTerm", "CodeTerm", "FunctionTerm", "ModelTerm", "Response", "Term", "typed_terms"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+BUILT_IN: dict[str, type[Term]] = {kind.name: kind for kind in Term.__subclasses__() if kind.name}
+
+
+def typed_terms(terms: Mapping[str, Any]) -> dict[str, Term]:
+    """Each term's options as an object of its class, in the order given.
+
+    Raises ConfigError with all faults: unknown terms, misspelt or missing options, wrong types, values out of range.
+    """
+    faults: list[str] = []
+    typed = {name: _typed_term(name, options, faults) for name, options in terms.items()}
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return typed
+
+
+def _typed_term(name: str, options: Any, faults: list[str]) -> Term | None:
+    key = f"reward.terms.{name}"
+    if not isinstance(options, Mapping):
+        faults.append(f"{key}={options}: must be a dictionary of options. Set {key}.weight={options}, for example.")
+        return None
+    kind = FunctionTerm if "function" in options else BUILT_IN.get(name)
+    if kind is None:
+        faults.append(
+            f"{key}: there is no such term.{did_you_mean(name, BUILT_IN)} Built-in terms are {', '.join(BUILT_IN)}; "
+            f"a term of your own needs {key}.function=my_package.my_module:my_reward."
+        )
+        return None
+    if kind is FunctionTerm and name in BUILT_IN:
+        faults.append(f"{key}.function: {name} is a built-in term. Give your own term another name.")
+        return None
+    num_faults = len(faults)
+    known = {field.name: field for field in fields(kind)}
+    typed = OmegaConf.structured(kind)
+    OmegaConf.set_readonly(typed, False)
+    for option, value in options.items():
+        if option not in known:
+            faults.append(
+                f"{key}.{option}: there is no such option.{did_you_mean(option, known)} "
+                f"{name} takes {', '.join(known)}."
+            )
+            continue
+        try:
+            typed[option] = value
+        except OverflowError:  # an int too large for a float
+            typed[option] = math.inf
+        except OmegaConfBaseException as error:
+            faults.append(f"{key}.{option}={value}: {str(error).splitlines()[0]}.")
+            continue
+        faults += number_faults(f"{key}.{option}", typed[option], known[option])
+    faults += [f"{key}.{option} is not set." for option in known if OmegaConf.is_missing(typed, option)]
+    if len(faults) > num_faults:
+        return None
+    term = OmegaConf.to_object(typed)
+    faults += term.faults(f"{key}.")
+    return term

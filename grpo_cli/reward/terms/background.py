@@ -1,0 +1,42 @@
+"""Terms that take time: `reward/background.py` and `reward/model.py` compute them next to generation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from grpo_cli.bounds import number
+from grpo_cli.choices import Grader, ScoredPrompts
+from grpo_cli.reward.terms.term import Term
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTerm(Term):
+    """The score of a reward model: a Hugging Face sequence classifier with one output."""
+
+    name: ClassVar[str] = "model"
+
+    path: str
+    """A Hub id or a folder."""
+    on: ScoredPrompts = ScoredPrompts.general
+    """Which prompts' responses it scores."""
+    device: str = "auto"
+    """A device name of torch, such as cpu; auto: the device of the cluster, there the rank's own GPU."""
+    batch_size: int = number(8, at_least=1)
+    """Responses in one forward pass."""
+    max_tokens: int = number(4096, at_least=1)
+    """Longer texts are cut to so many tokens."""
+
+    def applies_to(self, grader: Grader) -> bool:
+        return grader == Grader.model or self.on == ScoredPrompts.all
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionTerm(Term):
+    """Your own function of (completion, problem) that returns a float.
+
+    With `batch`, a function of (completions, problems), two lists of equal length, that returns a list of floats.
+    """
+
+    function: str
+    """Where the function is: my_package.my_module:my_reward."""
+    batch: bool = False
+    """Call it with all the responses that wait."""
