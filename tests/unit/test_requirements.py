@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -43,3 +44,9 @@ def test_the_cuda_list_has_one_release_of_cudas_bindings():
     # cuda-python 12 and cuda-bindings 13 write the same files
     cuda = locked("cuda")
     assert cuda["cuda-python"] == cuda["cuda-bindings"]
+
+
+def test_pre_commit_runs_the_locked_ruff():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (ruff,) = (repo for repo in hooks if repo["repo"].endswith("/ruff-pre-commit"))
+    assert ruff["rev"] == f"v{locked('cpu')['ruff']}"
