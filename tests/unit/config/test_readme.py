@@ -1,4 +1,4 @@
-"""Every command that the README shows is one that works."""
+"""Every command that the README and the docs show works, and every link in them leads to a file."""
 
 import re
 import shlex
@@ -12,21 +12,59 @@ from grpo_cli.config.commands import COMMANDS, check_settings, expand_shorthands
 from grpo_cli.config.compose import allow_new_entries, check_overrides
 
 ROOT = Path(__file__).parents[3]
-README = (ROOT / "README.md").read_text()
-FENCED = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-BLOCKS = [block for language, block in FENCED if not language]
+README = ROOT / "README.md"
+PAGES = [
+    README,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 COMMAND = re.compile(r"(?:r1zero|make) .*")
-LINES = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if COMMAND.match(line)]
+EVENING_PATH_LINES = 3500
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The words of each command in the fenced blocks that name no language; a line that ends in \\ goes on."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for language, block in fenced if not language for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if COMMAND.match(line)]
+
+
+SHOWN = {page: commands_in(page.read_text(encoding="utf-8")) for page in PAGES}
+LINES = [list(words) for words in dict.fromkeys(tuple(words) for page in PAGES for words in SHOWN[page])]
 COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and COMMANDS[words[1]].settings]
-# What the user of a command is to have.
+# What the user must provide.
 THEIR_OWN = {
     "model.path=base/": "model.path=org/base",
     "algorithm=mine": "algorithm=grpo",
 }
 
 
-def test_the_readme_shows_commands():
-    assert len(COMPOSED) >= 10
+@pytest.mark.parametrize("name", ["README.md", "docs/algorithms.md", "docs/resume.md", "docs/evaluation.md"])
+def test_a_page_shows_commands(name):
+    assert any(words[0] == "r1zero" for words in SHOWN[ROOT / name])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(page):
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_the_index_lists_every_page():
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    unlisted = [
+        page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md" and page.name not in index
+    ]
+    assert not unlisted
+
+
+def test_the_evening_path_is_read_in_an_evening():
+    section = README.read_text(encoding="utf-8").partition("### The evening path")[2].partition("\n## ")[0]
+    places = [ROOT / name for name in re.findall(r"`(grpo_cli/[^`]+)`", section)]
+    files = {file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])}
+    assert len(places) > 10
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= EVENING_PATH_LINES
 
 
 @pytest.mark.parametrize("words", [words for words in LINES if words[:1] == ["r1zero"]], ids=shlex.join)
@@ -36,7 +74,9 @@ def test_its_subcommands_exist(words):
 
 @pytest.mark.parametrize("words", [words for words in LINES if words[:1] == ["make"]], ids=shlex.join)
 def test_its_make_targets_exist(words):
-    assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    for target in words[1:]:
+        assert "=" in target or re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(("command", "arguments"), COMPOSED, ids=lambda words: shlex.join(words) if words else "none")
@@ -69,8 +109,9 @@ def _their_own(argument: str) -> str:
     return "README.md" if argument.endswith(".jsonl") and not value else THEIR_OWN.get(argument, argument)
 
 
-def test_its_method_by_yaml_alone_composes(compose_train):
-    (method,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+def test_the_method_by_yaml_alone_composes(compose_train):
+    page = (ROOT / "docs/algorithms.md").read_text(encoding="utf-8")
+    (method,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     config = compose_train(*(f"algorithm.{key}" for key in _dotted(yaml.safe_load(method))))
     check_settings(config)
     assert config.algorithm.advantage.baseline == "leave_one_out"
