@@ -16,7 +16,7 @@ from relay import Failed, Turns, relay
 from results import run_alone, scratch, table
 from workload import WORKLOADS, Workload, problems
 
-from grpo_cli.launch.memory import keep_freed_memory
+from grpo_cli.launch.process import keep_freed_memory
 
 SETS = 3  # of rounds, since the ratio is close to 1
 PART_LOGITS = 2**25  # 128 MiB, of which a backward pass holds a few copies

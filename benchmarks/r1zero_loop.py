@@ -36,10 +36,10 @@ _forced = Forced()
 
 def r1zero(turns: Turns, overrides: Sequence[str], forced: Forced = _forced, ranks: int = 1) -> None:
     """`r1zero train` with `overrides`. It reports the row of metrics of each step, its parts, and `peak_gib`."""
-    from grpo_cli.commands.run_folder import held
+    from grpo_cli.runs.folder import run_folder_lock
 
     run_dir = Path(tempfile.mkdtemp(prefix="r1zero_bench_"))
-    with held(run_dir, composed(overrides, run_dir), lambda: None) as config_file:
+    with run_folder_lock(run_dir, composed(overrides, run_dir), lambda: None) as config_file:
         on_ranks(ranks, turns, _rank, config_file, forced)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_cli.errors import DataError
+from grpo_cli.files import write_whole
 from grpo_cli.jsonl import as_object, json_text, parse_json, read_objects, with_nan
 
 # One panel each: title, then its curves as metric, label and look. A metric that the run lacks is not drawn.
@@ -57,9 +58,7 @@ def evaluated_rows(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
 
 def write_result(run_dir: Path, row: Mapping[str, Any]) -> None:
     """What a run reached, in its result.json, which is whole wherever it is."""
-    written = run_dir / "result.tmp"
-    written.write_text(json_text(row), encoding="utf-8")
-    written.replace(run_dir / "result.json")
+    write_whole(run_dir / "result.json", json_text(row))
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:

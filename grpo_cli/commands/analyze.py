@@ -6,8 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grpo_cli.commands.hydra_job import place_in_sweep
-from grpo_cli.commands.run_folder import held
-from grpo_cli.commands.sampling_run import check_same, take_checkpoint
+from grpo_cli.commands.sampling_run import take_checkpoint
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
@@ -15,6 +14,8 @@ from grpo_cli.config.tasks import AnalyzeTask
 from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.problems import load_problems
 from grpo_cli.launch import start
+from grpo_cli.runs.folder import run_folder_lock
+from grpo_cli.runs.resume import check_same_samples
 
 
 def run(composed: DictConfig) -> float:
@@ -28,7 +29,7 @@ def run(composed: DictConfig) -> float:
     load_problems(config.data, config.data.name, "data")  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)
     folder = run_dir / "analyze"
-    with held(folder, config, lambda: check_same(config, folder)) as config_file:
+    with run_folder_lock(folder, config, lambda: check_same_samples(config, folder)) as config_file:
         start("analyze", config_file, config.cluster)
         if config.analyze.judge is not None:
             start("judge", config_file, config.cluster)

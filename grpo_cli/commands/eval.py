@@ -6,8 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grpo_cli.commands.hydra_job import place_in_sweep
-from grpo_cli.commands.run_folder import held
-from grpo_cli.commands.sampling_run import check_same, take_checkpoint
+from grpo_cli.commands.sampling_run import take_checkpoint
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
@@ -15,6 +14,8 @@ from grpo_cli.config.tasks import EvalTask
 from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.launch import start
+from grpo_cli.runs.folder import run_folder_lock
+from grpo_cli.runs.resume import check_same_samples
 
 
 def run(composed: DictConfig) -> float:
@@ -30,6 +31,6 @@ def run(composed: DictConfig) -> float:
         load_benchmark(name, benchmark)  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)
     folder = run_dir / "eval"
-    with held(folder, config, lambda: check_same(config, folder)) as config_file:
+    with run_folder_lock(folder, config, lambda: check_same_samples(config, folder)) as config_file:
         start("eval", config_file, config.cluster)
     return json.loads((run_dir / "eval.json").read_text())["macro_average"]["avg"]

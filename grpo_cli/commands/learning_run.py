@@ -8,17 +8,17 @@ from omegaconf import DictConfig
 
 from grpo_cli.analysis.report import read_metrics, read_result
 from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
-from grpo_cli.commands.run_folder import held, is_empty
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.frozen import check_filled_in, check_trusted
 from grpo_cli.config.grammar import resuming
 from grpo_cli.config.machine import check_machine
-from grpo_cli.config.resume import check_resumed, settings_in, taken_up
 from grpo_cli.config.tracker import check_tracker
 from grpo_cli.errors import CheckpointError, ConfigError, DataError
 from grpo_cli.launch import start
 from grpo_cli.printing import say
+from grpo_cli.runs.folder import is_empty, run_folder_lock
+from grpo_cli.runs.frozen import check_filled_in, check_trusted
+from grpo_cli.runs.resume import check_resumed, resumed_settings, settings_in
 
 
 def settings(command: str, composed: DictConfig) -> Any:
@@ -31,7 +31,7 @@ def settings(command: str, composed: DictConfig) -> Any:
             "resume=<run folder> goes on with one run. A sweep goes on with hydra.sweep.dir=<its folder>."
         )
     place_in_sweep(composed)
-    resumed = taken_up(composed, given_keys(), command)
+    resumed = resumed_settings(composed, given_keys(), command)
     if composed.resume.run not in ("never", "auto"):
         frozen = Path(composed.resume.run).expanduser() / "config.yaml"
         check_trusted(frozen, "resume.trust", composed.resume.trust)
@@ -56,7 +56,7 @@ def settings(command: str, composed: DictConfig) -> Any:
 def run_in_folder(command: str, config: Any) -> dict[str, Any]:
     """The last row of metrics of the run, which its ranks write in `run.dir`."""
     run_dir = Path(config.run.dir)
-    with held(run_dir, config, lambda: _check_folder(run_dir, config)) as config_file:
+    with run_folder_lock(run_dir, config, lambda: _check_folder(run_dir, config)) as config_file:
         start(command, config_file, config.cluster)
     return read_result(run_dir)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import yaml
 
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
-from grpo_cli.launch.lock import LAUNCHER_LOCK, locked
 from grpo_cli.pipeline.check import check_steps
 from grpo_cli.pipeline.plan import (
     Pipeline,
@@ -21,6 +20,7 @@ from grpo_cli.pipeline.plan import (
 )
 from grpo_cli.pipeline.report import curves, plot, report_markdown, report_rows, report_table
 from grpo_cli.pipeline.running import DONE, R1ZERO, WAITING, Record, command_line, read_manifest, records_of, run_steps
+from grpo_cli.runs.lock import LAUNCHER_LOCK, locked
 from grpo_cli.screen import Screen
 
 FROZEN = "pipeline.yaml"  # in the pipeline's folder: the file, with what the command line set

@@ -12,7 +12,6 @@ from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.model import ModelConfig, ShapeConfig
-from grpo_cli.config.resume import taken_up
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data import make_zero
 from grpo_cli.errors import ConfigError, raise_if_any
@@ -23,6 +22,7 @@ from grpo_cli.planner.fit import memory_faults, shape_faults
 from grpo_cli.planner.measured import read_measured
 from grpo_cli.planner.memory import plan_memory
 from grpo_cli.planner.shape import read_shape
+from grpo_cli.runs.resume import resumed_settings
 from grpo_cli.screen import Screen
 
 
@@ -32,7 +32,7 @@ def run(composed: DictConfig) -> None:
     Raises one ConfigError with every fault: of the settings, else of what they need.
     """
     is_of_a_run = composed.resume.run not in ("never", "auto")
-    settings = taken_up(composed, given_keys(), "train") if is_of_a_run else composed
+    settings = resumed_settings(composed, given_keys(), "train") if is_of_a_run else composed
     config: TrainConfig = to_typed(settings, "train")
     faults = list(settings_faults(config))
     try:

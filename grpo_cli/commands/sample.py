@@ -6,8 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grpo_cli.commands.hydra_job import place_in_sweep
-from grpo_cli.commands.run_folder import held
-from grpo_cli.commands.sampling_run import check_same, take_checkpoint
+from grpo_cli.commands.sampling_run import take_checkpoint
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
@@ -16,6 +15,8 @@ from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.evaluation.traces import refuse_to_overwrite
 from grpo_cli.launch import start
+from grpo_cli.runs.folder import run_folder_lock
+from grpo_cli.runs.resume import check_same_samples
 
 
 def run(composed: DictConfig) -> float:
@@ -28,12 +29,12 @@ def run(composed: DictConfig) -> float:
     check_machine(config.cluster)
     load_problem_set(config.data, config.seed)  # a fault in the data shows before anything heavy is started
     run_dir = Path(config.run.dir)
-    with held(run_dir / "sample", config, lambda: _check_folder(run_dir / "sample", config)) as config_file:
+    with run_folder_lock(run_dir / "sample", config, lambda: _check_folder(run_dir / "sample", config)) as config_file:
         start("sample", config_file, config.cluster)
     counts = json.loads((run_dir / "sample.json").read_text())["yield"]
     return counts["kept"] / counts["num_samples"]
 
 
 def _check_folder(folder: Path, config: SampleTask) -> None:
-    check_same(config, folder)
+    check_same_samples(config, folder)
     refuse_to_overwrite(config)

@@ -1,25 +1,16 @@
-"""What the commands that sample a model share: the model of a checkpoint, and settings that stay as they are."""
+"""What the commands that sample a model share: the model of a checkpoint."""
 
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from grpo_cli.analysis.report import read_result
 from grpo_cli.commands.hydra_job import given_keys
-from grpo_cli.config.compose import flat_settings
-from grpo_cli.config.frozen import frozen_text, read_frozen
 from grpo_cli.config.grammar import escaped
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.tracker import tracker_group
-from grpo_cli.errors import CheckpointError, ConfigError
-
-# What may differ between two starts in one run folder: none of it changes a sample.
-FREE = ("trust.", "run.", "logger.", "eval.n.", "eval.language.", "analyze.", "sample.", "to.", "cluster.")
-NOT_FREE = (
-    *("cluster.device", "cluster.dtype"),
-    *("sample.temperature", "sample.top_p", "sample.max_new_tokens"),
-)
+from grpo_cli.errors import CheckpointError
+from grpo_cli.runs.frozen import read_frozen
 
 
 def take_checkpoint(composed: DictConfig) -> None:
@@ -81,22 +72,3 @@ def _name(path: Path, run_dir: Path) -> str:
     """Of a run its folder's name; of a checkpoint in it also its own."""
     path, run_dir = path.resolve(), run_dir.resolve()
     return path.name if path == run_dir else f"{run_dir.name}/{path.name}"
-
-
-def check_same(config: Any, folder: Path) -> None:
-    """Raise ConfigError where `folder` holds samples that other settings made: they are left alone."""
-    config_file = folder / "config.yaml"
-    if not config_file.exists():
-        return
-    frozen, now = flat_settings(OmegaConf.load(config_file)), flat_settings(OmegaConf.create(frozen_text(config)))
-    changed = [
-        f"{key}: {frozen[key]} there, {now[key]} now"
-        for key in sorted(frozen.keys() & now.keys())
-        if frozen[key] != now[key] and (key in NOT_FREE or not f"{key}.".startswith(FREE))
-    ]
-    if changed:
-        raise ConfigError(
-            f"{folder} holds samples that other settings made:\n"
-            + "\n".join(changed)
-            + "\nGive another run.dir, or the settings of that one."
-        )

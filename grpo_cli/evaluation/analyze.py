@@ -13,7 +13,6 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
-from grpo_cli.config.frozen import public_settings
 from grpo_cli.config.tasks import AnalyzeTask
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data.problems import checkable, load_problems
@@ -28,6 +27,7 @@ from grpo_cli.jsonl import json_text
 from grpo_cli.model import load_base_model
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.reward.reward import Reward
+from grpo_cli.runs.frozen import public_settings
 from grpo_cli.secret import mapped, masked
 from grpo_cli.types import Problem
 

@@ -7,7 +7,6 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from grpo_cli.config.frozen import public_settings
 from grpo_cli.config.tasks import EvalTask
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.evaluation.benchmark import answer_equality
@@ -20,6 +19,7 @@ from grpo_cli.jsonl import json_text
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.reward.reward import Reward, gold_fault
+from grpo_cli.runs.frozen import public_settings
 from grpo_cli.secret import mapped, masked
 from grpo_cli.types import Problem
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from grpo_cli.choices import OnBadGold
-from grpo_cli.config.frozen import public_settings
 from grpo_cli.config.tasks import SampleTask
 from grpo_cli.data.problems import checkable, load_problem_set
 from grpo_cli.data.templates import render
@@ -25,6 +24,7 @@ from grpo_cli.jsonl import json_text
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.reward.reward import Reward, gold_fault
+from grpo_cli.runs.frozen import public_settings
 from grpo_cli.secret import mapped, masked
 from grpo_cli.types import Problem
 

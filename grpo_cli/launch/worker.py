@@ -18,16 +18,16 @@ from grpo_cli.choices import Device
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.commands import COMMAND_OF_LOOP, COMMANDS, LOOPS
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.frozen import read_frozen
 from grpo_cli.config.resolvers import register_resolvers
+from grpo_cli.files import write_whole
 from grpo_cli.launch import faults
-from grpo_cli.launch.lifeline import die_with
-from grpo_cli.launch.lock import WRITER_LOCK, locked
-from grpo_cli.launch.memory import keep_freed_memory
+from grpo_cli.launch.process import exit_with_parent, keep_freed_memory
 from grpo_cli.launch.terminal import Terminal
 from grpo_cli.limits import check_open_files, check_shared_memory
 from grpo_cli.paths import shorten_temporary_folder
 from grpo_cli.printing import say
+from grpo_cli.runs.frozen import read_frozen
+from grpo_cli.runs.lock import WRITER_LOCK, locked
 from grpo_cli.secret import mapped, masked
 
 
@@ -38,7 +38,7 @@ def how_to_go_on(command: str, run_dir: Path) -> str:
 
 def main(loop_name: str, config_file: Path) -> None:
     command = COMMAND_OF_LOOP[loop_name]
-    die_with(os.getppid())
+    exit_with_parent(os.getppid())
     shorten_temporary_folder()
     stop.end_at_once()  # until the loop has something to save
     rank = int(os.environ["RANK"])
@@ -68,9 +68,7 @@ def main(loop_name: str, config_file: Path) -> None:
         report = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
         report = mapped(report, masked)
         try:
-            written = fault.with_suffix(".tmp")
-            written.write_text(json.dumps(report))
-            written.replace(fault)  # whole, or not there: the launcher may end this rank
+            write_whole(fault, json.dumps(report))  # the launcher may end this rank at any time
         except OSError:  # the disk may be full, which may be the very fault
             fault.unlink(missing_ok=True)
             say(f"Rank {rank}: {error}", terminal)

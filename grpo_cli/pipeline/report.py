@@ -12,9 +12,9 @@ from rich.table import Table
 from safetensors import safe_open
 
 from grpo_cli.analysis.report import read_metrics
-from grpo_cli.config.frozen import read_frozen
 from grpo_cli.jsonl import with_nan
 from grpo_cli.pipeline.running import DONE, Record
+from grpo_cli.runs.frozen import read_frozen
 
 BASE = "base"
 HEADINGS = ("stage", "accuracy ± s.e.", "pass@n", "length", "well-formed", "language")

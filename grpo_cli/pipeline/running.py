@@ -20,7 +20,7 @@ from typing import Any
 
 from grpo_cli import stop
 from grpo_cli.errors import CheckpointError, ConfigError, DataError, R1ZeroError
-from grpo_cli.launch.lifeline import die_with
+from grpo_cli.launch.process import exit_with_parent
 from grpo_cli.launch.requests import exit_status
 from grpo_cli.pipeline.plan import Step
 
@@ -134,7 +134,7 @@ def _run(record: Record, runner: Sequence[str], came: list[int]) -> int:
     process = subprocess.Popen(
         [*runner, record["command"], *record["arguments"]],
         process_group=0,  # else Ctrl-C would reach it twice: from the terminal, and passed on
-        preexec_fn=partial(die_with, os.getpid()),
+        preexec_fn=partial(exit_with_parent, os.getpid()),
     )
     passed_on = 0
     while True:

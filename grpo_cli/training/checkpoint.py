@@ -15,14 +15,14 @@ from pickle import UnpicklingError
 from typing import Any, Protocol
 
 from grpo_cli.config.best import is_better_low
-from grpo_cli.config.frozen import frozen_text
 from grpo_cli.config.grammar import resuming
-from grpo_cli.config.resume import changes, checkpoint_folders, settings_in, step_of
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError, DivergedError
 from grpo_cli.jsonl import json_text
 from grpo_cli.metrics.run_id import bring_back, kept_id
 from grpo_cli.ranks import gather, rank, world_size
+from grpo_cli.runs.frozen import frozen_text
+from grpo_cli.runs.resume import changes, checkpoint_folders, settings_in, step_of
 from grpo_cli.training import checkpoint_files as files
 from grpo_cli.training.checkpoint_files import DOUBTED, PROVED, UNFINISHED, whole_checkpoints
 from grpo_cli.training.divergence import divergence

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from grpo_cli.config.resume import checkpoint_folders
 from grpo_cli.errors import CheckpointError
 from grpo_cli.ranks import gather, rank, world_size
+from grpo_cli.runs.resume import checkpoint_folders
 from grpo_cli.training.vouched import MANIFEST
 
 UNFINISHED, REMOVED = ".partial", ".removed"

@@ -21,12 +21,12 @@ from transformers import (
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.choices import DType
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.frozen import public_settings, read_frozen
 from grpo_cli.config.grammar import escaped
 from grpo_cli.config.supervised import SFTTask
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.runs.frozen import public_settings, read_frozen
 from grpo_cli.secret import mapped, masked
 from grpo_cli.training.checkpoint_files import check_whole, whole_checkpoints
 from grpo_cli.training.engine import DTYPES, consolidated_weights

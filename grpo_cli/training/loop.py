@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from grpo_cli import stop
-from grpo_cli.config.frozen import public_settings
 from grpo_cli.errors import Stopped
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.ranks import gather, rank
+from grpo_cli.runs.frozen import public_settings
 
 
 def say(console: Console, text: str) -> None:

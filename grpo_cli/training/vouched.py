@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_cli.config.frozen import NOT_OURS, trusting
 from grpo_cli.errors import CheckpointError
+from grpo_cli.runs.frozen import NOT_OURS, trusting
 from grpo_cli.signature import is_ours, sign
 
 MANIFEST = "manifest.json"

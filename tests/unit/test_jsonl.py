@@ -194,7 +194,8 @@ def test_a_locale_without_utf_8_changes_nothing(tmp_path):
 import locale
 from pathlib import Path
 from omegaconf import OmegaConf
-from grpo_cli.commands import pipeline, run_folder
+from grpo_cli.commands import pipeline
+from grpo_cli.runs import folder
 from grpo_cli.commands.grade import read_cases
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.pipeline.plan import read_pipeline
@@ -204,7 +205,7 @@ read = read_pipeline("mine.yaml")
 Path("p").mkdir()
 pipeline._freeze(read, Path("p"))
 assert read_pipeline("p/pipeline.yaml")["name"] == "donn\\u00e9es"
-with run_folder.held(Path("run"), TemplateConfig(text="\\u65e5"), lambda: None) as file:
+with folder.run_folder_lock(Path("run"), TemplateConfig(text="\\u65e5"), lambda: None) as file:
     assert OmegaConf.load(file).text == "\\u65e5"
 """
     plain = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}

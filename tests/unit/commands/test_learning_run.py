@@ -5,9 +5,9 @@ from omegaconf import OmegaConf
 
 from grpo_cli.commands import learning_run
 from grpo_cli.commands.learning_run import _check_metrics
-from grpo_cli.config.frozen import frozen_text
 from grpo_cli.config.grammar import resuming
 from grpo_cli.errors import CheckpointError, ConfigError
+from grpo_cli.runs.frozen import frozen_text
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_settings_are_called_damaged_or_unsigned_and_only_ours_are_compared(comp
 
     def settings(*overrides):
         composed = OmegaConf.structured(compose_train("resume.run=auto", f"run.dir={tmp_path}", *overrides))
-        return learning_run.settings("train", composed, lambda config: None)
+        return learning_run.settings("train", composed)
 
     file = tmp_path / "config.yaml"
     file.write_text("run: [")

@@ -6,14 +6,15 @@ from omegaconf import OmegaConf
 
 from grpo_cli.choices import KeepRule
 from grpo_cli.commands import sampling_run
-from grpo_cli.commands.run_folder import held
-from grpo_cli.commands.sampling_run import check_same, take_checkpoint
+from grpo_cli.commands.sampling_run import take_checkpoint
 from grpo_cli.config.run import LoggerConfig
 from grpo_cli.config.sampling import EvalConfig, SampleConfig
 from grpo_cli.config.tasks import EvalTask, SampleTask
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import CheckpointError, ConfigError
+from grpo_cli.runs.folder import run_folder_lock
+from grpo_cli.runs.resume import check_same_samples
 
 
 @pytest.fixture
@@ -79,21 +80,23 @@ def test_a_folder_without_a_model_is_refused(tmp_path, taken):
 def test_settings_that_change_no_sample_may_differ_at_a_second_start(tmp_path):
     config = EvalTask(eval=EvalConfig(n=8, temperature=1.0))
     config.model.name = config.model.path = config.run.dir = "x"
-    with held(tmp_path, config, lambda: check_same(config, tmp_path)):
+    with run_folder_lock(tmp_path, config, lambda: check_same_samples(config, tmp_path)):
         pass
-    check_same(replace(config, eval=EvalConfig(n=16, temperature=1.0), logger=LoggerConfig(wandb=False)), tmp_path)
+    check_same_samples(
+        replace(config, eval=EvalConfig(n=16, temperature=1.0), logger=LoggerConfig(wandb=False)), tmp_path
+    )
     with pytest.raises(ConfigError, match=r"eval\.temperature: 1\.0 there, 0\.5 now") as raised:
-        check_same(replace(config, seed=1, eval=EvalConfig(n=8, temperature=0.5)), tmp_path)
+        check_same_samples(replace(config, seed=1, eval=EvalConfig(n=8, temperature=0.5)), tmp_path)
     assert "seed: 0 there, 1 now" in str(raised.value)
 
 
 def test_rules_may_differ_at_a_second_start_and_how_it_samples_may_not(tmp_path):
     config = SampleTask(sample=SampleConfig(n=8))
     config.model.name = config.model.path = config.run.dir = config.data.name = "x"
-    with held(tmp_path, config, lambda: check_same(config, tmp_path)):
+    with run_folder_lock(tmp_path, config, lambda: check_same_samples(config, tmp_path)):
         pass
     rules = SampleConfig(n=16, num_problems=9, keep=[KeepRule.well_formed], max_tokens=9, per_problem=1)
-    check_same(replace(config, sample=rules, to="other.jsonl"), tmp_path)
+    check_same_samples(replace(config, sample=rules, to="other.jsonl"), tmp_path)
     for key, value in {"temperature": 0.5, "top_p": 0.5, "max_new_tokens": 9}.items():
         with pytest.raises(ConfigError, match=rf"sample\.{key}: .* now"):
-            check_same(replace(config, sample=replace(config.sample, **{key: value})), tmp_path)
+            check_same_samples(replace(config, sample=replace(config.sample, **{key: value})), tmp_path)

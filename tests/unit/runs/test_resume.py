@@ -4,8 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from grpo_cli.config.compose import allow_new_entries, to_typed
-from grpo_cli.config.resume import check_resumed, frozen_settings, taken_up
 from grpo_cli.errors import CheckpointError, ConfigError
+from grpo_cli.runs.resume import check_resumed, frozen_settings, resumed_settings
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_folder_without_a_run_asks_nothing(compose_train, tmp_path):
 
 def test_a_named_run_brings_its_settings_but_for_those_that_are_given(compose_train, run_dir):
     composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}", "steps=300", "logger=none"))
-    settings = taken_up(composed, ["resume.run", "steps", "logger"], "train")
+    settings = resumed_settings(composed, ["resume.run", "steps", "logger"], "train")
     assert (settings.algorithm.epsilon, settings.steps, settings.logger.wandb) == (0.3, 300, False)
     assert settings.run.dir == str(run_dir)
     assert settings.seed == 0
@@ -69,14 +69,14 @@ def test_a_named_run_brings_its_settings_but_for_those_that_are_given(compose_tr
 def test_what_is_no_run_and_what_would_hide_its_settings_are_refused(compose_train, run_dir, tmp_path):
     composed = OmegaConf.structured(compose_train(f"resume.run={tmp_path / 'nothing'}"))
     with pytest.raises(CheckpointError, match="holds no run"):
-        taken_up(composed, ["resume.run"], "train")
+        resumed_settings(composed, ["resume.run"], "train")
     composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}"))
     with pytest.raises(ConfigError, match="Leave it out"):
-        taken_up(composed, ["resume.run", "experiment"], "train")
+        resumed_settings(composed, ["resume.run", "experiment"], "train")
     with (run_dir / "config.yaml").open("a") as file:
         file.write("no_such_setting: 1\n")
     with pytest.raises(ConfigError, match="this version of r1zero does not have"):
-        taken_up(composed, ["resume.run"], "train")
+        resumed_settings(composed, ["resume.run"], "train")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_fewer_steps_than_were_taken_are_rejected_before_anything_is_loaded(comp
 def test_what_is_taken_out_on_the_command_line_is_taken_out_of_the_run(compose_train, run_dir):
     allow = "resume.allow=[reward.terms.format]"
     composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}", "~reward.terms.format", allow))
-    settings = taken_up(composed, ["resume.run", "~reward.terms.format", "resume.allow"], "train")
+    settings = resumed_settings(composed, ["resume.run", "~reward.terms.format", "resume.allow"], "train")
     assert list(settings.reward.terms) == ["accuracy"]
     config = to_typed(settings, "train")
     assert check_resumed(config, "train") == []
@@ -129,20 +129,20 @@ def test_what_only_the_run_has_can_be_taken_out(compose_train, tmp_path):
     assert allow_new_entries("train", arguments)[1] == "++reward.terms.brevity=null"
     assert allow_new_entries("train", ["resume.run=auto", *arguments[1:]])[1] == "~reward.terms.brevity"
     composed = OmegaConf.structured(compose_train(*allow_new_entries("train", arguments)))
-    settings = taken_up(composed, ["resume.run", "reward.terms.brevity"], "train")
+    settings = resumed_settings(composed, ["resume.run", "reward.terms.brevity"], "train")
     assert "brevity" not in settings.reward.terms
     with pytest.raises(
         ConfigError,
         match=r"~reward.terms.nothing: the run that is resumed has no such setting .any more.. Leave it out",
     ):
-        taken_up(composed, ["~reward.terms.nothing"], "train")
+        resumed_settings(composed, ["~reward.terms.nothing"], "train")
 
 
 def test_what_was_allowed_once_is_not_allowed_for_ever(compose_train, tmp_path):
     config = compose_train("resume.allow=[optimizer.lr]", "resume.trust=true", f"run.dir={tmp_path}")
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     composed = OmegaConf.structured(compose_train(f"resume.run={tmp_path}", "optimizer.lr=1e-5"))
-    settings = taken_up(composed, ["resume.run", "optimizer.lr"], "train")
+    settings = resumed_settings(composed, ["resume.run", "optimizer.lr"], "train")
     assert not settings.resume.trust
     with pytest.raises(ConfigError, match=r"optimizer.lr: "):
         check_resumed(to_typed(settings, "train"), "train")

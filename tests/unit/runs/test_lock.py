@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from grpo_cli.errors import SetupError
-from grpo_cli.launch.lock import locked
+from grpo_cli.runs.lock import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from grpo_cli.launch.lock import locked
+from grpo_cli.runs.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

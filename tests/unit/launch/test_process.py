@@ -5,7 +5,7 @@ import sys
 
 NEW_PAGES_OF_TWENTY_TENSORS = """
 import resource, torch
-from grpo_cli.launch.memory import keep_freed_memory
+from grpo_cli.launch.process import keep_freed_memory
 
 {first}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

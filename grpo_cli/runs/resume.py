@@ -16,14 +16,20 @@ from yaml import YAMLError
 from grpo_cli.choices import Schedule
 from grpo_cli.config.commands import SCHEMAS
 from grpo_cli.config.compose import flat_settings, to_typed
-from grpo_cli.config.frozen import read_frozen
 from grpo_cli.config.grammar import escaped
 from grpo_cli.config.paths import with_absolute_paths
 from grpo_cli.errors import CheckpointError, ConfigError
+from grpo_cli.runs.frozen import frozen_text, read_frozen
 
-# None of it changes what is learned.
+# Settings that do not change what is learned.
 FREE = ("run.", "resume.", "logger.", "checkpoint.", "cluster.slurm.", "cluster.gpu.", "cluster.memory_gib.")
 ROUNDING = ("cluster.",)  # memory and speed: the same mathematics, added up in another order
+# Settings that do not change a sample, of the commands that sample into a folder, with the exceptions.
+FREE_OF_SAMPLES = ("trust.", "run.", "logger.", "eval.n.", "eval.language.", "analyze.", "sample.", "to.", "cluster.")
+NOT_FREE_OF_SAMPLES = (
+    *("cluster.device", "cluster.dtype"),
+    *("sample.temperature", "sample.top_p", "sample.max_new_tokens"),
+)
 NOT_ROUNDING = ("cluster.device", "cluster.dtype")
 # What the checkpoint decides, whatever is allowed.
 FIXED = {
@@ -93,7 +99,7 @@ def settings_in(file: Path, command: str) -> DictConfig:
     return settings
 
 
-def taken_up(composed: DictConfig, given: Sequence[str], command: str) -> DictConfig:
+def resumed_settings(composed: DictConfig, given: Sequence[str], command: str) -> DictConfig:
     """The settings of the run that `resume.run` names, but for what is `given` on the command line.
 
     `composed` is what the command line would make of a new run, `given` the keys and groups that stand on it, with a
@@ -217,3 +223,22 @@ def _how_to_bring_back(file: Path, folders: Sequence[Path]) -> str:
     if not folders:
         return "Bring back a copy of it, or start a new run in another run.dir."
     return f"Each checkpoint holds a copy: cp {quote(str(folders[0] / file.name))} {quote(str(file))}"
+
+
+def check_same_samples(config: Any, folder: Path) -> None:
+    """Raise ConfigError if `folder` holds samples of other settings. They are left alone."""
+    config_file = folder / "config.yaml"
+    if not config_file.exists():
+        return
+    before, now = flat_settings(OmegaConf.load(config_file)), flat_settings(OmegaConf.create(frozen_text(config)))
+    changed = [
+        f"{key}: {before[key]} there, {now[key]} now"
+        for key in sorted(before.keys() & now.keys())
+        if before[key] != now[key] and (key in NOT_FREE_OF_SAMPLES or not f"{key}.".startswith(FREE_OF_SAMPLES))
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder} holds samples of other settings:\n"
+            + "\n".join(changed)
+            + "\nGive another run.dir, or the settings of that one."
+        )

@@ -5,9 +5,9 @@ from omegaconf import OmegaConf
 
 from grpo_cli import secret
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.frozen import check_filled_in, check_trusted, frozen_text, public_settings, read_frozen
-from grpo_cli.config.resume import frozen_settings
 from grpo_cli.errors import CheckpointError, ConfigError
+from grpo_cli.runs.frozen import check_filled_in, check_trusted, frozen_text, public_settings, read_frozen
+from grpo_cli.runs.resume import frozen_settings
 
 TEXTS = [
     r"${x}",
