@@ -18,7 +18,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip
 TORCH_FROM = $(if $(wildcard $(WHEELS)/torch-*cpu*.whl),--find-links $(WHEELS),--extra-index-url $(TORCH_CPU_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: $(if $(OTHER),$(STAMP)) help setup train sweep pipeline test chaos check format grade-cases check-data bench bench-gpu bench-reward bench-memory gpu-check lock
+.PHONY: $(if $(OTHER),$(STAMP)) help setup train sweep pipeline test chaos check settings format grade-cases check-data bench bench-gpu bench-reward bench-memory gpu-check lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -72,7 +72,10 @@ check: setup  ## lint and check the formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: setup  ## format the code and mend what the linter can
+settings: setup  ## write docs/settings.md from the settings' docstrings
+	$(BIN)/python -c "from grpo_cli.config.reference import settings_page; print(settings_page(), end='')" > docs/settings.md
+
+format: setup  ## format the code and fix what the linter can
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 

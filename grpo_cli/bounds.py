@@ -98,4 +98,6 @@ def written(value: Any) -> str:
         return f"[{','.join(map(written, value))}]"
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{some}' for key, some in value.items())}}}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "null" if value is None else str(value)

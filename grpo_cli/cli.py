@@ -86,7 +86,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from grpo_cli.commands import hydra_job
-    from grpo_cli.config import compose
+    from grpo_cli.config import compose, reference
 
     def task(composed):
         if HydraConfig.get().job.chdir:
@@ -101,6 +101,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
 
     config_name = COMMANDS[name].conf or name
     compose.register_schemas()
+    reference.register_help()
     arguments = expand_shorthands(config_name, arguments)
     if not COMMANDS[name].sweeps and {"-m", "--multirun"} & set(arguments):
         _fail(f"`r1zero {name}` is for one run at a time. Leave out -m, and give one value for each setting.", status=2)

@@ -91,7 +91,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
     Hydra would name the first only, and advise `+key=...`, which a typed configuration refuses.
     """
     folders = [conf_dir(), *(Path(folder) for folder in _extra_conf_dirs(arguments))]
-    options = _groups(folders)
+    options = config_groups(folders)
     settings = list(_settings(SCHEMAS[command]))
     is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments))
     faults = []
@@ -207,8 +207,8 @@ def _extra_conf_dirs(arguments: Sequence[str]) -> Iterator[str]:
             yield argument.split("=", 1)[1]
 
 
-def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
-    """Every config group, and its choices in all the folders."""
+def config_groups(folders: Sequence[Path]) -> dict[str, set[str]]:
+    """Every config group, with its options in all the folders."""
     groups: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.glob("*/*.yaml"):
