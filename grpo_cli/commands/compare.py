@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from grpo_cli.evaluation.compare import compare, comparison_table
+from grpo_cli.evaluation.comparison import compare, comparison_table
 from grpo_cli.screen import Screen
 
 

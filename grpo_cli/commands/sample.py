@@ -13,8 +13,8 @@ from grpo_cli.config.machine import check_machine
 from grpo_cli.config.tasks import SampleTask
 from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.problems import load_problem_set
-from grpo_cli.evaluation.traces import refuse_to_overwrite
 from grpo_cli.launch import start
+from grpo_cli.rejection.traces import check_overwrite
 from grpo_cli.runs.folder import run_folder_lock
 from grpo_cli.runs.resume import check_same_samples
 
@@ -37,4 +37,4 @@ def run(composed: DictConfig) -> float:
 
 def _check_folder(folder: Path, config: SampleTask) -> None:
     check_same_samples(config, folder)
-    refuse_to_overwrite(config)
+    check_overwrite(config)

@@ -63,12 +63,15 @@ COMMANDS = {
     "analyze": Command(
         "look at a base model before training it",
         settings=AnalyzeTask,
-        loops={"analyze": "grpo_cli.evaluation.analyze:analyze", "judge": "grpo_cli.evaluation.analyze:judge"},
+        loops={
+            "analyze": "grpo_cli.evaluation.analyze_base:analyze",
+            "judge": "grpo_cli.evaluation.analyze_base:judge",
+        },
     ),
     "sample": Command(
         "sample responses to the training problems and keep the good ones",
         settings=SampleTask,
-        loops={"sample": "grpo_cli.evaluation.sample:sample"},
+        loops={"sample": "grpo_cli.rejection.sampling:sample"},
     ),
     "pipeline": Command("run several commands as stages, such as DeepSeek-R1's four"),
     "export": Command(

@@ -1,24 +1,37 @@
-"""The parts that the cards of data sets and models are made of, as Markdown."""
+"""The parts shared by the cards of data sets and models, as Markdown."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+from huggingface_hub import CardData
 
 from grpo_cli.config.template import TemplateConfig
 
 
-def markdown_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
+def card_text(metadata: CardData, sections: Iterable[str]) -> str:
+    """A card as the hub shows it: metadata in YAML, then the sections."""
+    return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table of rows with the same keys, which are its headings."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def shown_prompt(template: TemplateConfig) -> str:
-    """The template as it is, and what belongs to it."""
+def fact_table(facts: Mapping[str, str], heading: str = "setting") -> str:
+    """A table of names and values, without the empty values."""
+    return markdown_table([{heading: name, "value": value} for name, value in facts.items() if value])
+
+
+def prompt_section(template: TemplateConfig) -> str:
+    """The template as it is, and how it is used."""
     ticks = "`" * (max([2, *(len(run) for run in re.findall("`+", template.text))]) + 1)
-    notes = ["A problem stands in the place of `{problem}`."]
+    notes = ["`{problem}` is replaced by the problem."]
     if template.chat:
-        notes.append("It is the user's turn in the tokenizer's chat template.")
+        notes.append("The text is the user's turn in the tokenizer's chat template.")
     if template.response_prefix:
         notes.append(f"The response begins with `{template.response_prefix}`.")
     if template.stop:
-        notes.append(f"It ended at {' or '.join(f'`{stop}`' for stop in template.stop)}.")
-    return f"{ticks}\n{template.text}\n{ticks}\n\n{' '.join(notes)}"
+        notes.append(f"The response ends at {' or '.join(f'`{stop}`' for stop in template.stop)}.")
+    return f"## Prompt\n\n{ticks}\n{template.text}\n{ticks}\n\n{' '.join(notes)}"

@@ -1,30 +1,32 @@
-"""The samples of several series: those that are missing are made and kept, the others read back."""
+"""Complete series of samples: those already stored are read, the missing ones are sampled, judged and stored."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
+from grpo_cli.choices import AnswerMarker
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.sampling import EvalConfig
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data.templates import render
-from grpo_cli.evaluation.benchmark import judged_samples
-from grpo_cli.evaluation.responses import EngineResponder, Question, Responder, questions
-from grpo_cli.evaluation.samples import Sample
-from grpo_cli.evaluation.store import SampleStore
+from grpo_cli.evaluation.responses import EngineResponder, Question, Responder, Skipped, questions
+from grpo_cli.evaluation.samples import Sample, SampleStore
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
-from grpo_cli.types import Problem, Sampling
+from grpo_cli.reward.terms.format import format_reward
+from grpo_cli.types import Completion, Problem, Sampling, Score, Verdict
 
 
 @dataclass(frozen=True)
 class Series:
-    """Problems to be answered `n` times each under a template; its samples are in `<name>.jsonl`."""
+    """Problems, each to be answered `n` times under a template; the samples are stored in `<name>.jsonl`."""
 
     name: str
     problems: Sequence[Problem]
@@ -34,9 +36,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Completed:
-    """All samples of a series, by problem and number.
+    """All samples of a series, ordered by problem and number.
 
-    `speed` is of those that were made now: `samples`, `seconds`, and `tokens_per_s` of all ranks; empty for none.
+    `speed` covers the new samples on all ranks: `samples`, `seconds` and `tokens_per_s`; empty if there are none.
     """
 
     samples: list[Sample]
@@ -51,60 +53,54 @@ def complete(
     seed: int,
     console: Console,
 ) -> dict[str, Completed]:
-    """Every series with all its samples; called on all ranks, which share the work.
+    """All samples of every series. Called on all ranks, which share the work.
 
-    A sample depends on its own seed alone, so that a series which was interrupted ends as one that was not.
-    `responders` is called only where something is missing.
+    Each sample has its own seed, so an interrupted series ends with the same samples as an uninterrupted one.
+    `responders` is called only if samples are missing.
     """
     stores = {series.name: SampleStore(folder, series.name) for series in all_series}
     asked = {series.name: questions(series.name, series.problems, series.n, seed) for series in all_series}
-    missing = {name: _missing(asked[name], stores[name].load()) for name in asked}
-    gather(None)  # every rank has read what is done before one adds to it
+    stored = {name: store.load() for name, store in stores.items()}
+    missing = {name: [question for question in asked[name] if question.key not in stored[name]] for name in asked}
+    gather(None)  # every rank has read what is stored before any rank adds to it
 
     respond = responders() if any(missing.values()) else {}
     speed = {}
     for series in all_series:
         name = series.name
         kept = len(asked[name]) - len(missing[name])
-        console.print(f"{name}: {len(missing[name])} samples" + f", {kept} kept" * (kept > 0), highlight=False)
-        made = judged_samples(missing[name][rank() :: world_size()], respond.get(name), rewards[name], series.template)
-        speed[name] = _keep(stores[name], made, len(missing[name]), console)
+        console.print(f"{name}: {len(missing[name])} samples" + f", {kept} kept" * (kept > 0))
+        new = judged_samples(missing[name][rank() :: world_size()], respond.get(name), rewards[name], series.template)
+        speed[name] = _store(stores[name], new, len(missing[name]), console)
 
-    completed = {}
-    for name, store in stores.items():
-        completed[name] = Completed(_in_order(store, asked[name]), speed[name])
-    gather(None)  # every rank has read them all before they are moved
+    completed = {name: Completed(_in_order(store, asked[name]), speed[name]) for name, store in stores.items()}
+    gather(None)  # every rank has read all samples before their files are merged
     if rank() == 0:
         for name, store in stores.items():
-            store.conclude([(question.problem.id, question.sample) for question in asked[name]])
+            store.merge([question.key for question in asked[name]])
     return completed
 
 
 def stored_samples(series: Series, folder: Path, seed: int) -> list[Sample]:
-    """The samples of a series that `complete` has completed, by problem and number."""
+    """The samples of a series that `complete` has finished, ordered by problem and number."""
     return _in_order(SampleStore(folder, series.name), questions(series.name, series.problems, series.n, seed))
 
 
 def _in_order(store: SampleStore, asked: Sequence[Question]) -> list[Sample]:
-    done = store.load()
-    return [done[question.problem.id, question.sample] for question in asked]
+    stored = store.load()
+    return [stored[question.key] for question in asked]
 
 
-def _missing(asked: Sequence[Question], done: Mapping[tuple[str, int], Sample]) -> list[Question]:
-    return [question for question in asked if (question.problem.id, question.sample) not in done]
-
-
-def _keep(store: SampleStore, made: Iterator[Sample], total: int, console: Console) -> dict[str, float]:
-    """Store this rank's samples as they come; how fast all ranks were."""
+def _store(store: SampleStore, new: Iterator[Sample], total: int, console: Console) -> dict[str, float]:
+    """Store this rank's samples as they arrive; returns the speed of all ranks together."""
     if total == 0:
         return {}
     num_tokens = 0
 
     def counted() -> Iterator[Sample]:
         nonlocal num_tokens
-        label = store.path.stem
-        quiet = not console.is_terminal
-        for sample in track(made, label, total / world_size(), console=console, transient=True, disable=quiet):
+        label, share, quiet = store.path.stem, total / world_size(), not console.is_terminal
+        for sample in track(new, label, share, console=console, transient=True, disable=quiet):
             num_tokens += sample.num_tokens
             yield sample
 
@@ -114,15 +110,55 @@ def _keep(store: SampleStore, made: Iterator[Sample], total: int, console: Conso
     return {"samples": total, "seconds": seconds, "tokens_per_s": sum(gather(num_tokens)) / seconds}
 
 
+def judged_samples(
+    asked: Sequence[Question], respond: Responder, reward: Reward, template: TemplateConfig
+) -> Iterator[Sample]:
+    """The sample of each question as soon as its response is judged, in any order."""
+    waiting: deque[tuple[Question, Completion, Future[Score]]] = deque()
+    for question, response in respond(asked):
+        if isinstance(response, Skipped):
+            nothing, wrong = Completion((), (), "", truncated=False), Score(0.0, {}, Verdict.unparsable, None)
+            yield _sample(question, nothing, wrong, template, skipped=response.reason)
+            continue
+        waiting.append((question, response, reward.submit(question.problem, response)))
+        while waiting and waiting[0][2].done():
+            question, completion, score = waiting.popleft()
+            yield _sample(question, completion, score.result(), template)
+    for question, completion, score in waiting:
+        yield _sample(question, completion, score.result(), template)
+
+
+def _sample(
+    question: Question, completion: Completion, score: Score, template: TemplateConfig, skipped: str = ""
+) -> Sample:
+    if template.answer == AnswerMarker.answer_tag:
+        well_formed = format_reward(template.response_prefix + completion.text) == 1
+    else:
+        well_formed = score.verdict is not Verdict.unparsable
+    return Sample(
+        benchmark=question.benchmark,
+        id=question.problem.id,
+        sample=question.sample,
+        seed=question.seed,
+        text=completion.text,
+        extracted=score.extracted,
+        verdict=score.verdict,
+        num_tokens=len(completion.token_ids),
+        truncated=completion.truncated,
+        well_formed=well_formed,
+        skipped=skipped,
+    )
+
+
 def engine_responders(
     all_series: Sequence[Series], model: BaseModel, sampling: EvalConfig, cluster: ClusterConfig, console: Console
 ) -> dict[str, Responder]:
-    """One engine, to be asked for each series; its context is as long as the longest prompt needs."""
+    """A responder for each series, all with the same engine, whose context has room for the longest prompt."""
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
     console.print("loading the model into vLLM")
     prompts = {series.name: render(series.problems, series.template, model.tokenizer) for series in all_series}
-    longest = max(len(prompt.token_ids) for some in prompts.values() for prompt in some)
+    longest = max(len(prompt.token_ids) for of_series in prompts.values() for prompt in of_series)
     max_model_len = min(model.max_model_len, longest + sampling.max_new_tokens)
     engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster)
     return {

@@ -1,7 +1,7 @@
-"""A model that tells whether a response answers its question, where rules are not enough."""
+"""A model that decides whether a response answers its question, if rules are not enough."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -27,42 +27,42 @@ Text:
 Does the text answer the question, rather than continue it, change the subject or ask another question? It does not
 matter whether the answer is right. Reply with one word, YES or NO."""
 MAX_REPLY_TOKENS = 8
-MAX_RESPONSE_CHARS = 4000  # the beginning and the end of a longer one are shown
+MAX_RESPONSE_CHARS = 4000  # of a longer response the beginning and the end are shown
 
 
 def judge_model(path: str) -> BaseModel:
-    """The judging model at a folder or hub id, as far as it is read: there is room for any question and the shown part
-    of a response.
+    """The judging model from a folder or hub id, its context limited to what a question and the shown part of a
+    response need.
     """
     model = load_base_model(ModelConfig(name="judge", path=path))
     return replace(model, max_model_len=min(model.max_model_len, 4 * MAX_RESPONSE_CHARS))
 
 
 def load_judge(path: str, cluster: ClusterConfig, console: Console) -> "Judge":
-    """The judging model in vLLM."""
+    """The judging model, loaded into vLLM."""
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
-    console.print(f"loading the judge {path} into vLLM", highlight=False)
+    console.print(f"loading the judge {path} into vLLM")
     model = judge_model(path)
     return Judge(model, RolloutEngine(model, cluster))
 
 
+@dataclass(frozen=True)
 class Judge:
-    """Asks a model about each response, greedily."""
+    """Asks a model about each response, with greedy sampling."""
 
-    def __init__(self, model: BaseModel, engine: "RolloutEngine") -> None:
-        self._model = model
-        self._engine = engine
+    model: BaseModel
+    engine: "RolloutEngine"
 
     def __call__(self, samples: Sequence[Sample], problems: Sequence[Problem]) -> list[bool]:
-        """Whether each sample answers its problem; one whose question leaves no room to reply does not."""
+        """Whether each sample answers its problem; no if the question leaves no room for a reply."""
         texts = {problem.id: problem.text for problem in problems}
         tokens = [self._tokens(texts[sample.id], sample.text) for sample in samples]
-        fitting = [i for i, ids in enumerate(tokens) if len(ids) + MAX_REPLY_TOKENS <= self._model.max_model_len]
+        fitting = [i for i, ids in enumerate(tokens) if len(ids) + MAX_REPLY_TOKENS <= self.model.max_model_len]
         requests = [Request(tuple(tokens[i]), seed=0) for i in fitting]
         says_yes = [False] * len(samples)
         greedy = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=MAX_REPLY_TOKENS)
-        for index, reply in self._engine.generate(requests, greedy):
+        for index, reply in self.engine.generate(requests, greedy):
             says_yes[fitting[index]] = reply.text.strip().lower().startswith("yes")
         return says_yes
 
@@ -71,7 +71,7 @@ class Judge:
             half = MAX_RESPONSE_CHARS // 2
             response = f"{response[:half]}\n...\n{response[-half:]}"
         text = PROMPT.replace("{problem}", problem).replace("{response}", response)
-        tokenizer = self._model.tokenizer
+        tokenizer = self.model.tokenizer
         if tokenizer.chat_template is None:
             return tokenizer(f"{text}\nReply:")["input_ids"]
         chat = [{"role": "user", "content": text}]

@@ -1,4 +1,4 @@
-"""Where the responses to a benchmark come from: the engine, or a file of stored ones."""
+"""Sources of responses to a benchmark: the engine, or a file of stored responses."""
 
 import json
 from collections import defaultdict
@@ -20,16 +20,21 @@ KINDS = {str: "text", str | int: "text or a whole number", int: "a whole number"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One response that is asked for: the `sample`-th to a problem of a benchmark."""
+    """A request for response number `sample` to a problem of a benchmark."""
 
     benchmark: str
     problem: Problem
     sample: int
     seed: int
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """The problem's id and the number of the sample."""
+        return self.problem.id, self.sample
+
 
 def questions(benchmark: str, problems: Sequence[Problem], n: int, seed: int) -> list[Question]:
-    """`n` for each problem, each with a seed of its own, so that a sample does not depend on which others are made."""
+    """`n` questions for each problem, each with its own seed, so that no sample depends on which others are sampled."""
     return [
         Question(benchmark, problem, sample, sample_seed(seed, benchmark, problem.id, sample))
         for problem in problems
@@ -39,46 +44,44 @@ def questions(benchmark: str, problems: Sequence[Problem], n: int, seed: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """No response, and why."""
+    """The reason why there is no response."""
 
     reason: str
 
 
 class Responder(Protocol):
     def __call__(self, asked: Sequence[Question]) -> Iterator[tuple[Question, Completion | Skipped]]:
-        """The response to each question, in no certain order."""
+        """The response to each question, in any order."""
 
 
+@dataclass(frozen=True)
 class EngineResponder:
-    """Samples responses. A prompt that fills the model's context is skipped, with the reason."""
+    """Samples responses. Prompts that leave no room in the model's context are skipped, with the reason."""
 
-    def __init__(
-        self, engine: "RolloutEngine", prompts: Sequence[Prompt], sampling: Sampling, max_model_len: int
-    ) -> None:
-        self._engine = engine
-        self._prompts = {prompt.problem.id: prompt for prompt in prompts}
-        self._sampling = sampling
-        self._max_model_len = max_model_len
+    engine: "RolloutEngine"
+    prompts: Sequence[Prompt]
+    sampling: Sampling
+    max_model_len: int
 
     def __call__(self, asked: Sequence[Question]) -> Iterator[tuple[Question, Completion | Skipped]]:
+        token_ids = {prompt.problem.id: prompt.token_ids for prompt in self.prompts}
         fitting = []
         for question in asked:
-            prompt_len = len(self._prompts[question.problem.id].token_ids)
-            if prompt_len < self._max_model_len:
+            length = len(token_ids[question.problem.id])
+            if length < self.max_model_len:
                 fitting.append(question)
             else:
-                reason = f"the prompt has {prompt_len} tokens, and the context {self._max_model_len}"
-                yield question, Skipped(reason)
-        requests = [Request(self._prompts[question.problem.id].token_ids, question.seed) for question in fitting]
-        for index, completion in self._engine.generate(requests, self._sampling):
+                yield question, Skipped(f"the prompt has {length} tokens, and the context {self.max_model_len}")
+        requests = [Request(token_ids[question.problem.id], question.seed) for question in fitting]
+        for index, completion in self.engine.generate(requests, self.sampling):
             yield fitting[index], completion
 
 
 class StoredResponder:
-    """Looks responses up in a JSONL file of `benchmark`, `id` and `text`; what a file of samples has, for instance.
+    """Looks up responses in a JSONL file with `benchmark`, `id` and `text`, for example a file of samples.
 
-    Optional are `sample` (else those of a problem are numbered as they come), `truncated` and `num_tokens`. Raises
-    DataError, which names the line, where the file is none such.
+    Optional are `sample` (otherwise the responses to a problem are numbered in the order of the file), `truncated` and
+    `num_tokens`. Raises DataError with the line number if the file is invalid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,31 +97,31 @@ class StoredResponder:
         check_unique(path, keys, "the response")
 
     def num_samples(self, benchmark: str, problems: Sequence[Problem]) -> int:
-        """How many responses a problem has, at most. Raises DataError for a response to no problem."""
+        """The largest number of responses to one problem. Raises DataError if a response matches no problem."""
         known = {problem.id for problem in problems}
         unknown = [id for name, id in self._responses if name == benchmark and id not in known]
         if unknown:
             raise DataError(
-                f"{len(unknown)} responses are to no problem of {benchmark}, such as {unknown[0]!r}. Give the file of "
-                f"problems that they are to, as in benchmark.{benchmark}.path=problems.jsonl."
+                f"{len(unknown)} responses match no problem of {benchmark}, such as {unknown[0]!r}. Give the file of "
+                f"their problems, as in benchmark.{benchmark}.path=problems.jsonl."
             )
         counts = [1 + max(samples) for (name, _), samples in self._responses.items() if name == benchmark]
         if not counts:
-            raise DataError(f"There is no response to {benchmark}. Leave it out of benchmark=[...].")
+            raise DataError(f"There are no responses to {benchmark}. Remove it from benchmark=[...].")
         return max(counts)
 
     def __call__(self, asked: Sequence[Question]) -> Iterator[tuple[Question, Completion | Skipped]]:
         for question in asked:
             row = self._responses[question.benchmark, question.problem.id].get(question.sample)
             if row is None:
-                yield question, Skipped("the file has no such response")
+                yield question, Skipped("the file has no response with this number")
             else:
                 num_tokens = row.get("num_tokens", 0)
                 yield question, Completion((0,) * num_tokens, (), row["text"], bool(row.get("truncated", False)))
 
 
 def _response(row: dict[str, Any]) -> dict[str, Any]:
-    """The row, unchanged. Raises ValueError or KeyError where a field is missing or of the wrong type."""
+    """The row, unchanged. Raises ValueError or KeyError if a field is missing or has the wrong type."""
     expected = {"benchmark": str, "id": str | int, "text": str}
     optional = {"sample": int, "num_tokens": int, "truncated": bool}
     for key, kind in {**expected, **{key: optional[key] for key in optional if key in row}}.items():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
-from grpo_cli.choices import KLPlacement, OnBadGold
+from grpo_cli.choices import KLPlacement
 from grpo_cli.config.grammar import resuming
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
@@ -19,13 +19,14 @@ from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.data.templates import render, render_prompts
 from grpo_cli.errors import DataError
+from grpo_cli.evaluation.chosen_problems import gradable_problems
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import SampleRow
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib, performance
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank
-from grpo_cli.reward.reward import Reward, gold_fault
+from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import Rollout, collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
@@ -124,15 +125,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
 
 
 def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console) -> list[Prompt]:
-    """The problems that can be graded and are short enough, as prompts; the others are counted aloud."""
-    faults = {problem.id: fault for problem in problems if (fault := gold_fault(problem))}
-    if faults:
-        shown = "\n".join(f"{id}: {fault}" for id, fault in list(faults.items())[:5])
-        summary = f"{len(faults)} of {len(problems)} problems have an answer that cannot be graded, such as\n{shown}"
-        if config.data.on_bad_gold == OnBadGold.error:
-            raise DataError(f"{summary}\nMend them, or leave them out with data.on_bad_gold=drop.")
-        say(console, f"{summary}\nThey are left out.")
-    gradable = [problem for problem in problems if problem.id not in faults]
+    """The problems that can be graded and are short enough, as prompts; the others are counted and reported."""
+    gradable = gradable_problems(problems, config.data.on_bad_gold, console)
     limit = config.rollout.max_prompt_tokens
     prompts, num_dropped = render_prompts(gradable, config.template, model.tokenizer, limit)
     if num_dropped:

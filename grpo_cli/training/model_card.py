@@ -1,18 +1,18 @@
-"""The README.md of an exported model: what it is made of, what it can do, and how to repeat it."""
+"""The README.md of an exported model: how it was trained, its results, and how to repeat the run."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from huggingface_hub import ModelCardData
 
 from grpo_cli.choices import DType
 from grpo_cli.config.compose import EXPORTED, flat_settings
 from grpo_cli.config.examples import typed_mix
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.evaluation.cards import markdown_table, shown_prompt
+from grpo_cli.evaluation.cards import card_text, fact_table, markdown_table, prompt_section
 from grpo_cli.evaluation.provenance import versions
 from grpo_cli.reward.terms import typed_terms
 
@@ -23,38 +23,41 @@ def model_card(command: str, trained: Any, step: int, evaluations: Iterable[Mapp
     """The model's README.md, as the hub shows it; `trained` holds the settings of the run of `command`."""
     model, optimizer, lora = trained.model, trained.optimizer, trained.model.lora
     kind = KINDS[command]
-    sources = {"base_model": model.path} if _is_hub_id(model.path) else {}
-    if trained.data.path is None and _is_hub_id(trained.data.source):
-        sources["datasets"] = [trained.data.source]
-    front = {"library_name": "transformers", "pipeline_tag": kind.task, "tags": ["r1zero", *kind.tags]} | sources
+    from_hub = trained.data.path is None and _is_hub_id(trained.data.source)
+    metadata = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=kind.pipeline_tag,
+        tags=["r1zero", *kind.tags],
+        base_model=model.path if _is_hub_id(model.path) else None,
+        datasets=[trained.data.source] if from_hub else None,
+    )
     revision = f", revision {model.revision}" if model.revision else ""
-    run = {
+    facts = {
         "base model": f"{_shown(model.path)}{revision}",
         "data": _data(trained.data),
-        **kind.rows(trained, step),
+        **kind.facts(trained, step),
         "optimizer": f"AdamW, learning rate {optimizer.lr:g}, {optimizer.schedule.value}",
-        "adapters": f"rank {lora.rank}, alpha {lora.alpha:g}, merged here" if lora.rank else "",
+        "adapters": f"rank {lora.rank}, alpha {lora.alpha:g}, merged into the weights" if lora.rank else "",
         "weights": f"trained in {trained.cluster.dtype.value}, written in {dtype.value}",
         "written by": ", ".join(f"{name} {versions()[name]}" for name in ("r1zero", "transformers", "torch")),
     }
-    parts = [
-        f"---\n{OmegaConf.to_yaml(front)}---",
+    sections = [
         f"# {model.name}, trained with r1zero",
         f"{_shown(model.path)} after {step} steps of {kind.method}.",
-        markdown_table(("", ""), [row for row in run.items() if row[1]]),
+        fact_table(facts),
         *_results(list(evaluations)),
         *kind.sections(trained),
-        f"## To repeat it\n\n`{SETTINGS}` holds every setting of the run. In this folder:",
+        f"## Repeat the run\n\n`{SETTINGS}` holds every setting of the run. In this folder:",
         f'```\nr1zero {command} --config-path "$PWD" --config-name {Path(SETTINGS).stem} run.dir=again\n```',
     ]
-    return "\n\n".join(parts) + "\n"
+    return card_text(metadata, sections)
 
 
-def _rl_rows(trained: TrainConfig, step: int) -> dict[str, str]:
+def _rl_facts(trained: TrainConfig, step: int) -> dict[str, str]:
     rollout = trained.rollout
     return {
         "steps": f"{step} of {trained.steps}, seed {trained.seed}",
-        "rollouts": f"{rollout.prompts_per_step} prompts a step, groups of {rollout.group_size}, temperature "
+        "rollouts": f"{rollout.prompts_per_step} prompts per step, groups of {rollout.group_size}, temperature "
         f"{rollout.temperature:g}, at most {rollout.longest_sequence - rollout.max_prompt_tokens} tokens",
         "reward": ", ".join(f"{name} {term.weight:g}" for name, term in typed_terms(trained.reward.terms).items()),
     }
@@ -63,52 +66,51 @@ def _rl_rows(trained: TrainConfig, step: int) -> dict[str, str]:
 def _rl_sections(trained: TrainConfig) -> list[str]:
     algorithm = {key: value for key, value in flat_settings(trained.algorithm).items() if value and value != "none"}
     return [
-        f"## Prompt\n\n{shown_prompt(trained.template)}",
-        "## Algorithm\n\nWhat is 0, empty or not set is left out.",
-        markdown_table(("algorithm.", ""), [(key, str(value)) for key, value in algorithm.items()]),
+        prompt_section(trained.template),
+        "## Algorithm\n\nSettings that are 0, empty or not set are left out.",
+        fact_table({key: str(value) for key, value in algorithm.items()}, "algorithm."),
     ]
 
 
-def _supervised_rows(trained: Any, step: int) -> dict[str, str]:
+def _supervised_facts(trained: Any, step: int) -> dict[str, str]:
     mix = typed_mix(getattr(trained.data, "mix", {}))
-    mixed = [f"{_data(other)} (weight {other.weight:g})" for other in mix.values()]
     return {
-        "mixed with": ", ".join(mixed),
+        "mixed with": ", ".join(f"{_data(source)} (weight {source.weight:g})" for source in mix.values()),
         "steps": f"{step}, {trained.epochs:g} epochs in batches of {trained.batch_size}, seed {trained.seed}",
     }
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a card says of the models of one command."""
+    """What the cards of one command's models say."""
 
     method: str
-    task: str  # the hub's word for it
+    pipeline_tag: str  # the hub's name for the task
     tags: tuple[str, ...]
-    rows: Callable[[Any, int], dict[str, str]]  # of the table, by settings and step
-    sections: Callable[[Any], list[str]]
+    facts: Callable[[Any, int], dict[str, str]]  # from the settings and the step
+    sections: Callable[[Any], list[str]]  # from the settings
 
 
 KINDS = {
     "train": Kind(
-        "reinforcement learning on rewards that a program checks",
+        "reinforcement learning with verifiable rewards",
         "text-generation",
         ("reinforcement-learning", "reasoning"),
-        _rl_rows,
+        _rl_facts,
         _rl_sections,
     ),
     "sft": Kind(
         "supervised fine-tuning on demonstrations",
         "text-generation",
         ("sft", "reasoning"),
-        _supervised_rows,
-        lambda trained: [f"## Prompt\n\n{shown_prompt(trained.template)}"],
+        _supervised_facts,
+        lambda trained: [prompt_section(trained.template)],
     ),
     "reward-model": Kind(
         "training on preferences between two responses",
         "text-classification",
         ("reward-model",),
-        _supervised_rows,
+        _supervised_facts,
         lambda trained: [],
     ),
 }
@@ -121,25 +123,27 @@ def _data(data: Any) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _results(evaluations: list[Mapping[str, Any]]) -> list[str]:
-    """The accuracies of each evaluation, a column each."""
-    if not evaluations:
-        return []
-    names = [name for name in evaluations[-1] if re.fullmatch("eval/[^/]+/(avg|greedy|pair_accuracy)", name)]
+def _results(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of accuracies, one column per evaluation."""
     rows = []
-    for name in names:
-        _, benchmark, measure = name.split("/")
-        label = f"{benchmark}, greedy" if measure == "greedy" else benchmark
-        rows.append((label, *(f"{row[name]:.3f}" if name in row else "" for row in evaluations)))
-    header = ("accuracy", *(f"after {row['step']} steps" if row["step"] else "before" for row in evaluations))
-    return ["## Results", markdown_table(header, rows)]
+    for name in evaluations[-1] if evaluations else ():
+        match = re.fullmatch("eval/([^/]+)/(avg|greedy|pair_accuracy)", name)
+        if not match:
+            continue
+        benchmark, metric = match.groups()
+        row = {"accuracy": f"{benchmark}, greedy" if metric == "greedy" else benchmark}
+        for evaluation in evaluations:
+            heading = f"after {evaluation['step']} steps" if evaluation["step"] else "before"
+            row[heading] = f"{evaluation[name]:.3f}" if name in evaluation else ""
+        rows.append(row)
+    return ["## Results", markdown_table(rows)] if rows else []
 
 
 def _shown(path: str) -> str:
-    """A hub id or a built-in name as it is, of a folder or file its name alone."""
+    """A hub id or a built-in name unchanged; for a folder or file only its name, without the path."""
     return path if path.startswith("builtin:") or _is_hub_id(path) else Path(path).expanduser().resolve().name
 
 
 def _is_hub_id(path: str | None) -> bool:
-    is_one = path is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
-    return is_one and not Path(path).expanduser().exists()
+    looks_like_one = path is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
+    return looks_like_one and not Path(path).expanduser().exists()

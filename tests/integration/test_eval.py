@@ -1,4 +1,4 @@
-"""`r1zero eval` and `r1zero analyze` as a user starts them: what they leave behind, and that nothing is made twice."""
+"""`r1zero eval` and `r1zero analyze` from the command line: the files they write, and that no sample is made twice."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def results(run_dir: Path) -> dict:
 
 
 def metrics(run_dir: Path) -> dict:
-    """Of the built-in benchmark, without the speed."""
+    """The results of the built-in benchmark, without the speed."""
     return {key: value for key, value in results(run_dir)["benchmarks"]["make_zero"].items() if key != "speed"}
 
 
@@ -52,7 +52,7 @@ def test_every_problem_has_its_samples_and_its_metrics(undisturbed):
     assert (undisturbed / "eval.png").stat().st_size > 1000
 
 
-def test_what_is_needed_to_repeat_it_is_there(undisturbed):
+def test_the_results_hold_what_is_needed_to_repeat_them(undisturbed):
     found = results(undisturbed)
     assert found["versions"].keys() >= {"torch", "transformers", "r1zero"}
     sampling = {"n": 8, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 3000, "language": None, "seed": 0}
@@ -61,7 +61,7 @@ def test_what_is_needed_to_repeat_it_is_there(undisturbed):
     assert len(found["model"]["weights_sha256"]) == len(metrics(undisturbed)["data"]["problems_sha256"]) == 64
 
 
-def test_a_killed_evaluation_ends_as_an_undisturbed_one_on_any_number_of_ranks(undisturbed, tmp_path, r1zero):
+def test_a_killed_evaluation_resumes_to_the_same_results_on_any_number_of_ranks(undisturbed, tmp_path, r1zero):
     script = Path(sys.executable).parent / "r1zero"
     process = subprocess.Popen(
         [script, *SAMPLED, "run.dir=run", "cluster.ranks=2"], cwd=tmp_path, start_new_session=True
@@ -69,12 +69,12 @@ def test_a_killed_evaluation_ends_as_an_undisturbed_one_on_any_number_of_ranks(u
     parts = [tmp_path / "run/eval" / f"make_zero.rank_{rank}.part" for rank in (0, 1)]
     deadline = time.monotonic() + 300
     while not all(part.exists() and part.read_bytes().count(b"\n") > 50 for part in parts):
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.poll() is None, "it finished before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     _kill_all(process)
     kept = sum(part.read_bytes().count(b"\n") for part in parts)
-    assert kept < 366 * 8, "it was killed too late to show anything"
+    assert kept < 366 * 8, "it was killed after the last sample"
 
     again = r1zero(*SAMPLED, "run.dir=run", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -84,7 +84,7 @@ def test_a_killed_evaluation_ends_as_an_undisturbed_one_on_any_number_of_ranks(u
 
 
 def _kill_all(process: subprocess.Popen) -> None:
-    """SIGKILL to the launcher and its ranks, which have sessions of their own."""
+    """SIGKILL to the launcher and its ranks, which run in their own sessions."""
     import psutil
 
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
@@ -94,7 +94,7 @@ def _kill_all(process: subprocess.Popen) -> None:
     psutil.wait_procs(family)
 
 
-def test_what_is_finished_is_not_sampled_again(undisturbed, r1zero):
+def test_finished_samples_are_not_made_again(undisturbed, r1zero):
     before = samples(undisturbed)
     again = r1zero(*SAMPLED, "run.dir=run", cwd=undisturbed.parent)
     assert "0 samples, 2928 kept" in again.stdout
@@ -102,7 +102,7 @@ def test_what_is_finished_is_not_sampled_again(undisturbed, r1zero):
     assert samples(undisturbed) == before
 
 
-def test_samples_that_other_settings_made_are_left_alone(undisturbed, r1zero):
+def test_samples_from_other_settings_are_not_touched(undisturbed, r1zero):
     result = r1zero(*SAMPLED, "eval.temperature=0.6", "run.dir=run", cwd=undisturbed.parent)
     assert result.returncode == 1
     assert "eval.temperature: 1.0 there, 0.6 now" in result.stderr
@@ -169,7 +169,7 @@ def test_a_sharded_checkpoint_gives_the_model_that_was_trained(trained):
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
-def test_a_base_model_is_looked_at_under_several_templates(tmp_path, r1zero):
+def test_a_base_model_is_analyzed_under_several_templates(tmp_path, r1zero):
     result = r1zero(
         *("analyze", "template=[make_zero,none]", "analyze.num_problems=40", "eval.n=8", "logger=none"),
         *("run.dir=run", "analyze.group_sizes=[4,8]"),
@@ -188,7 +188,7 @@ def test_a_base_model_is_looked_at_under_several_templates(tmp_path, r1zero):
 
 @pytest.fixture
 def yes_sayer(tmp_path) -> Path:
-    """A model whose every reply is `yes`: a letter alone decides on the next one."""
+    """A model that always replies `yes`: each letter alone determines the next."""
     folder = tmp_path / "yes_sayer"
     build_base(folder)
     network = LlamaForCausalLM(LlamaConfig.from_pretrained(folder, tie_word_embeddings=False))
@@ -216,7 +216,7 @@ def test_ranks_share_the_work_of_a_judging_model(yes_sayer, tmp_path, r1zero):
     assert found["templates"]["default"]["num_samples"] == 15
     assert found["templates"]["default"]["answering"] == 1
 
-    report.unlink()  # as if it had been killed before the end
+    report.unlink()  # as if it had been killed before the report
     again = r1zero(*judged, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "0 samples, 15 kept" in again.stdout

@@ -177,7 +177,7 @@ def test_the_card_tells_how_it_was_made(trained, config, tmp_path):
         "| reward | accuracy 1, format 0.1 |",
         "| accuracy | before | after 1 steps |\n| --- | --- | --- |\n| heldout | 0.125 | 0.500 |",
         "````\nQ: {problem}\n```\n````",
-        "It ended at `</answer>`.",
+        "The response ends at `</answer>`.",
         "| epsilon | 0.2 |",
     ):
         assert part in card

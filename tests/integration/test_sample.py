@@ -1,4 +1,4 @@
-"""`r1zero sample` as a user starts it: what it keeps and leaves behind, and that nothing is made twice."""
+"""`r1zero sample` from the command line: what it keeps and writes, and that no sample is made twice."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def copied(undisturbed, tmp_path) -> Path:
     return Path(shutil.copytree(undisturbed, tmp_path / "run"))
 
 
-def test_what_is_right_is_kept_and_the_counts_add_up(undisturbed):
+def test_right_responses_are_kept_and_the_counts_add_up(undisturbed):
     samples, traces = lines(undisturbed / "sample/make_zero.jsonl"), lines(undisturbed / "traces.jsonl")
     found = json.loads((undisturbed / "sample.json").read_text())
     counts, right = found["yield"], {(s["id"], s["text"]) for s in samples if s["verdict"] == "correct"}
@@ -45,7 +45,7 @@ def test_what_is_right_is_kept_and_the_counts_add_up(undisturbed):
         assert found["files"][name] == hashlib.sha256((undisturbed / file).read_bytes()).hexdigest()
 
 
-def test_pairs_set_a_right_response_before_a_wrong_one(undisturbed):
+def test_a_pair_is_a_right_and_a_wrong_response(undisturbed):
     verdicts = {(s["id"], s["text"]): s["verdict"] for s in lines(undisturbed / "sample/make_zero.jsonl")}
     pairs = lines(undisturbed / "pairs.jsonl")
     assert len(pairs) > 5
@@ -53,7 +53,7 @@ def test_pairs_set_a_right_response_before_a_wrong_one(undisturbed):
     assert {verdicts[pair["id"], pair["rejected"]] for pair in pairs} <= {"wrong", "unparsable"}
 
 
-def test_a_sampling_that_was_cut_off_ends_as_an_undisturbed_one_on_any_number_of_ranks(undisturbed, copied, r1zero):
+def test_an_interrupted_sampling_resumes_to_the_same_files_on_any_number_of_ranks(undisturbed, copied, r1zero):
     store = copied / "sample/make_zero.jsonl"
     half = store.read_bytes().splitlines(keepends=True)[::2]
     (copied / "sample/make_zero.rank_1.part").write_bytes(b"".join(half) + b'{"benchmark": "make_z')
@@ -80,7 +80,7 @@ def test_other_rules_choose_from_the_same_samples(undisturbed, copied, r1zero):
     assert (copied / "traces.jsonl").read_bytes() == (undisturbed / "traces.jsonl").read_bytes()
 
 
-def test_where_nothing_is_kept_the_rule_is_named_and_the_samples_stay(undisturbed, copied, r1zero):
+def test_if_nothing_is_kept_the_error_names_the_rule_and_the_samples_stay(undisturbed, copied, r1zero):
     result = r1zero(*SAMPLED, "sample.min_tokens=1000", cwd=copied.parent)
     assert result.returncode == 1
     assert "None of 120 responses is kept. Dropped by rule: correct " in result.stderr
@@ -89,9 +89,9 @@ def test_where_nothing_is_kept_the_rule_is_named_and_the_samples_stay(undisturbe
     assert (copied / store).read_bytes() == (undisturbed / store).read_bytes()
 
 
-def test_a_file_of_another_origin_is_not_overwritten(copied, r1zero):
+def test_a_file_that_the_run_did_not_write_is_not_overwritten(copied, r1zero):
     (copied.parent / "mine.jsonl").write_text("precious\n")
     result = r1zero(*SAMPLED, "to=mine.jsonl", cwd=copied.parent)
     assert result.returncode == 1
-    assert "mine.jsonl exists, and is not as this run wrote it" in result.stderr
+    assert "mine.jsonl exists, but this run did not write it" in result.stderr
     assert (copied.parent / "mine.jsonl").read_text() == "precious\n"

@@ -39,7 +39,7 @@ FLOORS = [
     {"model"},
     {"rollout"},
     {"evaluation"},
-    {"training"},
+    {"training", "rejection"},
     {"launch", "doctor"},
     {"pipeline"},
     {"commands"},

@@ -18,8 +18,7 @@ from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sources import read_path
 from grpo_cli.errors import DataError
 from grpo_cli.evaluation.responses import StoredResponder
-from grpo_cli.evaluation.samples import Sample
-from grpo_cli.evaluation.store import read_samples
+from grpo_cli.evaluation.samples import Sample, read_samples
 from grpo_cli.jsonl import BOM, check_unique, json_text, read_jsonl, read_objects, with_nan
 from grpo_cli.types import Problem, Verdict
 

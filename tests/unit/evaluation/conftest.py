@@ -1,4 +1,4 @@
-"""An engine that needs no model: it answers each prompt with what it was given for it."""
+"""An engine that needs no model: it answers each prompt with a given response."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from grpo_cli.types import Completion, Problem, Prompt, Verdict
 
 
 class FakeEngine:
-    """Responses by prompt, in the order of the requests; a prompt's token ids are its problem's place."""
+    """Returns given responses in the order of the requests; the token id of a prompt is the index of its problem."""
 
     def __init__(self, responses: list[str]) -> None:
         self.responses = responses
@@ -43,7 +43,7 @@ def reward(template):
 
 @pytest.fixture
 def sample() -> Callable[..., Sample]:
-    """A sample of which only what is given matters."""
+    """Makes a sample with defaults for all fields that are not given."""
 
     def make(id: str, number: int = 0, **fields) -> Sample:
         defaults = {

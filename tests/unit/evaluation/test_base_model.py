@@ -1,14 +1,14 @@
 import pytest
 
 from grpo_cli.choices import AnswerMarker
-from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, teaching_verdict
+from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, trainable_share
 from grpo_cli.types import Verdict
 
 RESPONSES = [
     (r"So it is $\boxed{4}$.", True),
     ("The answer is 4.", True),
-    ("2 + 2 makes some number", False),  # states none
-    ("The answer is 4.\n\nQuestion: What is 3 + 3?", False),  # goes on with another
+    ("2 + 2 makes some number", False),  # states no answer
+    ("The answer is 4.\n\nQuestion: What is 3 + 3?", False),  # continues with another question
     ("The answer is 4.\nHuman: thanks", False),
     ("The answer is 4.<|im_start|>user", False),
     ("The question is easy: the answer is 4", True),
@@ -16,15 +16,15 @@ RESPONSES = [
 
 
 @pytest.mark.parametrize(("text", "answers"), RESPONSES)
-def test_a_response_answers_that_ends_in_its_answer(sample, text, answers):
+def test_a_response_answers_if_it_states_an_answer_and_stops(sample, text, answers):
     assert answers_question(sample("p", text=text), AnswerMarker.boxed) is answers
 
 
-def test_a_response_that_runs_on_to_the_limit_does_not_answer(sample):
+def test_a_truncated_response_does_not_answer(sample):
     assert not answers_question(sample("p", text=r"\boxed{4}", truncated=True), AnswerMarker.boxed)
 
 
-def test_the_templates_own_beginning_counts(sample):
+def test_the_response_prefix_of_the_template_counts(sample):
     cut = sample("p", text="2 + 2 </think> <answer>4</answer>")
     assert answers_question(cut, AnswerMarker.answer_tag, prefix="<think>")
 
@@ -54,8 +54,8 @@ def test_answering_and_mixed_languages_are_shares_of_responses(two_problems):
     assert metrics["mixed_languages"] == 1 / 4  # one Chinese character of eleven letters
 
 
-def test_only_groups_that_differ_would_teach(two_problems):
+def test_only_groups_with_right_and_wrong_responses_would_teach(two_problems):
     # G=2 of 2 samples: p agrees, q differs. G=4 at p=1/2 for q: 1 - 2/16, and 0 for p.
     metrics = base_model_metrics(two_problems, [True] * 4, [2, 4])
     assert (metrics["mixed@2"], metrics["mixed@4"]) == (0.5, 0.4375)
-    assert teaching_verdict(metrics, [2, 4]) == "50% of the prompts would teach at G=2; with G=4, at least 44%"
+    assert trainable_share(metrics, [2, 4]) == "50% of the prompts would teach at G=2; with G=4, at least 44%"

@@ -12,7 +12,7 @@ PROBLEMS = [Problem("p", "What is 2 + 2?", "4"), Problem("long", "x" * 3000, "4"
 
 
 class YesToFour:
-    """A judge that finds an answer wherever a 4 is in the text; it sees bytes."""
+    """A judge that says yes if there is a 4 in the text; its tokens are bytes."""
 
     def __init__(self, tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -34,7 +34,7 @@ def judge(tmp_path, monkeypatch):
     return Judge(BaseModel(Path(), tokenizer, max_model_len=2500), engine), engine
 
 
-def test_what_the_judge_says_yes_to_answers(judge, sample):
+def test_a_response_answers_if_the_judge_says_yes(judge, sample):
     ask, engine = judge
     assert ask([sample("p", text="It is 4."), sample("p", text="And what is 3 + 3?")], PROBLEMS) == [True, False]
     assert "What is 2 + 2?" in engine.asked[0]
@@ -46,9 +46,9 @@ def test_a_question_that_leaves_no_room_to_reply_counts_as_not_answered(judge, s
     assert len(engine.asked) == 1
 
 
-def test_of_a_long_response_the_ends_are_shown(judge, sample):
+def test_the_judge_sees_both_ends_of_a_long_response(judge, sample):
     ask, engine = judge
-    judged = Judge(BaseModel(Path(), ask._model.tokenizer, max_model_len=10_000), engine)
+    judged = Judge(BaseModel(Path(), ask.model.tokenizer, max_model_len=10_000), engine)
     assert judged([sample("p", text="a" * 5000 + "4")], PROBLEMS) == [True]
     assert "\n...\n" in engine.asked[0]
     assert len(engine.asked[0]) < 5000

@@ -4,8 +4,8 @@ from math import isnan, sqrt
 import pytest
 
 from grpo_cli.choices import Language
-from grpo_cli.evaluation.measures import accuracy_curve, measure, right_of_each
-from grpo_cli.evaluation.samples import Sample
+from grpo_cli.evaluation.measures import accuracy_curve, measure
+from grpo_cli.evaluation.samples import Sample, right_by_problem
 from grpo_cli.types import Verdict
 
 OK, WRONG, UNPARSABLE, TIMEOUT = Verdict.correct, Verdict.wrong, Verdict.unparsable, Verdict.timeout
@@ -25,7 +25,7 @@ def sample(id="p", number=0, verdict=WRONG, extracted="0", num_tokens=10, trunca
 
 
 def answered(id, *answers):
-    """Samples of a problem: an answer is right with a `!`, and a `-` is none."""
+    """Samples of a problem: `!` marks a right answer, `-` stands for no answer."""
     return [
         sample(id, number, extracted=None, verdict=UNPARSABLE)
         if answer == "-"
@@ -53,24 +53,24 @@ def test_with_c_of_n_right_the_numbers_equal_the_closed_form():
     assert "maj@1" not in metrics
 
 
-def test_the_spread_is_that_between_problems():
+def test_the_standard_error_is_over_problems():
     metrics = measure(answered("p", "1!", "2") + answered("q", "1!", "1!"), never)
     # 1/2 and 1: mean 3/4, variance 1/8, over two problems 1/16; the resampled mean is 1/2, 3/4 or 1
     assert (metrics["avg"], metrics["avg_se"]) == (0.75, pytest.approx(0.25))
     assert (metrics["avg_low"], metrics["avg_high"]) == (0.5, 1)
 
 
-def test_samples_of_one_problem_are_not_taken_for_independent():
+def test_samples_of_one_problem_do_not_count_as_independent():
     # 8 samples, but two problems, of which one is always solved: sqrt(1/2 / 2), not sqrt(2/7 / 8).
     metrics = measure(answered("p", *["1!"] * 4) + answered("q", *["2"] * 4), never)
     assert metrics["avg_se"] == pytest.approx(sqrt(1 / 4))
 
 
-def test_one_problem_has_no_spread_to_tell():
+def test_one_problem_has_no_standard_error():
     assert isnan(measure(answered("p", "1!", "2"), never)["avg_se"])
 
 
-def test_k_is_the_powers_of_two_and_n():
+def test_k_takes_the_powers_of_two_and_n():
     metrics = measure(answered("p", *["1!"] * 6) + answered("q", *["1!"] * 6), never)
     assert [name for name in metrics if "@" in name] == [
         *("pass@1", "pass@2", "pass@4", "pass@6"),
@@ -101,11 +101,11 @@ def test_one_sample_has_no_vote():
     assert not [name for name in measure(answered("p", "1!"), never) if name.startswith("maj")]
 
 
-def test_answers_that_cannot_be_told_apart_have_no_vote():
+def test_answers_that_cannot_be_compared_have_no_vote():
     assert not [name for name in measure(answered("p", "1!", "1!"), None) if name.startswith("maj")]
 
 
-def test_answers_that_mean_the_same_vote_together():
+def test_equal_answers_vote_together():
     samples = answered("p", "0.5!", "3", ".5!", "3", "0.50!")
     assert measure(samples, as_numbers)["maj@5"] == 1  # 3 to 2
     assert measure(samples, never)["maj@5"] == 0  # 1, 2, 1, 1
@@ -137,7 +137,7 @@ def test_a_group_is_right_if_its_most_frequent_text_is():
     assert measure(answered("p", "1!", "2", "2"), same)["maj@3"] == 0
 
 
-def test_what_has_no_answer_does_not_vote():
+def test_a_sample_without_an_answer_does_not_vote():
     right = sample(number=0, verdict=OK, extracted="1")
     silent = [
         sample(number=1, verdict=WRONG, extracted=None),
@@ -170,16 +170,16 @@ def test_only_distinct_answers_are_compared_and_each_pair_once():
     assert asked == [("2", "1"), ("2", "3"), ("1", "3")]
 
 
-def test_where_all_votes_are_right_or_all_wrong_nothing_is_compared():
-    def refuse(one, other):
+def test_nothing_is_compared_if_all_votes_are_right_or_all_are_wrong():
+    def never_called(one, other):
         raise AssertionError
 
-    metrics = measure(answered("p", "1!", "1.0!", "-") + answered("q", "1", "2", "-"), refuse)
+    metrics = measure(answered("p", "1!", "1.0!", "-") + answered("q", "1", "2", "-"), never_called)
     assert metrics["maj@2"] == 0.5  # one of two voters is in each pair
     assert metrics["maj@3"] == 0.5
 
 
-def test_nothing_leaves_a_denominator():
+def test_every_sample_stays_in_the_denominator():
     samples = [
         sample("p", verdict=OK, num_tokens=4),
         sample("q", verdict=UNPARSABLE, num_tokens=20, truncated=True, well_formed=False),
@@ -201,14 +201,14 @@ def test_nothing_leaves_a_denominator():
     assert (metrics["length"], metrics["length_correct"], metrics["length_wrong"]) == (10, 4, 13)
 
 
-def test_a_length_of_nothing_is_left_out():
+def test_the_mean_length_of_no_responses_is_left_out():
     assert "length_correct" not in measure([sample(), sample("q")], never)
     assert "length_wrong" not in measure([sample(verdict=OK), sample("q", verdict=OK)], never)
     skipped = sample(verdict=UNPARSABLE, num_tokens=0, skipped="too long")
     assert measure([skipped], never)["length"] == 0
 
 
-def test_the_share_of_a_language_is_that_of_the_mean_response():
+def test_the_share_of_a_language_is_a_mean_over_responses():
     # 1, 1/4 and 0: letters of the tags are left out, and so is what was never sampled
     texts = ["<think> no wait </think>", "<think> n нет </think>", "<think> нет </think>"]
     samples = [sample(number=number, text=text) for number, text in enumerate(texts)]
@@ -218,7 +218,7 @@ def test_the_share_of_a_language_is_that_of_the_mean_response():
     assert "language" not in measure([skipped], never, Language.en)
 
 
-def test_right_of_each_counts_by_problem_in_their_order():
+def test_right_by_problem_keeps_the_order_of_the_problems():
     samples = answered("q", "1!", "2") + answered("p", "1", "2", "1!")
-    assert right_of_each([samples[0], *samples[2:], samples[1]]) == {"q": (2, 1), "p": (3, 1)}
-    assert list(right_of_each(samples)) == ["q", "p"]
+    assert right_by_problem([samples[0], *samples[2:], samples[1]]) == {"q": (2, 1), "p": (3, 1)}
+    assert list(right_by_problem(samples)) == ["q", "p"]

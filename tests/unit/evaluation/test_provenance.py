@@ -7,21 +7,21 @@ from grpo_cli.types import Problem
 PROBLEMS = [Problem("p", "1 + 1?", "2")]
 
 
-def test_a_local_file_is_known_by_its_hash(tmp_path):
+def test_a_local_file_is_identified_by_its_hash(tmp_path):
     (tmp_path / "b.jsonl").write_bytes(b"{}\n")
     source = data_source(BenchmarkConfig(path=str(tmp_path / "b.jsonl")), PROBLEMS)
     assert source["sha256"] == hashlib.sha256(b"{}\n").hexdigest()
     assert source["num_problems"] == 1
 
 
-def test_problems_are_known_by_what_they_say():
+def test_problems_are_identified_by_a_hash_of_their_contents():
     config = BenchmarkConfig(source="org/name")
     same, other = [Problem("p", "1 + 1?", "2")], [Problem("p", "1 + 1?", "3")]
     hashes = [data_source(config, problems)["problems_sha256"] for problems in (PROBLEMS, same, other)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_model_from_the_hub_is_known_by_its_revision_and_any_by_its_weights(tmp_path):
+def test_a_model_is_identified_by_its_weights_and_if_from_the_hub_by_its_revision(tmp_path):
     snapshot = tmp_path / "snapshots" / "abc123"
     snapshot.mkdir(parents=True)
     (snapshot / "model.safetensors").write_bytes(b"weights")
@@ -33,7 +33,7 @@ def test_a_model_from_the_hub_is_known_by_its_revision_and_any_by_its_weights(tm
     assert model_source(tmp_path)["revision"] is None
 
 
-def test_several_files_have_one_hash_that_their_order_changes(tmp_path):
+def test_the_hash_of_several_files_depends_on_their_order(tmp_path):
     one, two = tmp_path / "1", tmp_path / "2"
     one.write_bytes(b"1")
     two.write_bytes(b"2")

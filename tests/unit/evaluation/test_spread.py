@@ -13,7 +13,7 @@ def test_standard_error_by_hand():
     assert standard_error([1, 0, 1, 0]) == pytest.approx(sqrt(1 / 12))
 
 
-def test_one_problem_says_nothing_of_the_spread():
+def test_one_problem_gives_nan():
     assert isnan(standard_error([0.5]))
     assert all(map(isnan, bootstrap_interval([0.5])))
     mean, *others = astuple(paired_bootstrap([0.25], [0.75]))
@@ -21,14 +21,14 @@ def test_one_problem_says_nothing_of_the_spread():
     assert all(map(isnan, others))
 
 
-def test_thirty_right_of_thirty_do_not_mean_that_all_others_would_be():
+def test_thirty_right_of_thirty_still_have_an_interval():
     # Wilson's interval of 30 of 30: 30 / (30 + 1.96^2) to 1
     assert bootstrap_interval([1.0] * 30) == (pytest.approx(30 / (30 + 1.959964**2)), 1)
     assert bootstrap_interval([0.0] * 30) == (0, pytest.approx(1.959964**2 / (30 + 1.959964**2)))
     assert standard_error([1.0] * 30) == pytest.approx(1.959964 / (30 + 1.959964**2) / 2)
 
 
-def test_equal_scores_between_all_and_nothing_may_differ_to_both_sides():
+def test_equal_scores_between_0_and_1_have_an_interval_on_both_sides():
     # Another 3.84 of 33.84 problems may score 0 or 1 instead of 1/4.
     others = 1.959964**2 / (30 + 1.959964**2)
     low, high = bootstrap_interval([0.25] * 30)
@@ -36,13 +36,13 @@ def test_equal_scores_between_all_and_nothing_may_differ_to_both_sides():
     assert standard_error([0.25] * 30) == pytest.approx(others / 2 / 1.959964)
 
 
-def test_scores_that_agree_but_for_rounding_agree():
+def test_scores_that_differ_by_rounding_count_as_equal():
     scores_P = [0.1 + 0.2, 0.3] * 15
     assert bootstrap_interval(scores_P)[1] - bootstrap_interval(scores_P)[0] > 0.1
 
 
 @pytest.mark.parametrize("num_problems", [5, 30, 300])
-def test_the_interval_of_agreeing_scores_is_wide_enough(num_problems):
+def test_the_interval_of_equal_scores_is_wide_enough(num_problems):
     # A model that solves each problem as likely as the lower bound says gets all of them right in 1 of 40 or more.
     low, _ = bootstrap_interval([1.0] * num_problems)
     assert low**num_problems >= 0.02
@@ -54,7 +54,7 @@ def test_the_interval_holds_the_middle_of_the_resampled_means():
     assert bootstrap_interval([0, 1], level=0.4) == (0.5, 0.5)
 
 
-def test_the_interval_of_many_problems_is_two_standard_errors_to_each_side():
+def test_the_interval_of_many_problems_is_two_standard_errors_on_each_side():
     scores_P = np.random.default_rng(1).random(400)
     low, high = bootstrap_interval(scores_P, num_resamples=4000)
     for bound, side in ((low, -1), (high, 1)):
@@ -62,7 +62,7 @@ def test_the_interval_of_many_problems_is_two_standard_errors_to_each_side():
         assert bound == pytest.approx(scores_P.mean() + side * 1.96 * standard_error(scores_P), abs=0.002)
 
 
-def test_a_seed_gives_one_interval_and_another_seed_another():
+def test_the_interval_depends_only_on_scores_and_seed():
     scores_P = np.random.default_rng(1).random(50)
     assert bootstrap_interval(scores_P, seed=3) == bootstrap_interval(scores_P, seed=3)
     assert bootstrap_interval(scores_P, seed=3) != bootstrap_interval(scores_P, seed=4)
@@ -77,13 +77,13 @@ def test_resampling_many_problems_takes_little_memory():
     assert peak < 40e6
 
 
-def test_equal_scores_are_no_difference_that_shows():
+def test_equal_scores_have_p_value_1():
     others = 1.959964**2 / (3 + 1.959964**2)
     found = paired_bootstrap([1, 0, 0.5], [1, 0, 0.5])
     assert astuple(found) == (0, pytest.approx(-others), pytest.approx(others), 1)
 
 
-def test_a_gain_that_is_the_same_everywhere_is_judged_by_its_sign_alone():
+def test_equal_gains_get_the_p_value_of_the_sign_test():
     # Each of three problems gained 1/2: by chance all three go to one side, of either, with 2 / 2^3.
     found = paired_bootstrap([0, 0.25, 0.5], [0.5, 0.75, 1])
     others = 1.959964**2 / (3 + 1.959964**2)
@@ -105,20 +105,20 @@ def test_the_p_value_of_two_problems_by_hand():
 
 
 @pytest.mark.parametrize("gain", [1 / 2, 5 / 8, 7 / 8])
-def test_a_mean_that_is_equal_but_for_rounding_is_as_far(gain):
+def test_a_resampled_mean_equal_up_to_rounding_counts_as_equally_far(gain):
     # Differences (gain, 0, 0). As far as gain / 3 are resamples that hold the gain not at all, (2/3)^3 = 8/27, or
     # twice and more, 3 * 1/9 * 2/3 + 1/27 = 7/27.
     assert paired_bootstrap([0, 0, 0], [gain, 0, 0]).p_value == pytest.approx(15 / 27, abs=0.02)
 
 
-def test_problems_are_compared_each_with_itself():
+def test_the_comparison_is_paired_by_problem():
     # The problems differ far more than the runs, which would hide the gain from an unpaired test.
     a_P = np.arange(40) / 40
     b_P = a_P + 0.01 * (np.arange(40) % 4 != 0)
     assert paired_bootstrap(a_P, b_P).p_value < 0.001
 
 
-def test_the_difference_turns_with_the_order():
+def test_swapping_the_runs_changes_the_sign():
     a_P, b_P = [0, 0.25, 1, 0.5], [0.5, 0.25, 0.75, 1]
     there, back = paired_bootstrap(a_P, b_P), paired_bootstrap(b_P, a_P)
     assert there.mean == -back.mean == 0.1875

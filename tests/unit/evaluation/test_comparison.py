@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from grpo_cli.errors import DataError
-from grpo_cli.evaluation.compare import compare, comparison_table
+from grpo_cli.evaluation.comparison import compare, comparison_table
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.types import Verdict
 
@@ -35,7 +35,7 @@ def write_run(folder, **benchmarks):
     return folder
 
 
-def test_problems_that_both_have_are_compared_and_the_others_counted(tmp_path):
+def test_shared_problems_are_compared_and_the_others_counted(tmp_path):
     a = write_run(tmp_path / "a", math={"1": "10", "2": "00", "3": "11", "only": "11"})
     b = write_run(tmp_path / "b", math={"3": "1111", "2": "1000", "1": "1111", "x": "0", "y": "0"})
     (comparison,) = compare(a, b)
@@ -58,7 +58,7 @@ def test_a_run_compared_with_itself_shows_no_difference(tmp_path):
     assert [(c.difference.mean, c.difference.p_value) for c in compare(run, run)] == [(0, 1), (0, 1)]
 
 
-def test_a_folder_without_samples_is_told_with_the_mend(tmp_path):
+def test_a_folder_without_samples_is_rejected_with_advice(tmp_path):
     a, bare = write_run(tmp_path / "a", math={"1": "1"}), tmp_path / "bare"
     bare.mkdir()
     for pair in ((a, bare), (bare, a)):
@@ -66,14 +66,14 @@ def test_a_folder_without_samples_is_told_with_the_mend(tmp_path):
             compare(*pair)
 
 
-def test_runs_without_a_common_problem_are_told_with_the_mend(tmp_path):
+def test_runs_without_a_common_problem_are_rejected_with_advice(tmp_path):
     a = write_run(tmp_path / "a", math={"1": "1"})
     b = write_run(tmp_path / "b", aime={"1": "1"}, math={"2": "1"})
-    with pytest.raises(DataError, match=r"the one has math, the other aime, math\. Evaluate both on the same"):
+    with pytest.raises(DataError, match=r"one has math, the other aime, math\. Evaluate both on the same"):
         compare(a, b)
 
 
-def test_the_table_has_a_row_a_benchmark(tmp_path):
+def test_the_table_has_one_row_per_benchmark(tmp_path):
     a = write_run(tmp_path / "a[red]", math={"1": "0", "2": "0", "3": "1"}, aime={"1": "1", "2": "1"})
     b = write_run(tmp_path / "b", math={"1": "1", "2": "1"}, aime={"1": "0", "2": "0"})
     console = Console(width=120)
@@ -85,7 +85,7 @@ def test_the_table_has_a_row_a_benchmark(tmp_path):
     assert ["math", "2", "1 + 0", "0.0%", "100.0%", "+100.0", "-31.5 to +100.0", "0.5000"] in rows
 
 
-def test_runs_of_one_name_are_shown_by_their_paths(tmp_path):
+def test_runs_with_the_same_name_are_shown_by_their_paths(tmp_path):
     a = write_run(tmp_path / "one" / "run", math={"1": "0", "2": "0"})
     b = write_run(tmp_path / "two" / "run", math={"1": "1", "2": "1"})
     headers = [column.header for column in comparison_table(compare(a, b), a, b).columns]

@@ -1,4 +1,4 @@
-"""Two evaluations compared, problem by problem."""
+"""Comparison of two evaluations, problem by problem."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from grpo_cli.errors import DataError
-from grpo_cli.evaluation.measures import right_of_each
+from grpo_cli.evaluation.samples import read_samples, right_by_problem
 from grpo_cli.evaluation.spread import PairedDifference, paired_bootstrap
-from grpo_cli.evaluation.store import read_samples
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A benchmark on the problems that both runs have; what only one has counts for nothing."""
+    """One benchmark, on the problems that both runs have; other problems are only counted."""
 
     benchmark: str
     num_shared: int
@@ -28,9 +27,9 @@ class Comparison:
 
 
 def compare(a: Path, b: Path) -> list[Comparison]:
-    """Each benchmark that is in `<run>/eval/` of both runs, if only by some of its problems.
+    """A comparison for each benchmark of which `<run>/eval/` has problems in both runs.
 
-    Raises DataError where a run has no samples, or the two have no problem in common.
+    Raises DataError if a run has no samples, or if the two have no problem in common.
     """
     files_a, files_b = _sample_files(a), _sample_files(b)
     comparisons = []
@@ -45,14 +44,14 @@ def compare(a: Path, b: Path) -> list[Comparison]:
         comparisons.append(Comparison(benchmark, len(shared), only_a, only_b, fmean(a_P), fmean(b_P), difference))
     if not comparisons:
         raise DataError(
-            f"{a} and {b} have no problem in common: the one has {', '.join(files_a)}, the other {', '.join(files_b)}. "
+            f"{a} and {b} have no problem in common: one has {', '.join(files_a)}, the other {', '.join(files_b)}. "
             "Evaluate both on the same benchmark, as in benchmark=math500."
         )
     return comparisons
 
 
 def comparison_table(comparisons: Sequence[Comparison], a: Path, b: Path) -> Table:
-    """A row a benchmark: both means, what b has above a in points with its 95 % interval, and the p-value."""
+    """One row per benchmark: both means, b - a in percentage points with its 95 % interval, and the p-value."""
     name_a, name_b = (a.name, b.name) if a.name != b.name else (str(a), str(b))
     table = Table("benchmark", "problems", "only one has", escape(name_a), escape(name_b), "difference", "95 %", "p")
     for column in table.columns[1:]:
@@ -76,11 +75,11 @@ def _sample_files(run_dir: Path) -> dict[str, Path]:
     files = sorted((run_dir / "eval").glob("*.jsonl"))
     if not files:
         raise DataError(
-            f"{run_dir} has no eval/*.jsonl. Give the run folder of a finished `r1zero eval`; one that was stopped "
-            f"finishes with `r1zero eval run.dir={run_dir}` and its other settings."
+            f"{run_dir} has no eval/*.jsonl. Give the run folder of a finished `r1zero eval`. To finish an interrupted "
+            f"one, run `r1zero eval run.dir={run_dir}` with its other settings."
         )
     return {file.stem: file for file in files}
 
 
 def _solve_rates(file: Path) -> dict[str, float]:
-    return {id: c / n for id, (n, c) in right_of_each(read_samples(file)).items()}
+    return {id: c / n for id, (n, c) in right_by_problem(read_samples(file)).items()}

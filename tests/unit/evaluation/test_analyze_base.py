@@ -6,8 +6,8 @@ import json
 import pytest
 
 from grpo_cli.errors import ConfigError
-from grpo_cli.evaluation import analyze
-from grpo_cli.evaluation.store import SampleStore
+from grpo_cli.evaluation import analyze_base
+from grpo_cli.evaluation.samples import SampleStore
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def config(compose_as, tmp_path):
 
 @pytest.fixture
 def asked(monkeypatch) -> list[list[str]]:
-    """The texts that the judge was given, a list a call."""
+    """The texts given to the judge, one list per call."""
     calls = []
 
     def judge(samples, problems):
@@ -33,23 +33,23 @@ def asked(monkeypatch) -> list[list[str]]:
         calls.append([sample.text for sample in samples])
         return ["4" in sample.text for sample in samples]
 
-    monkeypatch.setattr(analyze, "load_judge", lambda path, cluster, console: judge)
+    monkeypatch.setattr(analyze_base, "load_judge", lambda path, cluster, console: judge)
     return calls
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_the_judge_reads_what_was_sampled_and_its_word_counts(config, asked, sample, tmp_path):
+def test_the_judges_replies_to_the_stored_samples_are_counted(config, asked, sample, tmp_path):
     texts = {"r1": ["4", "4", "no", "4", "no", "no"], "none": ["no", "no", "no", "no", "no", "4"]}
     folder = tmp_path / "run/analyze"
     folder.mkdir(parents=True)
-    for series in analyze._all_series(config):
+    for series in analyze_base._all_series(config):
         asked_for = [(problem.id, number) for problem in series.problems for number in range(2)]
         responses = zip(asked_for, texts[series.name], strict=True)
         stored = [sample(id, number, text=text) for (id, number), text in responses]
-        # The last first, and one more than is asked for, of an earlier start with eval.n=3.
+        # In reverse order, and with one more sample than asked for, from an earlier start with eval.n=3.
         SampleStore(folder, series.name).append([sample("p1", 2, text="4"), *reversed(stored)], rank=0)
 
-    analyze.judge(config, io.StringIO())
+    analyze_base.judge(config, io.StringIO())
 
     assert asked == list(texts.values())
     found = json.loads((tmp_path / "run/analyze.json").read_text())["templates"]
@@ -58,10 +58,10 @@ def test_the_judge_reads_what_was_sampled_and_its_word_counts(config, asked, sam
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_a_judge_that_is_not_there_is_told_before_anything_is_sampled(config, tmp_path, monkeypatch):
+def test_a_missing_judge_is_reported_before_anything_is_sampled(config, tmp_path, monkeypatch):
     (tmp_path / "judge").mkdir()
     (tmp_path / "judge/config.json").write_text("{}")
     config.analyze.judge = str(tmp_path / "judge")
-    monkeypatch.setattr(analyze, "complete", lambda *_: pytest.fail("it was sampled"))
+    monkeypatch.setattr(analyze_base, "complete", lambda *_: pytest.fail("samples were made"))
     with pytest.raises(ConfigError, match="holds no weights"):
-        analyze.analyze(config, io.StringIO())
+        analyze_base.analyze(config, io.StringIO())

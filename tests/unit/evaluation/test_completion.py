@@ -1,10 +1,11 @@
-"""Reference solutions are all right, and all wrong to the next problem."""
+"""Judging of responses: the reference solutions are all right, and all wrong for the next problem."""
 
 import json
 
 import pytest
 
-from grpo_cli.evaluation.benchmark import answer_equality, judged_samples
+from grpo_cli.evaluation.completion import judged_samples
+from grpo_cli.evaluation.majority import answer_equality
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.responses import EngineResponder, Skipped, questions
 from grpo_cli.types import Problem, Sampling, Verdict
@@ -33,21 +34,21 @@ def test_the_reference_answers_score_100_percent_on_math500(math500, reward, tem
 
 
 def test_the_next_problems_answers_score_0_percent_on_math500(math500, reward, template):
-    # Of a run of problems with equal answers, as "2" and "2", the next one with another answer.
+    # The next answer that differs: neighbouring problems may have the same one.
     answers = [problem.answer for problem in math500]
     others = [next(a for a in answers[i + 1 :] + answers if not reward.same_answer(answers[i], a)) for i in range(500)]
     responses = [rf"The answer is $\boxed{{{other}}}$." for other in others]
     assert measure(oracle_samples(math500, responses, reward, template), None)["avg"] == 0.0
 
 
-def test_a_sample_holds_what_was_said_and_how_it_was_judged(reward, template):
+def test_a_sample_holds_the_response_and_its_grade(reward, template):
     problems = [Problem("p", "1 + 1?", "2"), Problem("q", "2 + 2?", "4")]
     first, second = oracle_samples(problems, ["The answer is 2.", "no idea"], reward, template)
     assert (first.extracted, first.verdict, first.num_tokens, first.well_formed) == ("2", Verdict.correct, 4, True)
     assert (second.extracted, second.verdict, second.well_formed) == (None, Verdict.unparsable, False)
 
 
-def test_what_was_skipped_stays_in_the_denominator(reward, template):
+def test_skipped_samples_stay_in_the_denominator(reward, template):
     problems = [Problem("p", "1 + 1?", "2"), Problem("q", "2 + 2?", "4")]
     asked = questions("b", problems, 1, 0)
 
@@ -60,9 +61,9 @@ def test_what_was_skipped_stays_in_the_denominator(reward, template):
     assert (metrics["avg"], metrics["skipped"], metrics["num_problems"]) == (0.5, 0.5, 2)
 
 
-def test_votes_go_by_mathematical_equality(reward):
+def test_mathematically_equal_answers_are_the_same_vote(reward):
     same = answer_equality("math", reward)
     assert same("1/2", r"\frac{1}{2}")
     assert not same("1/2", "1/3")
     assert answer_equality("expression", reward)("1 +2", "1  +2")
-    assert answer_equality("code", reward) is None  # programs cannot be told apart
+    assert answer_equality("code", reward) is None  # programs cannot be compared

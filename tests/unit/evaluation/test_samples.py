@@ -1,17 +1,17 @@
 import pytest
 
 from grpo_cli.errors import DataError
-from grpo_cli.evaluation.store import SampleStore, read_samples
+from grpo_cli.evaluation.samples import SampleStore, read_samples
 
 
-def test_samples_come_back_as_they_were(tmp_path, sample):
+def test_stored_samples_are_read_back_unchanged(tmp_path, sample):
     store = SampleStore(tmp_path, "b")
     made = [sample("p", 0, text="né\n"), sample("p", 1, skipped="too long")]
     store.append(made, rank=0)
     assert store.load() == {("p", 0): made[0], ("p", 1): made[1]}
 
 
-def test_a_line_that_a_kill_cut_off_is_made_anew(tmp_path, sample):
+def test_a_sample_whose_line_is_unfinished_is_missing_and_can_be_stored_again(tmp_path, sample):
     store = SampleStore(tmp_path, "b")
     store.append([sample("p", 0), sample("p", 1)], rank=0)
     part = tmp_path / "b.rank_0.part"
@@ -21,24 +21,24 @@ def test_a_line_that_a_kill_cut_off_is_made_anew(tmp_path, sample):
     assert store.load().keys() == {("p", 0), ("p", 1)}
 
 
-def test_every_rank_reads_what_all_have_done(tmp_path, sample):
+def test_every_rank_reads_the_samples_of_all_ranks(tmp_path, sample):
     SampleStore(tmp_path, "b").append([sample("p", 0)], rank=0)
     SampleStore(tmp_path, "b").append([sample("p", 1)], rank=1)
     SampleStore(tmp_path, "bb").append([sample("q", 0)], rank=0)  # another benchmark
     assert SampleStore(tmp_path, "b").load().keys() == {("p", 0), ("p", 1)}
 
 
-def test_at_the_end_there_is_one_file_in_the_order_of_the_problems(tmp_path, sample):
+def test_merged_samples_are_one_file_in_the_order_of_the_problems(tmp_path, sample):
     store = SampleStore(tmp_path, "b")
     store.append([sample("q"), sample("p", 1)], rank=1)
     store.append([sample("p"), sample("p", 2)], rank=0)
-    store.conclude([("p", 0), ("p", 1), ("q", 0)])
+    store.merge([("p", 0), ("p", 1), ("q", 0)])
     assert [file.name for file in tmp_path.iterdir()] == ["b.jsonl"]
-    # What is not asked for this time, as of a larger n, is kept.
+    # Samples that are not asked for this time, for example from a larger n, are kept.
     assert [(s.id, s.sample) for s in read_samples(store.path)] == [("p", 0), ("p", 1), ("q", 0), ("p", 2)]
 
 
-def test_a_damaged_line_is_named(tmp_path):
+def test_the_error_names_a_damaged_line(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"id": "p"}\n')
     with pytest.raises(DataError, match=r"b\.jsonl, line 1"):
         SampleStore(tmp_path, "b").load()

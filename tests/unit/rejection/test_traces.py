@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from huggingface_hub import DatasetCard
 
 from grpo_cli.choices import KeepRule
 from grpo_cli.config.sampling import SampleConfig
@@ -8,7 +9,7 @@ from grpo_cli.config.tasks import SampleTask
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.evaluation.provenance import files_hash
-from grpo_cli.evaluation.traces import card_of, data_card, pair, refuse_to_overwrite, trace, traces_file
+from grpo_cli.rejection.traces import card_of, check_overwrite, data_card, pair, trace, traces_file
 from grpo_cli.types import Problem, Prompt, Verdict
 
 
@@ -20,7 +21,7 @@ def config(tmp_path) -> SampleTask:
     return config
 
 
-def test_a_trace_tells_what_the_model_saw_and_said(config, sample):
+def test_a_trace_holds_prompt_response_and_origin(config, sample):
     prompt = Prompt(Problem("p", "1 + 1?", "2"), "Q: 1 + 1? <think>", (5, 6, 7))
     line = trace(sample("p", 3, seed=8, text=" 2 </think>", extracted="2", verdict=Verdict.correct), prompt, config)
     assert json.loads(json.dumps(line)) == {
@@ -44,7 +45,7 @@ def test_a_trace_tells_what_the_model_saw_and_said(config, sample):
     }
 
 
-def test_a_pair_is_two_responses_the_better_first(sample):
+def test_a_pair_holds_the_chosen_and_the_rejected_response(sample):
     line = pair(sample("p", text="good"), sample("p", text="bad"), "1 + 1?")
     assert line == {"id": "p", "problem": "1 + 1?", "chosen": "good", "rejected": "bad"}
 
@@ -61,16 +62,23 @@ def results() -> dict:
     }
 
 
-def test_the_card_tells_the_rules_the_counts_and_the_prompt(config, results):
+def test_the_card_holds_the_rules_the_counts_and_the_prompt(config, results):
     config.sample.keep = [KeepRule.correct, KeepRule.well_formed]
     card = data_card(config, results)
+    metadata = DatasetCard(card).data
+    assert (metadata.pretty_name, metadata.task_categories, metadata.tags) == (
+        "Responses of m to d",
+        ["text-generation"],
+        ["r1zero"],
+    )
     for line in (
         "# Responses of m to d",
-        "| sampling | 4 a problem, temperature 1, top_p 1, at most 3000 tokens, seed 0 |",
+        "| sampling | 4 per problem, temperature 1, top_p 1, at most 3000 tokens, seed 0 |",
         "| rules | correct, well_formed, max_tokens 9, no repeats |",
         "| kept | 3 of 8 responses, to 1 problems |",
         "| traces | sha256 t |",
-        "| correct | 5 |",
+        "| rule | responses | share | problems |\n| --- | --- | --- | --- |\n| sampled | 8 | 100.0% | 2 |",
+        "| dropped: correct | 5 | 62.5% |  |\n| kept | 3 | 37.5% | 1 |",
         "| some | 1 | 50.0% | 3 |",
         "```\nQ: {problem} <think>\n```",
     ):
@@ -78,7 +86,7 @@ def test_the_card_tells_the_rules_the_counts_and_the_prompt(config, results):
     assert "| language |" not in card
 
 
-def test_traces_go_into_the_run_folder_unless_another_file_is_given(config, tmp_path):
+def test_traces_are_written_to_the_run_folder_unless_another_file_is_given(config, tmp_path):
     assert traces_file(config) == tmp_path / "kept.jsonl"
     config.to = None
     assert traces_file(config) == tmp_path / "traces.jsonl"
@@ -86,19 +94,19 @@ def test_traces_go_into_the_run_folder_unless_another_file_is_given(config, tmp_
 
 @pytest.mark.parametrize("name", ["kept.jsonl", "kept.md"])
 def test_a_file_that_this_run_did_not_write_is_not_overwritten(name, config, tmp_path):
-    refuse_to_overwrite(config)
+    check_overwrite(config)
     (tmp_path / name).write_text("precious")
-    with pytest.raises(ConfigError, match=rf"{name} exists, and is not as this run wrote it"):
-        refuse_to_overwrite(config)
+    with pytest.raises(ConfigError, match=rf"{name} exists, but this run did not write it"):
+        check_overwrite(config)
 
 
-def test_what_this_run_wrote_may_be_written_again(config, tmp_path):
+def test_a_file_that_this_run_wrote_is_overwritten_unless_it_was_changed(config, tmp_path):
     traces = tmp_path / "kept.jsonl"
     traces.write_text("{}\n")
     card_of(traces).write_text("# card")
     files = {"traces": files_hash([traces]), "card": files_hash([card_of(traces)])}
     (tmp_path / "sample.json").write_text(json.dumps({"files": files}))
-    refuse_to_overwrite(config)
+    check_overwrite(config)
     traces.write_text("edited\n")
     with pytest.raises(ConfigError):
-        refuse_to_overwrite(config)
+        check_overwrite(config)

@@ -1,0 +1,3 @@
+from ..evaluation.conftest import sample
+
+__all__ = ["sample"]
