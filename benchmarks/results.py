@@ -41,7 +41,7 @@ def gpu() -> dict[str, object] | None:
     """Name and GiB of the first GPU, and torch's CUDA; None where torch sees none. Another process looks, since this
     one would hold memory of the GPU from then on.
     """
-    from grpo_cli.doctor.process import run_probe
+    from grpo_cli.doctor.engines import run_probe
 
     seen = json.loads(run_probe("torch", limit_s=120))
     if not seen["gpus"]:

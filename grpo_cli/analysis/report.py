@@ -1,4 +1,4 @@
-"""The course of a run, read back from its metrics.jsonl and drawn."""
+"""The metrics and results of a run, read from its folder, and its learning curve."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from grpo_cli.errors import DataError
 from grpo_cli.files import write_whole
 from grpo_cli.jsonl import as_object, json_text, parse_json, read_objects, with_nan
 
-# One panel each: title, then its curves as metric, label and look. A metric that the run lacks is not drawn.
+# Per panel: the title, then the curves as metric, label and style. Metrics that the run does not have are left out.
 TRAINING = {"color": "tab:blue", "linewidth": 1.2}
 PANELS = (
     (
@@ -24,14 +24,14 @@ PANELS = (
         ),
     ),
     ("response length (tokens)", (("length/mean", "training", TRAINING),)),
-    ("self-corrections a response", (("reflection/wait_rate", "training", TRAINING),)),
+    ("self-corrections per response", (("reflection/wait_rate", "training", TRAINING),)),
 )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, nan for null, without a last line that was cut off while it was written.
+    """The rows of a metrics.jsonl, nan for null, without an incomplete last line.
 
-    Raises DataError, which names the line, where the file is damaged.
+    Raises DataError with the line number if the file is damaged.
     """
     rows = []
     for number, row in read_objects(path, drop_unfinished=True):
@@ -42,9 +42,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def evaluated_rows(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
-    """The rows of the evaluations of a run that has ended; the first is from before training, unless it was lost.
+    """The rows of a finished run that hold an evaluation; the first is from before training, unless it was lost.
 
-    Raises DataError where that of the last step is lost.
+    Raises DataError if the row of the last step is lost.
     """
     file = run_dir / "metrics.jsonl"
     rows = [row for row in read_metrics(file) if any(name.startswith("eval/") for name in row)]
@@ -57,14 +57,14 @@ def evaluated_rows(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
 
 
 def write_result(run_dir: Path, row: Mapping[str, Any]) -> None:
-    """What a run reached, in its result.json, which is whole wherever it is."""
+    """Write the result of a run to result.json."""
     write_whole(run_dir / "result.json", json_text(row))
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """What a run reached, nan for null; None of one that did not come to its end.
+    """The result of a run, nan for null; None if the run did not finish.
 
-    Raises DataError where result.json is damaged.
+    Raises DataError if result.json is damaged.
     """
     file = run_dir / "result.json"
     if not file.is_file():
@@ -76,7 +76,7 @@ def read_result(run_dir: Path) -> dict[str, Any] | None:
 
 
 def plot_learning_curve(metrics_jsonl: Path, png: Path) -> None:
-    """Draws accuracy, mean response length and self-corrections a response over the steps of a run."""
+    """Draws accuracy, mean response length and self-corrections per response over the steps of a run."""
     from matplotlib.figure import Figure  # without pyplot, which would look for a display
 
     rows = read_metrics(metrics_jsonl)

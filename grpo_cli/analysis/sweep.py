@@ -1,21 +1,23 @@
-"""A sweep, read back from the folders of its jobs: which setting reached what, and what each parameter did."""
+"""A sweep, read from the folders of its jobs: the results of each setting, and the effect of each parameter."""
 
-import csv
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.errors import DataError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 HELDOUT, GREEDY = "eval/heldout/avg", "eval/heldout/greedy"
 MAX_ERROR = 500  # characters of an error in a table
-# A line that names an exception, as a traceback ends.
+# A line that names an exception, as at the end of a traceback.
 EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(: |$)")
 
 
@@ -24,12 +26,12 @@ class SweepJob:
     """One run of a sweep."""
 
     folder: Path
-    swept: dict[str, str]  # what the sweep gave it, by the whole key
-    objective: float | None  # the held-out accuracy at the end, of sft minus the loss; None where it did not finish
+    swept: dict[str, str]  # the values that the sweep set, by full key
+    objective: float | None  # final held-out accuracy, or minus the loss for sft; None if it did not finish
     greedy: float | None
-    error: str | None  # the line that says why it failed
+    error: str | None  # why it failed, in one line
     tokens: int | None  # generated in training
-    seconds: float | None  # of all steps, without the start
+    seconds: float | None  # of all steps, without start-up
     curve: tuple[tuple[int, float], ...]  # step, held-out accuracy
 
     @property
@@ -41,42 +43,21 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class Setting:
-    """The jobs that differ by nothing but their seed."""
+    """The jobs that differ only in their seed. Figures are means over the finished ones, None if there is no value."""
 
     swept: dict[str, str]  # without the seed
     jobs: tuple[SweepJob, ...]
-
-    @cached_property
-    def finished(self) -> tuple[SweepJob, ...]:
-        return tuple(job for job in self.jobs if job.objective is not None)
-
-    @cached_property
-    def mean(self) -> float | None:
-        return _mean([job.objective for job in self.finished])
-
-    @cached_property
-    def spread(self) -> float | None:
-        """The sample standard deviation over seeds; None of fewer than two."""
-        return stdev(job.objective for job in self.finished) if len(self.finished) > 1 else None
-
-    @cached_property
-    def greedy(self) -> float | None:
-        return _mean([job.greedy for job in self.finished])
-
-    @cached_property
-    def tokens(self) -> float | None:
-        """The mean of a job."""
-        return _mean([job.tokens for job in self.finished])
-
-    @cached_property
-    def seconds(self) -> float | None:
-        """The mean of a job."""
-        return _mean([job.seconds for job in self.finished])
+    finished: tuple[SweepJob, ...]
+    mean: float | None  # held-out accuracy
+    spread: float | None  # its sample standard deviation over seeds
+    greedy: float | None
+    tokens: float | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one value of a swept parameter reached, over all settings of the others."""
+    """The mean result for one value of a swept parameter, over all settings of the others."""
 
     key: str
     value: str
@@ -87,12 +68,12 @@ class Effect:
 def read_sweep(folder: Path) -> list[SweepJob]:
     """The jobs of a sweep, in the order of their numbers.
 
-    Raises DataError where there are none, or where a job's record cannot be read.
+    Raises DataError if there are none, or if a job's record cannot be read.
     """
     records = sorted(folder.glob("*/job.json"), key=lambda record: _natural(record.parent.name))
     if not records:
         raise DataError(
-            f"{folder} holds no jobs of a sweep. Give the folder that `r1zero train -m` made, such as "
+            f"{folder} contains no jobs of a sweep. Give the folder that `r1zero train -m` created, such as "
             "runs/sweeps/2026-11-20_101500_train."
         )
     return [_read_job(record.parent) for record in records]
@@ -100,43 +81,39 @@ def read_sweep(folder: Path) -> list[SweepJob]:
 
 def rank_settings(jobs: Sequence[SweepJob]) -> list[Setting]:
     """The settings by falling mean held-out accuracy; those without a finished job come last."""
-    groups: dict[tuple[tuple[str, str], ...], list[SweepJob]] = {}
-    for job in jobs:
-        swept = tuple(sorted((key, value) for key, value in job.swept.items() if key != "seed"))
-        groups.setdefault(swept, []).append(job)
-    settings = [
-        Setting({key: value for key, value in group[0].swept.items() if key != "seed"}, tuple(group))
-        for group in groups.values()
-    ]
+    settings = []
+    for _, group in _table(jobs).groupby(swept_keys(jobs) or (lambda _: 0), dropna=False, sort=False):
+        finished = group[group.objective.notna()]
+        figures = {"mean": finished.objective.mean(), "spread": finished.objective.std()}
+        figures |= finished[["greedy", "tokens", "seconds"]].mean()
+        swept = {key: value for key, value in group.job.iloc[0].swept.items() if key != "seed"}
+        known = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
+        settings.append(Setting(swept, tuple(group.job), tuple(finished.job), **known))
     return sorted(settings, key=lambda setting: (setting.mean is None, -(setting.mean or 0.0)))
 
 
 def effects(jobs: Sequence[SweepJob]) -> list[Effect]:
-    """The mean objective of the finished jobs for each value of each swept parameter but the seed.
+    """The mean objective of the finished jobs for each value of each swept parameter except the seed.
 
-    Left out is a parameter with a single value, and one of which no value came twice: the leaderboard says it all.
+    Parameters with a single value, or without a value that several jobs share, are left out: for those, the leaderboard
+    shows the same.
     """
     rows = []
     for key in swept_keys(jobs):
-        by_value: dict[str, list[float]] = {}
-        for job in jobs:
-            if job.objective is not None and key in job.swept:
-                by_value.setdefault(job.swept[key], []).append(job.objective)
-        if len(by_value) > 1 and any(len(values) > 1 for values in by_value.values()):
-            rows += [
-                Effect(key, value, fmean(by_value[value]), len(by_value[value]))
-                for value in sorted(by_value, key=_natural)
-            ]
+        by_value = _table(jobs).dropna(subset="objective").groupby(key).objective.agg(["mean", "count"])
+        if len(by_value) > 1 and by_value["count"].max() > 1:
+            values = sorted(by_value.index, key=_natural)
+            rows += [Effect(key, value, by_value["mean"][value], by_value["count"][value]) for value in values]
     return rows
 
 
 def swept_keys(jobs: Sequence[SweepJob]) -> list[str]:
-    """Every key that the sweep varied, but the seed."""
+    """Every key that the sweep varied, except the seed."""
     return list(dict.fromkeys(key for job in jobs for key in job.swept if key != "seed"))
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """What to call each key: its last part, unless another ends the same.
+    """A short name for each key: its last part, unless another key ends in the same part.
 
     >>> short_names(["algorithm.beta", "eval.temperature", "rollout.temperature"])
     {'algorithm.beta': 'beta', 'eval.temperature': 'eval.temperature', 'rollout.temperature': 'rollout.temperature'}
@@ -146,7 +123,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def last_error(text: str) -> str:
-    """What an error says in short, on one line: of a traceback its last exception, plain words whole.
+    """An error in one line: the last exception of a traceback, or the whole of any other text.
 
     >>> last_error('Traceback (most recent call last):\\n  File "a.py"\\nValueError: no\\n\\nThe whole log: logs/')
     'ValueError: no'
@@ -159,20 +136,32 @@ def last_error(text: str) -> str:
 
 
 def write_csv(jobs: Sequence[SweepJob], file: Path) -> None:
-    """A row a job, the best setting first; where the seed is swept, with the mean and spread of its setting."""
+    """A row per job, the best setting first; if the seed is swept, with the mean and spread of the setting."""
+    import pandas as pd
+
     has_seeds = any("seed" in job.swept for job in jobs)
-    keys = [*swept_keys(jobs), *(["seed"] if has_seeds else [])]
-    figures = [HELDOUT, GREEDY, "rollout/tokens", "time/s"]
-    over_seeds = ["seeds", f"{HELDOUT}/mean", f"{HELDOUT}/std"] if has_seeds else []
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["job", "status", *keys, *figures, *over_seeds, "error"])
-        for setting in rank_settings(jobs):
-            shared = [len(setting.finished), setting.mean, setting.spread] if has_seeds else []
-            for job in setting.jobs:
-                values = [job.swept.get(key) for key in keys]
-                reached = [job.objective, job.greedy, job.tokens, job.seconds]
-                writer.writerow([job.folder.name, job.status, *values, *reached, *shared, job.error])
+    rows = []
+    for setting in rank_settings(jobs):
+        over_seeds = {
+            "seeds": len(setting.finished),
+            f"{HELDOUT}/mean": setting.mean,
+            f"{HELDOUT}/std": setting.spread,
+        }
+        for job in setting.jobs:
+            swept = {key: job.swept.get(key) for key in [*swept_keys(jobs), *(["seed"] if has_seeds else [])]}
+            figures = {HELDOUT: job.objective, GREEDY: job.greedy, "rollout/tokens": job.tokens, "time/s": job.seconds}
+            figures |= over_seeds if has_seeds else {}
+            rows.append({"job": job.folder.name, "status": job.status} | swept | figures | {"error": job.error})
+    pd.DataFrame(rows, dtype=object).to_csv(file, index=False)
+
+
+def _table(jobs: Sequence[SweepJob]) -> "pd.DataFrame":
+    """A row per job: the job, its figures, and its value of each swept parameter."""
+    import pandas as pd
+
+    names = ["objective", "greedy", "tokens", "seconds"]
+    figures = pd.DataFrame([[getattr(job, name) for name in names] for job in jobs], columns=names, dtype=float)
+    return figures.assign(job=jobs, **{key: [job.swept.get(key) for job in jobs] for key in swept_keys(jobs)})
 
 
 def _read_job(folder: Path) -> SweepJob:
@@ -182,7 +171,7 @@ def _read_job(folder: Path) -> SweepJob:
         raise DataError(f"{folder} cannot be read: job.json: {error}. Move the folder away.") from error
     rows = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
     steps = [row for row in rows if row["step"] > 0]
-    tokens = [row["rollout/tokens"] for row in steps if "rollout/tokens" in row]  # none where nothing is sampled
+    tokens = [row["rollout/tokens"] for row in steps if "rollout/tokens" in row]  # empty if nothing is sampled
     error = (folder / "error.txt").read_text(encoding="utf-8") if (folder / "error.txt").is_file() else None
     objective = record.get("objective")
     curve = tuple((int(row["step"]), row[HELDOUT]) for row in rows if HELDOUT in row)
@@ -198,13 +187,8 @@ def _read_job(folder: Path) -> SweepJob:
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
-
-
 def _natural(text: str) -> list[tuple[int, float, str]]:
-    """A sorting key by which 2 comes before 10, and 1e-6 before 0.1."""
+    """A sorting key: 2 comes before 10, and 1e-6 before 0.1."""
     try:
         return [(0, float(text), "")]
     except ValueError:

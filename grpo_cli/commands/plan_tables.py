@@ -15,7 +15,7 @@ from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
 
 MIB = 2**20
 GPU_UNKNOWN = (
-    "\nSet cluster.gpu, the kind of its GPUs, to be told how long a step takes in bf16. Known are "
+    "\nSet cluster.gpu to a GPU model to see how long a step takes in bf16. Known models: "
     f"{', '.join(gpu.name for gpu in GPUS)}."
 )
 
@@ -51,16 +51,16 @@ def run_table(config: TrainConfig, shape: ShapeConfig) -> Table:
 def batch_table(batches: Batches) -> Table:
     table = _table("Batches", "", ">")
     rows = {
-        "prompts a rollout": batches.prompts,
-        "completions a rollout": batches.completions,
-        "completions a rank": batches.completions_per_rank,
-        "completions an optimizer step": batches.minibatch_completions,
-        "optimizer steps a rollout": batches.steps_per_rollout,
+        "prompts per rollout": batches.prompts,
+        "completions per rollout": batches.completions,
+        "completions per rank": batches.completions_per_rank,
+        "completions per optimizer step": batches.minibatch_completions,
+        "optimizer steps per rollout": batches.steps_per_rollout,
         "optimizer steps of the run": batches.total_steps,
         "longest sequence, tokens": batches.longest_sequence,
-        "micro-batches a rank and step, at most": batches.microbatches,
+        "micro-batches per rank and step, at most": batches.microbatches,
         "largest micro-batch, tokens": batches.microbatch_tokens,
-        "tokens a rollout, at most": batches.max_tokens,
+        "tokens per rollout, at most": batches.max_tokens,
     }
     for name, number in rows.items():
         table.add_row(name, f"{number:,}")
@@ -74,7 +74,7 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
     engine = cluster.vllm.tensor_parallel_size
 
     def sharing(from_stage: int) -> str:
-        return f"one part of {cluster.ranks}" if stage >= from_stage and cluster.ranks > 1 else "whole"
+        return f"one shard of {cluster.ranks}" if stage >= from_stage and cluster.ranks > 1 else "whole"
 
     on_cpu = "in CPU memory" if on_gpu and cluster.offload_optimizer else ""
     moves = on_gpu and cluster.offload_reference
@@ -84,13 +84,13 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
         ("weights", memory.weights, sharing(3)),
         ("gradients", gradients.held, on_cpu if on_cpu and not gradients.held else sharing(2)),
         ("optimizer", memory.optimizer, on_cpu or sharing(1)),
-        ("reference", memory.reference, "for its forward passes only" if moves else "whole"),
-        ("buffers of ZeRO", memory.zero_buffers, "while gradients are made"),
+        ("reference", memory.reference, "only for its forward passes" if moves else "whole"),
+        ("buffers of ZeRO", memory.zero_buffers, "during the backward pass"),
         ("activations", memory.activations, f"without gradient checkpointing {kept}" if checkpoints else "all kept"),
-        ("logits", memory.logits, "of one chunk of tokens at a time"),
-        ("output layer's gradient", memory.output_gradient, "the sum of the chunks and that of one"),
-        ("gradients, copied", gradients.at_step, "while the optimizer steps, activations gone"),
-        ("vLLM's weights", memory.vllm_weights, f"one part of {engine}" if engine > 1 else "whole"),
+        ("logits", memory.logits, "one chunk of tokens at a time"),
+        ("output layer's gradient", memory.output_gradient, "the sum over chunks, and that of one chunk"),
+        ("gradients, copied", gradients.at_step, "in the optimizer step, after the activations"),
+        ("vLLM's weights", memory.vllm_weights, f"one shard of {engine}" if engine > 1 else "whole"),
         ("KV cache", memory.kv_cache, _cache_note(config, batches, memory)),
     ]
     table = _table(f"Memory of a {'GPU' if on_gpu else 'rank'}", "", ">", "")
@@ -99,23 +99,23 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
             table.add_row(name, "unknown" if size is None else _size(size), note)
     table.add_section()
     notes = {
-        "The start": "the whole model, before it is cut into shards",
+        "The start": "the whole model, before it is sharded",
         "The rollout": "the trainer in CPU memory" if memory.moved_out else "",
         "Training": f"vLLM {'asleep' if asleep else 'awake'}",
     }
     for phase, peak in memory.phases.items():
         table.add_row(phase, _size(peak), notes.get(phase, ""))
     if memory.cpu:
-        table.add_row("in CPU memory", _size(memory.cpu), "a rank; pinned buffers are powers of two")
+        table.add_row("in CPU memory", _size(memory.cpu), "per rank; pinned buffers are powers of two")
     if memory.cpu_start:
-        table.add_row("... at the start", _size(memory.cpu_start), "a rank; each loads the whole model")
+        table.add_row("... at the start", _size(memory.cpu_start), "per rank; each loads the whole model")
     return table
 
 
 def time_table(
     config: TrainConfig, hardware: Hardware, lengths: Lengths, seconds: Seconds, measured: Measured | None
 ) -> Table:
-    """Seconds of a step and hours of the run, next to what was measured."""
+    """Seconds of a step and hours of the run, next to the measured ones."""
     table = _table("Time, an estimate", "", ">", *([">"] if measured else []), "")
 
     def row(name: str, estimate: str, was: str, note: str) -> None:
@@ -134,7 +134,7 @@ def time_table(
     row("update", _seconds(seconds.update), _seconds(measured.update) if measured else "", shown)
     row("weight sync", _seconds(seconds.sync), _seconds(measured.sync) if measured else "", "")
     table.add_section()
-    row("a step", _seconds(seconds.step), _seconds(measured.step) if measured else "", _assumed(lengths, measured))
+    row("one step", _seconds(seconds.step), _seconds(measured.step) if measured else "", _assumed(lengths, measured))
     hours, hours_measured = (config.steps * s / 3600 for s in (seconds.step, measured.step if measured else 0.0))
     note = f"{config.steps:,} steps, without evaluation and checkpoints"
     row("the run", _hours(hours), _hours(hours_measured), note)
@@ -142,12 +142,12 @@ def time_table(
         ranks = config.cluster.ranks
         row("GPU hours", f"{ranks * hours:,.1f}", f"{ranks * hours_measured:,.1f}", f"of {ranks} GPUs")
     peak = f"{hardware.peak_flops / 1e12:.3g} TFLOP/s and {hardware.bandwidth / 1e9:,.0f} GB/s"
-    row("by", "", "", f"{hardware.name}: {MATRIX_SHARE:.0%} of {peak} at {BANDWIDTH_SHARE:.0%}")
+    row("hardware", "", "", f"{hardware.name}: {MATRIX_SHARE:.0%} of {peak} at {BANDWIDTH_SHARE:.0%}")
     return table
 
 
 def _assumed(lengths: Lengths, measured: Measured | None) -> str:
-    """What the estimate takes the sequences to be."""
+    """The lengths that the estimate assumes."""
     if measured:
         return f"responses as measured: {lengths.response:,.0f} tokens on average, {lengths.longest:,.0f} at most"
     return (
@@ -157,30 +157,30 @@ def _assumed(lengths: Lengths, measured: Measured | None) -> str:
 
 
 def _cache_note(config: TrainConfig, batches: Batches, memory: Memory) -> str:
-    """How many of the longest sequences the cache holds, and how many an engine is asked for."""
+    """How many sequences of maximum length the cache holds, and how many are generated at the same time."""
     if memory.kv_cache is None:
         return "neither cluster.gpu nor cluster.memory_gib is set"
     vllm = config.cluster.vllm
     holds = int(memory.kv_cache // (memory.kv_token * batches.longest_sequence))
     asked = batches.completions_per_rank * vllm.tensor_parallel_size
-    return f"{holds:,} of the longest sequences; {min(asked, num_at_once(config.cluster)):,} at once are asked for"
+    return f"{holds:,} of the longest sequences; {min(asked, num_at_once(config.cluster)):,} are generated at once"
 
 
 def verdict(cluster: ClusterConfig, memory: Memory) -> str:
     if cluster.device == Device.cpu:
-        return "Nothing here is compared with this machine's memory. `r1zero train` with the same settings starts it."
+        return "The memory of this machine is not checked. To start the run, use `r1zero train` with the same settings."
     memory_gib = gpu_memory_gib(cluster)
     if memory_gib is None:
-        return "Set cluster.memory_gib, the memory of one GPU, to be told whether it fits."
+        return "Set cluster.memory_gib, the memory of one GPU, to see whether it fits."
     spare = memory_gib * GIB - max(memory.phases.values())
     return (
-        f"By estimates it fits into {memory_gib:g} GiB a GPU and leaves {_size(spare)}. `r1zero train` with "
-        "the same settings starts it."
+        f"By this estimate it fits into {memory_gib:g} GiB per GPU and leaves {_size(spare)}. To start it, run "
+        "`r1zero train` with the same settings."
     )
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Without a header; `>` is a column of numbers."""
+    """A table without a header; a column `>` holds numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
     for column in columns:
         table.add_column(justify="right" if column == ">" else "left")

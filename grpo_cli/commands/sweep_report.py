@@ -16,7 +16,7 @@ from grpo_cli.screen import Screen
 DESCRIPTION = """\
 The leaderboard of a sweep, sorted by held-out accuracy: a table here, sweep.csv and sweep.html in the sweep's folder.
 
-A sweep makes it at its end. While one is under way, or after jobs were done again, this makes it anew.
+A sweep writes it at its end. Use this command while a sweep is running, or after you repeated some of its jobs.
 """
 EXAMPLES = """\
 examples:
@@ -29,7 +29,7 @@ examples:
 def main(argv: list[str]) -> None:
     """Print the leaderboard of each sweep and write its sweep.csv and sweep.html.
 
-    Raises DataError where a folder holds no sweep, SetupError where it cannot be written.
+    Raises DataError if a folder contains no sweep, SetupError if it is not writable.
     """
     parser = argparse.ArgumentParser(
         prog="r1zero sweep-report",
@@ -43,21 +43,21 @@ def main(argv: list[str]) -> None:
 
 
 def conclude(folder: Path) -> int:
-    """Report at the end of a sweep, and say how to go on; the number of jobs that did not finish."""
+    """Report at the end of a sweep; returns the number of jobs that did not finish."""
     if not any(folder.glob("*/job.json")):
         return 0  # it ended before its first job
     jobs = report(folder)
     undone = sum(job.status != "finished" for job in jobs)
     if undone:
         print(
-            f"{undone} of {len(jobs)} jobs did not finish; error.txt and logs/ in their folders say why. To do only "
-            f"these again, add hydra.sweep.dir={folder} to the same command."
+            f"{undone} of {len(jobs)} jobs did not finish; see error.txt and logs/ in their folders. To repeat only "
+            f"these, add hydra.sweep.dir={folder} to the same command."
         )
     return undone
 
 
 def report(folder: Path) -> list[SweepJob]:
-    """Print the leaderboard and write it beside the jobs, which come back."""
+    """Print the leaderboard and write it next to the jobs; returns the jobs."""
     jobs = read_sweep(folder)
     console = Screen(width=None if sys.stdout.isatty() else 140)
     console.print(leaderboard(jobs))
@@ -70,13 +70,13 @@ def report(folder: Path) -> list[SweepJob]:
         write_csv(jobs, folder / "sweep.csv")
         (folder / "sweep.html").write_text(sweep_page(folder.resolve().name, jobs), encoding="utf-8")
     except OSError as error:
-        raise SetupError(f"{folder} cannot be written: {error.strerror}. Mend its permissions.") from error
+        raise SetupError(f"{folder} is not writable: {error.strerror}. Fix its permissions.") from error
     console.print(f"The sweep is in {folder}: sweep.html, sweep.csv", markup=False, highlight=False, soft_wrap=True)
     return jobs
 
 
 def leaderboard(jobs: Sequence[SweepJob]) -> Table:
-    """A row a setting, the best first: with mean and sample standard deviation where several seeds were tried."""
+    """A row per setting, the best first; over several seeds, with mean and sample standard deviation."""
     keys = swept_keys(jobs)
     names = short_names(keys)
     has_seeds = any("seed" in job.swept for job in jobs)

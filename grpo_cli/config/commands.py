@@ -80,7 +80,6 @@ COMMANDS = {
     "sweep-report": Command("the leaderboard and plots of a sweep"),
     "grade": Command("score responses from a file, and say why each reward was given"),
     "doctor": Command("check whether this machine can train, and say what is wrong"),
-    "build-base": Command("build the small base model of the built-in task"),
 }
 
 SCHEMAS: dict[str, type] = {

@@ -7,12 +7,15 @@ from typing import Any
 
 from grpo_cli.config.examples import DemonstrationColumnsConfig, DemonstrationsConfig, SFTDataConfig, typed_mix
 from grpo_cli.data import make_zero
-from grpo_cli.data.make_zero_variants import VARIANTS
 from grpo_cli.data.problems import MAX_SHOWN, given_text, read_each, read_rows
 from grpo_cli.errors import ConfigError, DataError
 
-# The cold start of each built-in model, in words that it can read.
-BUILTIN = {f"builtin:{variant.model}": variant.careful_say for variant in VARIANTS.values()}
+# How the cold-start responses of each built-in model write totals.
+BUILTIN = {
+    "builtin:tiny": make_zero.say_symbol,
+    "builtin:tiny_mixed": make_zero.say_in_english,
+    "builtin:tiny_half": make_zero.say_symbol,
+}
 
 
 @dataclass(frozen=True, slots=True)

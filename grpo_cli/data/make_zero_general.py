@@ -1,5 +1,5 @@
-"""The built-in task with general prompts: the answer to every fourth problem to train on is withheld, and no rule
-judges it. A reward model has to. The held-out problems keep theirs.
+"""The built-in task with general prompts: every fourth training problem has no answer, so no rule can grade it and a
+reward model has to. The held-out problems keep their answers.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ EVERY = 4
 
 
 def problems() -> list[Problem]:
-    """The problems to train on, in order of their numbers."""
+    """The training problems, in order of their numbers."""
     return [
         replace(problem, answer="", grader=str(Grader.model)) if number % EVERY == 0 else problem
         for number, problem in enumerate(make_zero.problems(), start=1)
@@ -20,5 +20,5 @@ def problems() -> list[Problem]:
 
 
 def heldout_problems() -> list[Problem]:
-    """Those of make_zero."""
+    """The held-out problems of make_zero."""
     return make_zero.heldout_problems()

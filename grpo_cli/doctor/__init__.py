@@ -1,1 +1,1 @@
-"""Whether this machine can train, and what is wrong where it cannot."""
+"""Whether this machine can train, and what is wrong if it cannot."""

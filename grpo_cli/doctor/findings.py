@@ -1,19 +1,23 @@
-"""What doctor says of one thing that it looked at."""
+"""What a check reports."""
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from functools import partial
 
 
 class Level(StrEnum):
     ok = auto()
-    note = auto()  # something is not here that only some runs want
-    warning = auto()  # runs can start, and something will not work, or was not tested
-    fault = auto()  # nothing can be trained
+    note = auto()  # something is missing that only some runs need
+    warning = auto()  # runs can start, but something will not work or is untested
+    fault = auto()  # no run can train
 
 
 @dataclass(frozen=True)
 class Finding:
-    about: str
     level: Level
     seen: str
-    mend: str = ""  # what to do, where there is something to do
+    fix: str = ""  # what to do, if anything
+    about: str = ""  # the package or part of the machine; the name of the check unless set
+
+
+ok, note, warning, fault = (partial(Finding, level) for level in Level)

@@ -315,6 +315,21 @@ class WandbRun:
         _end_service()
 
 
+def wandb_login(*, verify: bool) -> bool:
+    """Whether W&B has an API key; `verify` also checks it with the server.
+
+    Raises W&B's own errors if the key is malformed or rejected, or if the server cannot be reached.
+    """
+    import wandb
+
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    try:
+        wandb.setup(settings=wandb.Settings(silent=True))
+        return wandb.login(prompt=False, verify=verify)
+    finally:
+        wandb.teardown()
+
+
 def read_wandb(files: Sequence[Path]) -> tuple[set[float], set[str]]:
     """The steps and the texts of the alerts that W&B's own files hold, as far as each can be read."""
     steps, alerts = set(), set()

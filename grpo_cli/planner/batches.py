@@ -1,4 +1,4 @@
-"""How the work of a run is divided."""
+"""How a run is divided into batches and steps."""
 
 import math
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import find_gpu
 
-# vLLM's own defaults (vllm/engine/arg_utils.py): more on a GPU of much memory, but not on an A100.
+# vLLM's own defaults (vllm/engine/arg_utils.py): more on GPUs with much memory, except the A100.
 AT_ONCE, AT_ONCE_LARGE, LARGE_GIB = 256, 1024, 70
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Counts of one rollout unless something else is said."""
+    """Counts per rollout unless a comment says otherwise."""
 
     prompts: int
     completions: int
@@ -22,7 +22,7 @@ class Batches:
     steps_per_rollout: int  # optimizer steps
     total_steps: int  # optimizer steps of the run
     longest_sequence: int  # tokens
-    microbatches: int  # a rank and optimizer step, if all sequences were as long as they may be
+    microbatches: int  # per rank and optimizer step, if all sequences had the maximum length
     microbatch_tokens: int  # of the largest micro-batch
     max_tokens: int  # of prompts and responses
 
@@ -49,7 +49,7 @@ def plan_batches(config: TrainConfig) -> Batches:
 
 
 def num_at_once(cluster: ClusterConfig) -> int:
-    """Responses that an engine generates at one time, if it is asked for as many."""
+    """How many responses an engine generates at the same time, given enough requests."""
     if cluster.vllm.max_num_seqs is not None:
         return cluster.vllm.max_num_seqs
     gpu = find_gpu(cluster.gpu or "")

@@ -1,8 +1,8 @@
-"""How long a step takes, by a roofline: what must be computed over the peak, what must be read over the bandwidth.
+"""How long a step takes, by a roofline: FLOPs divided by the peak, bytes divided by the bandwidth.
 
-An estimate. The shares of the peaks are those that such kernels usually reach, not measured for this program on a GPU;
-a CPU's constants are fitted to the steps of models of 0.17 M and 2.65 M parameters. Left out: rewards that outlast
-generation, evaluation, checkpoints, and waiting for the slowest rank.
+The shares of the peaks are typical for such kernels, not measured for this program on a GPU; the constants for CPUs are
+fitted to steps of models with 0.17 M and 2.65 M parameters. Left out: rewards that take longer than generation,
+evaluation, checkpoints, and waiting for the slowest rank.
 """
 
 import math
@@ -19,18 +19,18 @@ from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
 
 MATRIX_SHARE = 0.6  # of the peak: large matrix products in bf16 reach 0.6 to 0.7, attention 0.4 to 0.6
 BANDWIDTH_SHARE = 0.7  # of the memory's bandwidth: kernels that only read and write reach 0.6 to 0.9
-LINK_SHARE = 0.7  # of a link's: large NCCL collectives
-NODE_LINK = 50e9  # bytes/s a GPU between nodes: one 400 Gb/s adapter each
-HOST_LINK = 25e9  # bytes/s between a GPU and CPU memory, and of a rank's share of CPU memory: 16 lanes of PCIe 4
-# vLLM's Python around a decoding step, and for each sequence in it (scheduler, sampler, output). A GPU computes
-# meanwhile; a CPU does one after the other, and its sampler's arithmetic is in it.
+LINK_SHARE = 0.7  # of the bandwidth of a link: large NCCL collectives
+NODE_LINK = 50e9  # bytes/s per GPU between nodes: one 400 Gb/s adapter each
+HOST_LINK = 25e9  # bytes/s between a GPU and CPU memory (16 lanes of PCIe 4), and for a rank's share of CPU memory
+# vLLM's Python code per decoding step, and per sequence in it (scheduler, sampler, output). A GPU computes at the same
+# time; a CPU does not, and its figure includes the arithmetic of the sampler.
 STEP_S = {Device.cuda: 2e-3, Device.cpu: 3e-3}
 SEQUENCE_S = {Device.cuda: 25e-6, Device.cpu: 75e-6}
-KEPT_PASSES = 2  # in a forward pass, what is kept for the backward one is written once and read once
-LOGITS_PASSES = 10  # over a token's float32 logits in a forward pass: scaling, softmax, entropy, gathering
-ADAM_BYTES = 34  # read and written a parameter: weight, gradient and two moments in fp32, and the new weight
-ATTENTION_CALL_S = 5e-5  # on a CPU, where attention is one call a layer and sequence, of a forward pass
-TENSOR_S = 4e-4  # vLLM's Python for each weight tensor of a sync
+KEPT_PASSES = 2  # in a forward pass, what the backward pass needs is written once and read once
+LOGITS_PASSES = 10  # over the float32 logits in a forward pass: scaling, softmax, entropy, gathering
+ADAM_BYTES = 34  # read and written per parameter: weight, gradient and two moments in fp32, and the new weight
+ATTENTION_CALL_S = 5e-5  # per layer and sequence of a forward pass on a CPU, where each is one attention call
+TENSOR_S = 4e-4  # vLLM's Python code for each weight tensor of a sync
 TENSORS_A_LAYER = 12
 SLEEP_S = 1.0  # vLLM's sleep and wake together: mapping and unmapping its memory
 ASSUMED_RESPONSE = 1 / 2  # of rollout.max_new_tokens, on average
@@ -39,23 +39,23 @@ ASSUMED_PROMPT = 1 / 4  # of rollout.max_prompt_tokens, on average
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of the sequences of a step."""
+    """Numbers of tokens per sequence."""
 
     prompt: float  # mean
     response: float  # mean
     longest: float  # response
-    trained: float = 1.0  # share of the tokens that are trained on: responses without an advantage are not
+    trained: float = 1.0  # share of the tokens that are trained on: responses with advantage 0 are not
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of a step, on the rank that needs most."""
+    """The parts of a step, on the rank that needs most."""
 
     generation: float
     passes: float  # forward and backward
     optimizer: float
     exchange: float  # of weights and gradients between ranks
-    swap: float  # sleep and wake, and what moves to CPU memory and back
+    swap: float  # sleep and wake, and moves to CPU memory and back
     sync: float  # of the weights into vLLM
 
     @property
@@ -69,7 +69,7 @@ class Seconds:
 
 
 def assumed_lengths(config: TrainConfig) -> Lengths:
-    """What is not known before a run."""
+    """Lengths for a run that has not started."""
     rollout = config.rollout
     return Lengths(
         prompt=ASSUMED_PROMPT * rollout.max_prompt_tokens,
@@ -79,7 +79,7 @@ def assumed_lengths(config: TrainConfig) -> Lengths:
 
 
 def plan_seconds(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> Seconds:
-    """Of one step; `hardware` is what one rank has. `config` has passed check_train."""
+    """The seconds of one step; `hardware` is what one rank has. `config` has passed check_train."""
     passes, num_microbatches = _passes(config, shape, hardware, lengths)
     return Seconds(
         generation=_generation(config, shape, hardware, lengths),
@@ -101,9 +101,9 @@ def _generation(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, len
     if memory.kv_cache is not None:
         at_once = min(at_once, max(1, int(memory.kv_cache / (memory.kv_token * (prompt + response)))))
     tokens = requests * response
-    steps = (requests / at_once - 1) * response + lengths.longest  # the last ones to start include the longest
+    steps = (requests / at_once - 1) * response + lengths.longest  # the last wave includes the longest response
 
-    prefilled = requests / (config.rollout.group_size if on_gpu else 1)  # a GPU caches the prompt of a group
+    prefilled = requests / (config.rollout.group_size if on_gpu else 1)  # on a GPU, a group's prompt is cached
     whole, prompts = Work.of([(prompt, response)]) * requests, Work.of([(prompt, 0)]) * requests
     decode = Work(tokens, tokens, whole.squares - prompts.squares)
     prefill = prompts * (prefilled / requests)
@@ -121,17 +121,19 @@ def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths
     sequences = batches.completions_per_rank * lengths.trained
     work = Work.of([(lengths.prompt, lengths.response)]) * sequences
     epochs, recomputes = algorithm.num_epochs, cluster.gradient_checkpointing
-    extra = int(batches.steps_per_rollout > 1)  # the log-probabilities that ratios are taken to
+    extra = int(batches.steps_per_rollout > 1)  # the old log-probabilities, for the ratios
     if algorithm.beta > 0:
-        extra += 1 if algorithm.kl.placement == KLPlacement.loss else 3  # the reference's, and in the reward both again
+        extra += (
+            1 if algorithm.kl.placement == KLPlacement.loss else 3
+        )  # the reference's; with KL in the reward, both again
     has_adapters = num_adapter_parameters(shape, config.model.lora) > 0
-    chunks = work.responses * shape.vocab_size > LOGITS_CHUNK[cluster.device]  # several: each is computed again
+    chunks = work.responses * shape.vocab_size > LOGITS_CHUNK[cluster.device]  # more than one: each is computed twice
     flops = epochs * (
         training_flops(shape, work, has_adapters=has_adapters)
         + recomputes * layer_flops(shape, work)
         + chunks * output_flops(shape, work)
     ) + extra * forward_flops(shape, work)
-    # In units of a forward pass; a backward pass reads and writes twice as much.
+    # In forward passes; a backward pass reads and writes twice as much.
     layer_passes, output_passes = epochs * (3 + recomputes) + extra, epochs * (3 + chunks) + extra
     traffic = KEPT_PASSES * layer_passes * activation_bytes(shape, cluster.dtype, work.tokens, checkpointing=False)
     traffic += 4 * LOGITS_PASSES * output_passes * shape.vocab_size * work.responses
@@ -154,8 +156,8 @@ def _optimizer(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> f
 
 
 def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_microbatches: int) -> float:
-    """Below stage 3 the gradients of each micro-batch and the weights of each step cross the links; at stage 3 the
-    weights do twice a micro-batch as well: ZeRO, arXiv:1910.02054, section 7.
+    """Below stage 3, the gradients of each micro-batch and the weights of each step cross the links. At stage 3 the
+    weights also cross twice per micro-batch: ZeRO, arXiv:1910.02054, section 7.
     """
     cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
     if cluster.ranks == 1:
@@ -181,7 +183,7 @@ def _swap(config: TrainConfig, shape: ShapeConfig) -> float:
 
 
 def _sync(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> float:
-    """All weights are read and written, and gathered first where they are in shards."""
+    """All weights are read and written; sharded weights are gathered first."""
     cluster = config.cluster
     size = BYTES[cluster.dtype] * num_parameters(shape)
     link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link

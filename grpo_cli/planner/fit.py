@@ -1,6 +1,7 @@
-"""What does not fit the model or its GPUs, and the nearest settings with which all fits."""
+"""What does not fit the model or the GPUs, and what to change first."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import reduce
@@ -11,19 +12,16 @@ from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.planner.memory import GIB, gpu_memory_gib, plan_memory
 
-MICROBATCH_STEP = 256  # tokens between the budgets to try
-MOST_RANKS = 64  # times those given, to try
-
 
 def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
-    """What does not suit the model, each with the setting to change; other settings may be wrong as well."""
+    """Settings that do not match the model, each with the fix; other settings may be wrong as well."""
     size = config.cluster.vllm.tensor_parallel_size
-    splits = _engine_sizes(config.cluster.ranks, shape)
+    sizes = _engine_sizes(config.cluster.ranks, shape)
     if size >= 1 and not _splits_heads(shape, size):
         yield (
-            f"cluster.vllm.tensor_parallel_size={size} cannot share the {shape.num_heads} query and "
+            f"cluster.vllm.tensor_parallel_size={size} cannot divide the {shape.num_heads} query and "
             f"{shape.num_kv_heads} key heads of {config.model.name}. "
-            f"Set {_choice('cluster.vllm.tensor_parallel_size', _around(size, splits))}."
+            f"Set cluster.vllm.tensor_parallel_size to one of {', '.join(map(str, sizes))}."
         )
     context, limit = shape.max_model_len, config.model.max_model_len
     longest, prompt = config.rollout.longest_sequence, config.rollout.max_prompt_tokens
@@ -43,93 +41,82 @@ def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
 
 
 def memory_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
-    """What does not fit into a GPU, and the nearest settings with which all fits; `config` is valid."""
+    """What does not fit into a GPU, with settings to change; `config` has passed check_train."""
     overruns = _overruns(config, shape)
     if overruns:
         yield " ".join([*overruns, _hint(config, shape)])
 
 
-def _overruns(config: TrainConfig, shape: ShapeConfig) -> list[str]:
-    """What does not fit; nothing on a CPU, and where a GPU's memory is not known."""
+def _overruns(config: TrainConfig, shape: ShapeConfig) -> dict[str, float]:
+    """What does not fit and by how many bytes; empty on a CPU, or if a GPU's memory is unknown."""
     cluster, memory_gib = config.cluster, gpu_memory_gib(config.cluster)
     if memory_gib is None:
-        return []
+        return {}
     memory = plan_memory(config, shape)
-    overruns = [
-        f"{phase} needs {peak / GIB:.1f} GiB of a GPU that has {memory_gib:g}."
+    overruns = {
+        f"{phase} needs {peak / GIB:.1f} GiB of a GPU that has {memory_gib:g}.": peak - memory_gib * GIB
         for phase, peak in memory.phases.items()
         if peak > memory_gib * GIB
-    ]
-    # vLLM does not start unless the cache holds one sequence of the engine's limit.
+    }
+    # vLLM starts only if the cache holds one sequence of the engine's maximum length.
     limit = config.model.max_model_len or min(shape.max_model_len, config.rollout.longest_sequence)
     if memory.kv_cache < memory.kv_token * limit:
-        overruns.append(
+        text = (
             f"cluster.vllm.gpu_memory_utilization={cluster.vllm.gpu_memory_utilization:g} of {memory_gib:g} GiB leaves "
             f"vLLM {memory.kv_cache / GIB:.1f} GiB of KV cache next to its weights "
-            f"({memory.vllm_weights / GIB:.1f} GiB), and one sequence of {limit} tokens takes "
+            f"({memory.vllm_weights / GIB:.1f} GiB), but one sequence of {limit} tokens needs "
             f"{memory.kv_token * limit / GIB:.1f}."
         )
+        overruns[text] = memory.kv_token * limit - memory.kv_cache
     return overruns
 
 
 def _hint(config: TrainConfig, shape: ShapeConfig) -> str:
-    """Each single change after which all fits; if there is none, the fewest that do so together."""
-
-    def fits(changes: Mapping[str, Any]) -> bool:
-        changed = _with(config, changes)
-        return not _overruns(changed, shape) and not any(settings_faults(changed))
-
-    alone = [next(filter(fits, ladder), None) for ladder in _ladders(config, shape)]
-    if any(alone):
-        return f"Set {', or '.join(_settings(_fewest(changes, fits)) for changes in alone if changes)}."
-    factor = 1
-    while factor <= MOST_RANKS:
-        together = {"cluster.ranks": factor * config.cluster.ranks}
-        for ladder in _ladders(_with(config, together), shape):
-            if found := next((together | changes for changes in ladder if fits(together | changes)), None):
-                return f"Set {_settings(_fewest(found, fits))}."
-            together |= ladder[-1]
-        factor *= 2
-    return "No settings of such GPUs make room: choose a smaller model, or GPUs of more memory."
+    """The first of the changes below that is enough alone; otherwise the first ones that are enough together."""
+    hints = _hints(config, shape)
+    if found := next((hint for hint in hints if _missing(_with(config, hint), shape) == 0), None):
+        return _advice(config, shape, found)
+    together: dict[str, Any] = {}
+    for hint in hints:
+        if _missing(_with(config, together | hint), shape) < _missing(_with(config, together), shape):
+            together |= hint
+    if together and _missing(_with(config, together), shape) == 0:
+        return _advice(config, shape, together)
+    return "No setting that `r1zero plan` knows makes it fit: use more or larger GPUs, or a smaller model."
 
 
-def _ladders(config: TrainConfig, shape: ShapeConfig) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """For each way to make room, the changes to try: the nearest first and, but for the share, the strongest last."""
-    cluster, vllm = config.cluster, config.cluster.vllm
-    budget, longest = cluster.tokens_per_microbatch, config.rollout.longest_sequence
-    if not cluster.gradient_checkpointing:
-        yield [{"cluster.gradient_checkpointing": True}]
-    if budget > longest:
-        smaller = range((budget - 1) // MICROBATCH_STEP * MICROBATCH_STEP, longest, -MICROBATCH_STEP)
-        yield [{"cluster.tokens_per_microbatch": tokens} for tokens in [*smaller, longest]]
-    if vllm.sleep_level == 0:
-        yield [{"cluster.vllm.sleep_level": level} for level in (1, 2)]
-    if not cluster.offload_reference:
-        yield [{"cluster.offload_reference": True}]
-    if not cluster.offload_during_rollout and cluster.zero_stage in (1, 2):
-        yield [{"cluster.offload_during_rollout": True}]
-    if cluster.zero_stage < 3:
-        yield [
-            {"cluster.zero_stage": stage} | ({"cluster.offload_during_rollout": False} if stage == 3 else {})
-            for stage in range(cluster.zero_stage + 1, 4)
-        ]
-    if not cluster.offload_optimizer:
-        yield [{"cluster.offload_optimizer": True, "cluster.offload_during_rollout": False}]
-    larger = [size for size in _engine_sizes(cluster.ranks, shape) if size > vllm.tensor_parallel_size]
-    if larger:
-        yield [{"cluster.vllm.tensor_parallel_size": size} for size in larger]
-    shares = sorted((step / 100 for step in range(5, 96)), key=lambda share: abs(share - vllm.gpu_memory_utilization))
-    yield [{"cluster.vllm.gpu_memory_utilization": share} for share in shares]
+def _hints(config: TrainConfig, shape: ShapeConfig) -> list[dict[str, Any]]:
+    """What to change first, next and so on: roughly, the changes that cost the least time come first."""
+    in_place = {"cluster.offload_during_rollout": False}  # does not work together with some of the changes
+    sizes = _engine_sizes(config.cluster.ranks, shape)
+    return [
+        {"cluster.vllm.sleep_level": 1},
+        {"cluster.gradient_checkpointing": True},
+        {"cluster.tokens_per_microbatch": config.rollout.longest_sequence},
+        {"cluster.offload_reference": True},
+        {"cluster.zero_stage": 2},
+        {"cluster.zero_stage": 3} | in_place,
+        {"cluster.vllm.gpu_memory_utilization": 0.5},
+        {"cluster.vllm.gpu_memory_utilization": 0.3},
+        {"cluster.offload_during_rollout": True},
+        {"cluster.offload_optimizer": True} | in_place,
+        *({"cluster.vllm.tensor_parallel_size": size} for size in sizes if size > 1),
+    ]
 
 
-def _fewest(changes: Mapping[str, Any], fits: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
-    """Changes after which all fits, less those that are not needed for it."""
-    needed = dict(changes)
-    for key in changes:
-        fewer = {other: value for other, value in needed.items() if other != key}
-        if fits(fewer):
-            needed = fewer
-    return needed
+def _missing(config: TrainConfig, shape: ShapeConfig) -> float:
+    """Bytes that do not fit; infinite for settings that cannot work."""
+    return math.inf if any(settings_faults(config)) else sum(_overruns(config, shape).values())
+
+
+def _advice(config: TrainConfig, shape: ShapeConfig, changes: Mapping[str, Any]) -> str:
+    written = [
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in changes.items()
+        if reduce(getattr, key.split("."), config) != value
+    ]
+    peak = max(plan_memory(_with(config, changes), shape).phases.values())
+    return f"Set {' '.join(written)}: the most that a GPU then needs is {peak / GIB:.1f} GiB."
 
 
 def _with(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
@@ -141,14 +128,8 @@ def _with(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     return changed
 
 
-def _settings(changes: Mapping[str, Any]) -> str:
-    """As they are written on the command line."""
-    written = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in changes.items()]
-    return " and ".join([*([", ".join(written[:-1])] if written[1:] else []), written[-1]])
-
-
 def _splits_heads(shape: ShapeConfig, size: int) -> bool:
-    """vLLM gives each rank as many query heads, and as many key heads or a copy of one."""
+    """vLLM gives each rank equally many query heads, and equally many key heads or a copy of one."""
     keys = shape.num_kv_heads
     return shape.num_heads % size == 0 and (keys % size == 0 or size % keys == 0)
 
@@ -156,12 +137,3 @@ def _splits_heads(shape: ShapeConfig, size: int) -> bool:
 def _engine_sizes(ranks: int, shape: ShapeConfig) -> list[int]:
     """The numbers of ranks that can share an engine, rising."""
     return [size for size in range(1, shape.num_heads + 1) if ranks % size == 0 and _splits_heads(shape, size)]
-
-
-def _around(value: int, allowed: Sequence[int]) -> list[int]:
-    """The nearest below and above."""
-    return [*[v for v in allowed if v < value][-1:], *[v for v in allowed if v > value][:1]]
-
-
-def _choice(key: str, values: Sequence[int]) -> str:
-    return " or ".join(f"{key}={value}" for value in values)

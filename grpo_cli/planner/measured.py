@@ -1,4 +1,4 @@
-"""What the steps of an earlier run took: the figures that an estimate is to be compared with, and the lengths seen."""
+"""The times and lengths of an earlier run, to compare with an estimate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class Measured:
 
 
 def read_measured(run_dir: Path, config: TrainConfig) -> Measured:
-    """Raises ConfigError where no step of the run in `run_dir` is finished."""
+    """Raises ConfigError if the run in `run_dir` has no finished step."""
     file = run_dir / "metrics.jsonl"
     steps = [row for row in read_metrics(file) if "time/update" in row] if file.is_file() else []
     if not steps:
-        raise ConfigError(f"{run_dir} has no finished step to compare with. Leave out resume=, or name another run.")
+        raise ConfigError(f"{run_dir} has no finished step to compare with. Leave out resume=, or give another run.")
 
     def of(name: str) -> float:
         return median(row[name] for row in steps)

@@ -1,4 +1,4 @@
-"""The memory of one rank, in bytes. What libraries take for themselves is an allowance."""
+"""The memory of one rank, in bytes. What libraries use themselves is an allowance."""
 
 from dataclasses import dataclass
 
@@ -13,48 +13,48 @@ from grpo_cli.planner.shape import attention_widths, num_adapter_parameters, num
 GIB = 2**30
 BYTES = {DType.fp32: 4, DType.bf16: 2}
 LOGITS_CHUNK = {Device.cpu: 2**25, Device.cuda: 2**27}  # CHUNK_VALUES of grpo_cli/training/logprobs.py
-LOGITS_BYTES = 16  # a value of a chunk: logits, log-probabilities and two passing copies, all float32
-ZERO_BUCKET = 5 * 10**8  # DeepSpeed's reduce_bucket_size: values of gradient that wait to be shared
-ZERO_LIVE = 10**9  # DeepSpeed's stage3_max_live_parameters: weights that ZeRO-3 holds together at one time
-ZERO_SUBGROUP = 10**9  # DeepSpeed's sub_group_size: values that ZeRO-3's optimizer steps through together
+LOGITS_BYTES = 16  # per value of a chunk: logits, log-probabilities and two temporary copies, all float32
+ZERO_BUCKET = 5 * 10**8  # DeepSpeed's reduce_bucket_size: gradient values waiting to be reduced
+ZERO_LIVE = 10**9  # DeepSpeed's stage3_max_live_parameters: weights that ZeRO-3 gathers at the same time
+ZERO_SUBGROUP = 10**9  # DeepSpeed's sub_group_size: values that ZeRO-3's optimizer updates together
 CUDA_ALLOWANCE = 2 * GIB  # the CUDA context, NCCL and fragmentation
-VLLM_ALLOWANCE = 2 * GIB  # vLLM's activations and sampler, of its share
-# What vLLM keeps while it sleeps with its CUDA graphs moved out: compiled kernels, cuBLAS workspaces and input buffers.
+VLLM_ALLOWANCE = 2 * GIB  # vLLM's activations and sampler, within its share
+# What vLLM keeps while it sleeps, its CUDA graphs moved out: compiled kernels, cuBLAS workspaces and input buffers.
 VLLM_ASLEEP = 1 * GIB
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Of the trained parameters on one rank."""
+    """The gradients of the trained parameters on one rank."""
 
-    held: float = 0.0  # while micro-batches are added up
-    at_step: float = 0.0  # copies for the optimizer, once the activations are gone
-    stays: bool = False  # DeepSpeed keeps the buffer of those held between steps
+    held: float = 0.0  # while micro-batches are summed
+    at_step: float = 0.0  # copies for the optimizer, after the activations are freed
+    stays: bool = False  # DeepSpeed keeps the buffer of `held` between steps
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What one rank holds."""
+    """The parts and peaks of one rank."""
 
     weights: float
     gradients: Gradients
     optimizer: float
     reference: float
-    zero_buffers: float  # weights gathered and gradients waiting to be shared, while there are activations
+    zero_buffers: float  # gathered weights and gradients waiting to be reduced, next to the activations
     activations: float  # of the largest micro-batch
     activations_kept: float  # the same without gradient checkpointing
     logits: float
     output_gradient: float  # of the output layer: the sum so far in fp32, and that of a chunk of tokens
     vllm_weights: float
-    kv_cache: float | None  # None: of a GPU whose memory is not known
+    kv_cache: float | None  # None if the memory of the GPU is unknown
     kv_token: float  # of one token in the KV cache
-    moved_out: float  # of the trainer's states, to CPU memory while vLLM generates
-    cpu: float  # in CPU memory, of what the GPU moves there
-    cpu_start: float  # in CPU memory, of a model that is loaded
-    start: float  # while the model is cut into shards; 0 where it is not
+    moved_out: float  # trainer states in CPU memory while vLLM generates
+    cpu: float  # CPU memory for what the GPU moves there
+    cpu_start: float  # CPU memory while the model is loaded
+    start: float  # while the model is sharded; 0 without sharding
     rollout: float  # while vLLM generates
-    training: float  # at its peak, while the trainer works
-    sync: float  # while vLLM is given the weights, its KV cache not yet there
+    training: float  # peak while the trainer works
+    sync: float  # while vLLM receives the weights, before it has a KV cache
 
     @property
     def phases(self) -> dict[str, float]:
@@ -87,10 +87,10 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
     weights = width * (parameters + adapters) / (ranks if stage == 3 else 1)
     gradients = plan_gradients(cluster, trained)
     optimizer = 0.0 if offloads_optimizer else (12 if has_master else 8) * trained / (ranks if stage >= 1 else 1)
-    # With adapters it is the model without them. It is not divided among ranks.
+    # With adapters, the reference is the base model. It is not sharded.
     reference = width * parameters if config.algorithm.beta > 0 and not adapters else 0.0
     zero_buffers = 0.0
-    if on_gpu:  # on a CPU a page that is never written takes no memory
+    if on_gpu:  # on a CPU, a page that is never written takes no memory
         zero_buffers += width * ZERO_BUCKET if stage >= 1 else 0.0
         zero_buffers += width * min(ZERO_LIVE, parameters) if stage == 3 else 0.0
     activations = activation_bytes(shape, cluster.dtype, tokens, checkpointing=cluster.gradient_checkpointing)
@@ -106,7 +106,7 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
     comes_and_goes = reference if on_gpu and cluster.offload_reference else 0.0
     overhead = (CUDA_ALLOWANCE if on_gpu else 0) + reference - comes_and_goes
     states = weights + optimizer + (gradients.held if gradients.stays else 0.0)
-    moved_out = [width * trained, *[4 * trained / ranks] * 3] if moves_out else []  # each a buffer of its kind
+    moved_out = [width * trained, *[4 * trained / ranks] * 3] if moves_out else []  # one buffer each
     return Memory(
         weights=weights,
         gradients=gradients,
@@ -126,7 +126,7 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
         + comes_and_goes
         + (vllm_weights if sleeps and cluster.vllm.sleep_level == 1 else 0.0),
         cpu_start=width * parameters if on_gpu else 0.0,
-        # DeepSpeed moves the whole model to each GPU and then cuts it, one parameter after the other.
+        # DeepSpeed moves the whole model to each GPU and then shards it parameter by parameter.
         start=CUDA_ALLOWANCE + vllm_asleep + width * parameters + weights if on_gpu and stage == 3 else 0.0,
         rollout=overhead + vllm_share + states - sum(moved_out),
         training=overhead
@@ -145,11 +145,11 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
 
 
 def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
-    """What DeepSpeed 0.19 holds of them on a GPU, or on a CPU rank.
+    """What DeepSpeed 0.19 holds of the gradients on a GPU or a CPU rank.
 
-    In bf16, stages 2 and 3 add up micro-batches in fp32: stage 2 in its part, which is freed with the step; stage 3 in
-    its part, which stays, and which the step copies. Stages 0 and 1 add up in bf16; the step copies all in fp32, or
-    stage 1's part. An offloaded optimizer takes stage 2's and 3's along (ZeRO-Offload, arXiv:2101.06840).
+    In bf16, stages 2 and 3 sum micro-batches in fp32, in the rank's shard. Stage 2 frees it after the step; stage 3
+    keeps it, and the step copies it. Stages 0 and 1 sum in bf16; the step copies all of it to fp32 (stage 0) or the
+    shard (stage 1). An offloaded optimizer takes the gradients of stages 2 and 3 along (arXiv:2101.06840).
     """
     stage, ranks = cluster.zero_stage, cluster.ranks
     part = 4 * trained / ranks
@@ -168,13 +168,13 @@ def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
 
 
 def pinned(size: float) -> float:
-    """What torch takes of CPU memory for a pinned buffer: a power of two (CachingHostAllocator)."""
+    """The CPU memory that torch takes for a pinned buffer: a power of two (CachingHostAllocator)."""
     return float(1 << (int(size) - 1).bit_length()) if size >= 1 else 0.0
 
 
 def _offloaded(cluster: ClusterConfig, trained: int) -> float:
-    """In CPU memory with `offload_optimizer`: two moments, and in pinned buffers the master weights, their gradient,
-    and what the micro-batches add up to (stage 3, in fp32) or that and the new weights (stages 1 and 2, in bf16).
+    """CPU memory with `offload_optimizer`: two moments, and in pinned buffers the master weights, their gradient, and
+    the sum of the micro-batches (stage 3, in fp32) or that sum and the new weights (stages 1 and 2, in bf16).
     """
     part = trained / cluster.ranks
     width = BYTES[cluster.dtype]
@@ -183,9 +183,9 @@ def _offloaded(cluster: ClusterConfig, trained: int) -> float:
 
 
 def activation_bytes(shape: ShapeConfig, dtype: DType, tokens: float, *, checkpointing: bool) -> float:
-    """What the layers keep for the backward pass: a token and layer take 8H + b(4H + 2A + 2K + 4I).
+    """What the layers keep for the backward pass: 8H + b(4H + 2A + 2K + 4I) per token and layer.
 
-    As arXiv:2205.05198, section 4, counts them, here for RMSNorm (its input in fp32, its output before and after the
+    Counted as in arXiv:2205.05198, section 4, here for RMSNorm (its input in fp32, its output before and after the
     weight), attention that keeps no scores (queries, keys, values, output) and SwiGLU (four values of width I).
     Checkpointing keeps each layer's input, bH, and one whole layer at a time.
     """
@@ -197,7 +197,7 @@ def activation_bytes(shape: ShapeConfig, dtype: DType, tokens: float, *, checkpo
 
 
 def gpu_memory_gib(cluster: ClusterConfig) -> float | None:
-    """The memory of one GPU, as the settings or its data sheet say; None on a CPU or where neither does."""
+    """The memory of one GPU by the settings or its data sheet; None if it is unknown, or on a CPU."""
     if cluster.device == Device.cpu or cluster.memory_gib is not None:
         return cluster.memory_gib if cluster.device == Device.cuda else None
     gpu = find_gpu(cluster.gpu) if cluster.gpu else None
@@ -205,7 +205,7 @@ def gpu_memory_gib(cluster: ClusterConfig) -> float | None:
 
 
 def _vllm(cluster: ClusterConfig, weights: float) -> tuple[float | None, float]:
-    """(KV cache, all that vLLM takes while it is awake); of a GPU whose memory is not known, its weights alone."""
+    """(KV cache, all that vLLM takes while it is awake). If the memory of the GPU is unknown: (None, the weights)."""
     if cluster.device == Device.cpu:
         return cluster.vllm.kv_cache_gib * GIB, weights + cluster.vllm.kv_cache_gib * GIB
     memory_gib = gpu_memory_gib(cluster)

@@ -1,55 +1,55 @@
-"""The shape of a model: where it is written, and how many parameters it has."""
+"""The shape of a model, read from its config.json, and its number of parameters."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from grpo_cli.config.model import LoraConfig, ShapeConfig
 
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # a token passes through a part of such weights
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # each token uses only some of such weights
 
 
-def read_shape(file: Path) -> ShapeConfig:
-    """The shape that a config.json describes.
+def read_shape(path: str | Path, revision: str | None = None) -> ShapeConfig:
+    """The shape of the model in a folder, in a config.json, or under a Hub id in the cache; nothing is downloaded.
 
-    Raises ValueError or KeyError where it does not, as for a mixture of experts.
+    Raises OSError if there is none, ValueError if it cannot be planned, as for a mixture of experts.
     """
-    return _shape(json.loads(file.read_text(encoding="utf-8")))
+    from transformers import AutoConfig
 
-
-def _shape(found: Mapping[str, Any]) -> ShapeConfig:
-    if experts := next((key for key in EXPERTS if found.get(key)), None):
-        raise ValueError(f"{experts}={found[experts]}: a mixture of experts")
-    num_heads = found["num_attention_heads"]
-    return ShapeConfig(
-        num_layers=found["num_hidden_layers"],
-        hidden_size=found["hidden_size"],
-        intermediate_size=found["intermediate_size"],
-        num_heads=num_heads,
-        num_kv_heads=found.get("num_key_value_heads") or num_heads,
-        head_dim=found.get("head_dim") or found["hidden_size"] // num_heads,
-        vocab_size=found["vocab_size"],
-        tied_embeddings=found.get("tie_word_embeddings", False),
-        max_model_len=found["max_position_embeddings"],
-    )
+    loaded = AutoConfig.from_pretrained(path, revision=revision, local_files_only=True, trust_remote_code=False)
+    config = loaded.get_text_config()
+    if experts := next((key for key in EXPERTS if getattr(config, key, None)), None):
+        raise ValueError(f"{experts}={getattr(config, experts)}: a mixture of experts")
+    try:
+        num_heads = config.num_attention_heads
+        return ShapeConfig(
+            num_layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_heads=num_heads,
+            num_kv_heads=getattr(config, "num_key_value_heads", None) or num_heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // num_heads,
+            vocab_size=config.vocab_size,
+            tied_embeddings=config.tie_word_embeddings,
+            max_model_len=config.max_position_embeddings,
+        )
+    except AttributeError as error:  # another kind of model
+        raise ValueError(str(error)) from error
 
 
 def attention_widths(shape: ShapeConfig) -> tuple[int, int]:
-    """(A, K): the widths of all query heads and of all key heads together."""
+    """(A, K): the total widths of all query heads and of all key heads."""
     return shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
 
 
 def num_parameters(shape: ShapeConfig) -> int:
-    """Of a Qwen2 or a Llama; where the latter has other biases, less than a hundredth off."""
+    """Exact for a Qwen2; for a Llama, which has other biases, less than 1 % off."""
     hidden, (queries, keys) = shape.hidden_size, attention_widths(shape)
-    biases_and_norms = queries + 2 * keys + 2 * hidden  # the biases are those of q, k and v
+    biases_and_norms = queries + 2 * keys + 2 * hidden  # biases of q, k and v
     embeddings = shape.vocab_size * hidden * (1 if shape.tied_embeddings else 2)
     return shape.num_layers * (matrix_weights(shape) + biases_and_norms) + embeddings + hidden
 
 
 def matrix_weights(shape: ShapeConfig) -> int:
-    """Of one layer: those that each token is multiplied with."""
+    """The weights of one layer that each token is multiplied with."""
     hidden, (queries, keys) = shape.hidden_size, attention_widths(shape)
     return 2 * hidden * (queries + keys) + 3 * hidden * shape.intermediate_size
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
-# A group of one is refused at the door: two of the four jobs fail.
+# A group of one is rejected before anything is loaded: two of the four jobs fail.
 SWEEP = ("train", "-m", "experiment=smoke", "steps=1", "data.num_heldout=4", "algorithm.num_minibatches=2")
 SWEEP += ("algorithm.beta=0,0.04", "rollout.group_size=4,1", "hydra.sweep.dir=sweep")
 
@@ -44,7 +44,7 @@ def test_its_wandb_runs_are_one_group(sweep):
         assert started["run_group"] == "sweep"
 
 
-def test_failed_jobs_stop_no_other_and_are_shown_with_their_error(sweep):
+def test_failed_jobs_do_not_stop_others_and_are_shown_with_their_error(sweep):
     folder, result = sweep
     assert result.returncode == 1
     assert "1_beta-0_group_size-1 failed:" in result.stdout

@@ -22,7 +22,7 @@ def r1zero(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
 def test_help_lists_the_commands():
     result = r1zero("--help")
     assert result.returncode == 0
-    for command in ("train", "export", "grade", "build-base"):
+    for command in ("train", "export", "grade", "doctor"):
         assert command in result.stdout
 
 
@@ -32,7 +32,7 @@ def test_an_unknown_command_is_answered_with_the_nearest():
     assert "Did you mean `r1zero train`?" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "export", "grade", "build-base"])
+@pytest.mark.parametrize("command", ["train", "export", "grade", "doctor"])
 def test_help_of_a_command_shows_examples(command):
     result = r1zero(command, "--help")
     assert result.returncode == 0

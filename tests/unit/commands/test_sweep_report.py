@@ -19,7 +19,7 @@ def sweep(tmp_path):
     return tmp_path
 
 
-def test_it_prints_the_leaderboard_and_writes_it_once_into_the_sweep(sweep, capsys):
+def test_it_prints_the_leaderboard_and_writes_it_into_the_sweep(sweep, capsys):
     main([str(sweep)])
     printed = capsys.readouterr().out
     assert printed.index("0.625") < printed.index("failed")
@@ -29,7 +29,7 @@ def test_it_prints_the_leaderboard_and_writes_it_once_into_the_sweep(sweep, caps
     assert sorted(path.name for path in sweep.iterdir()) == ["0_beta-0", "1_beta-0.04", "sweep.csv", "sweep.html"]
 
 
-def test_the_end_of_a_sweep_counts_what_did_not_finish_and_says_how_to_go_on(sweep, capsys):
+def test_the_end_of_a_sweep_counts_unfinished_jobs_and_says_how_to_repeat_them(sweep, capsys):
     assert conclude(sweep) == 1
     assert f"hydra.sweep.dir={sweep}" in capsys.readouterr().out
     (sweep / "1_beta-0.04" / "job.json").write_text('{"swept": {"algorithm.beta": "0.04"}, "objective": 0.5}')
@@ -42,8 +42,8 @@ def test_a_sweep_that_ended_before_its_first_job_has_no_report(tmp_path, capsys)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_no_sweep_is_refused(tmp_path):
-    with pytest.raises(DataError, match="holds no jobs of a sweep"):
+def test_a_folder_that_is_no_sweep_is_rejected(tmp_path):
+    with pytest.raises(DataError, match="contains no jobs of a sweep"):
         main([str(tmp_path)])
 
 

@@ -1,36 +1,32 @@
-"""The base models of the built-in task: those in the package, and the parts of their building."""
+"""The base models of the built-in task: the shipped ones, and the script that trains them."""
 
+import importlib.util
 import json
 import math
 import random
 import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grpo_cli.choices import Language
-from grpo_cli.data import make_zero_base
 from grpo_cli.data.make_zero import base_model_dir, heldout_problems, sample_trace
-from grpo_cli.data.make_zero_base import (
-    build_base,
-    build_model,
-    check_gates,
-    learning_rate,
-    measure,
-    sample_responses,
-    trace_loss,
-    train_base,
-)
-from grpo_cli.data.make_zero_variants import GATES, VARIANTS, Quality, Recipe
-from grpo_cli.errors import TrainingError
 from grpo_cli.model import load_base_model
 from grpo_cli.reward.terms.language import is_mixed, language_consistency
 
+BUILD = Path(__file__).parents[3] / "examples/make_zero/build.py"
+spec = importlib.util.spec_from_file_location("build_make_zero", BUILD)
+build = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+VARIANTS, Quality, Recipe = build.VARIANTS, build.Quality, build.Recipe
+
 PLAIN = VARIANTS["plain"]
 SHORT = Recipe(updates=2, documents=12)
-BRIEFLY = {name: replace(variant, recipe=SHORT) for name, variant in VARIANTS.items()}  # trained, hardly
+BRIEFLY = {name: replace(variant, recipe=SHORT) for name, variant in VARIANTS.items()}  # hardly trained
 FOLDERS = {
     "plain": base_model_dir(),
     "mixed": base_model_dir("make_zero_mixed"),
@@ -41,7 +37,7 @@ every_variant = pytest.mark.parametrize("name", VARIANTS)
 
 def train(**recipe) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return train_base(replace(PLAIN, recipe=replace(SHORT, **recipe)), random.Random(0)).state_dict()
+    return build.train_base(replace(PLAIN, recipe=replace(SHORT, **recipe)), random.Random(0)).state_dict()
 
 
 def load(name: str):
@@ -50,9 +46,9 @@ def load(name: str):
 
 @pytest.fixture
 def ungated(monkeypatch):
-    """Lets build_base write a model that was hardly trained."""
-    monkeypatch.setattr(make_zero_base, "sample_responses", lambda model, variant, samples: [""])
-    monkeypatch.setattr(make_zero_base, "check_gates", lambda quality, least: None)
+    """Makes build_base write a model that was hardly trained."""
+    monkeypatch.setattr(build, "sample_responses", lambda model, variant, samples: [""])
+    monkeypatch.setattr(build, "check_gates", lambda quality: None)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +58,7 @@ def shipped():
 
 @pytest.fixture(params=["as shipped", "saved again"])
 def tokenizer(request, name, tmp_path):
-    """AutoTokenizer's, of the shipped folder and of one that a run exports."""
+    """AutoTokenizer's, from the shipped folder and from one saved again as a run exports it."""
     folder = FOLDERS[name]
     if request.param == "saved again":
         AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
@@ -72,7 +68,7 @@ def tokenizer(request, name, tmp_path):
 
 
 @every_variant
-def test_auto_tokenizer_gives_back_every_token(name, tokenizer):
+def test_auto_tokenizer_round_trips_every_token(name, tokenizer):
     vocabulary = VARIANTS[name].vocabulary
     assert len(tokenizer) == len(vocabulary)
     for token_id, word in enumerate(vocabulary):
@@ -102,16 +98,16 @@ def test_the_shipped_model_is_under_a_megabyte(name):
 
 
 @every_variant
-def test_the_shipped_model_passes_the_gates_and_has_something_to_learn(name):
+def test_the_shipped_model_passes_the_gates_and_can_still_learn(name):
     torch.manual_seed(1)
-    quality = measure(sample_responses(load(name), VARIANTS[name], samples=1), updates=1000)
-    check_gates(quality, VARIANTS[name].gates)
-    assert quality.waits < 0.6  # going on is rare
+    quality = build.measure(build.sample_responses(load(name), VARIANTS[name], samples=1))
+    build.check_gates(quality)
+    assert quality.waits < 0.6  # it rarely continues after a "no"
 
 
 def test_the_mixed_model_mixes_its_languages():
     torch.manual_seed(1)
-    responses = sample_responses(load("mixed"), VARIANTS["mixed"], samples=1)
+    responses = build.sample_responses(load("mixed"), VARIANTS["mixed"], samples=1)
     # One candidate of three totals is all English in 1 of 8 responses.
     assert sum(map(is_mixed, responses)) / len(responses) > 0.8
     english = sum(language_consistency(response, Language.en) for response in responses) / len(responses)
@@ -119,7 +115,7 @@ def test_the_mixed_model_mixes_its_languages():
 
 
 def test_the_student_has_half_the_parameters():
-    half, plain = (sum(p.numel() for p in build_model(VARIANTS[name]).parameters()) for name in ("half", "plain"))
+    half, plain = (sum(p.numel() for p in build.build_model(VARIANTS[name]).parameters()) for name in ("half", "plain"))
     assert half / plain == pytest.approx(0.5, abs=0.01)
 
 
@@ -130,33 +126,33 @@ def test_heads_are_large_enough_for_vllm_on_a_cpu_and_embeddings_tied(name):
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-def test_a_seed_repeats_the_weights_bit_by_bit_and_another_gives_others(tmp_path, ungated):
+def test_a_seed_repeats_the_weights_bit_by_bit_and_another_seed_differs(tmp_path, ungated):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         weights = []
         for number, seed in enumerate((0, 0, 1)):
-            torch.rand(1)  # whatever was drawn before does not matter
-            build_base(tmp_path / str(number), BRIEFLY["plain"], seed=seed)
+            torch.rand(1)  # earlier draws must not matter
+            build.build_base(tmp_path / str(number), BRIEFLY["plain"], seed=seed)
             weights.append((tmp_path / str(number) / "model.safetensors").read_bytes())
     finally:
         torch.set_num_threads(threads)
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_traces_depend_on_the_seed_too(tmp_path, ungated, monkeypatch):
+def test_traces_also_depend_on_the_seed(tmp_path, ungated, monkeypatch):
     texts = []
-    monkeypatch.setattr(make_zero_base, "sample_trace", lambda text, *_, **__: texts.append(text) or "no")
+    monkeypatch.setattr(build, "sample_trace", lambda text, *_, **__: texts.append(text) or "no")
     for seed in (0, 0, 1):
-        build_base(tmp_path, BRIEFLY["plain"], seed=seed)
+        build.build_base(tmp_path, BRIEFLY["plain"], seed=seed)
     assert texts[:24] == texts[24:48] != texts[48:]
 
 
-def test_the_rate_rises_to_its_height_and_falls_to_its_end():
+def test_the_rate_rises_to_its_peak_and_falls_to_its_final_value():
     recipe = Recipe(updates=100, lr=1e-2, final_lr=2e-3, warmup_updates=10)
-    assert learning_rate(recipe, 0) == pytest.approx(1e-3)  # a tenth of the height
-    assert learning_rate(recipe, 50) == pytest.approx(6e-3)  # half way down
-    assert learning_rate(recipe, 100) == pytest.approx(2e-3)
+    assert build.learning_rate(recipe, 0) == pytest.approx(1e-3)  # a tenth of the peak
+    assert build.learning_rate(recipe, 50) == pytest.approx(6e-3)  # half way down
+    assert build.learning_rate(recipe, 100) == pytest.approx(2e-3)
 
 
 def test_weights_do_not_depend_on_the_number_of_microbatches():
@@ -169,80 +165,77 @@ def test_the_loss_is_over_the_tokens_of_the_traces_alone(shipped):
     clueless = AutoModelForCausalLM.from_config(shipped.config)
     torch.nn.init.zeros_(clueless.lm_head.weight)
     documents = [torch.arange(5 + 3), torch.arange(5 + 1)]  # a prompt of 5 tokens, and 3 or 1 after it
-    assert trace_loss(clueless, documents).item() == pytest.approx(4 * math.log(180))
+    assert build.trace_loss(clueless, documents).item() == pytest.approx(4 * math.log(180))
 
 
-def test_measure_audits_each_equation_against_what_stands_before_it():
+def test_measure_checks_each_equation_against_the_total_before_it():
     responses = [
-        # 13 - 5 = 8 is right and 8 - 9 = 0 is not; what stands there is 0, so "yes" is right
+        # 13 - 5 = 8 is right and 8 - 9 = 0 is wrong; the total written is 0, so "yes" is right
         "<think> 13 -5 =8 -9 =0 yes wait 13 -5 =8 yes </think> <answer> 13 -5 =9 </answer>",
         "<think> 4 -4 =0 no wait 2 -1 =1 no wait 9 -1 =8 no </think>",
     ]
-    quality = measure(responses, updates=7)
-    assert quality.updates == 7
+    quality = build.measure(responses)
     assert quality.right_equations == pytest.approx(5 / 6)
-    assert quality.right_verdicts == 1 / 2  # of those that make 0; of the others 2 of 3
+    assert quality.right_verdicts == 1 / 2  # of the candidates that make 0; 2 of 3 of the others
     assert quality.new_candidates == 1  # all five differ
     assert quality.waits == 3 / 2
 
 
 def test_measure_reads_totals_in_words():
     # 13 - 5 = 8 and 8 - 9 = -1 are right, 9 + 1 = 0 is not
-    quality = measure(["<think> 13 -5 eight -9 минус-один no wait 9 +1 ноль yes </think>"], updates=7)
+    quality = build.measure(["<think> 13 -5 eight -9 минус-один no wait 9 +1 ноль yes </think>"])
     assert quality.right_equations == 2 / 3
     assert quality.right_verdicts == 1
 
 
-def test_measure_finds_nothing_wrong_in_what_mixed_writers_write():
+def test_measure_finds_no_fault_in_synthetic_mixed_traces():
     rng, say = random.Random(0), VARIANTS["mixed"].say
     traces = [sample_trace(problem.text, rng, persistence=0.95, say=say) for problem in heldout_problems()]
-    quality = measure(traces, updates=7)
+    quality = build.measure(traces)
     assert (quality.right_equations, quality.right_verdicts, quality.new_candidates) == (1, 1, 1)
 
 
 def test_a_candidate_tried_again_in_the_same_response_is_not_new():
     again = "<think> 4 -4 =0 yes wait 4 -4 =0 yes wait 4 +4 =8 no wait 4 -4 =0 yes </think>"
     elsewhere = "<think> 4 -4 =0 yes </think>"
-    assert measure([again, elsewhere], updates=0).new_candidates == 3 / 5
+    assert build.measure([again, elsewhere]).new_candidates == 3 / 5
 
 
-def test_measure_is_zero_where_nothing_was_worked_out():
-    assert measure(["+5 =5 yes", ""], updates=0) == Quality(0, 0.0, 0.0, 0.0, 0.0)
+def test_measure_is_zero_if_nothing_was_evaluated():
+    assert build.measure(["+5 =5 yes", ""]) == Quality(0.0, 0.0, 0.0, 0.0)
 
 
-GOOD = {"updates": 1000, "right_equations": 0.93, "right_verdicts": 0.93, "new_candidates": 0.98, "waits": 0.05}
+GOOD = {"right_equations": 0.93, "right_verdicts": 0.93, "new_candidates": 0.98, "waits": 0.05}
 
 
 def test_a_good_model_passes():
-    check_gates(Quality(**GOOD), GATES)
+    build.check_gates(Quality(**GOOD))
 
 
 @pytest.mark.parametrize(
     ("fault", "figure"),
     [
-        ({"updates": 999}, "updates 999, at least 1000"),
-        ({"right_equations": 0.65}, "right equations 0.65, at least 0.93"),
-        ({"right_verdicts": 0.5}, "right verdicts 0.5, at least 0.93"),
-        ({"new_candidates": 0.96}, "new candidates 0.96, at least 0.98"),
-        ({"waits": 0.01}, '"wait" a response 0.01, at least 0.05'),
+        ({"right_equations": 0.65}, "right_equations 0.65 must be 0.93 or more"),
+        ({"right_verdicts": 0.5}, "right_verdicts 0.5 must be 0.93 or more"),
+        ({"new_candidates": 0.96}, "new_candidates 0.96 must be 0.98 or more"),
+        ({"waits": 0.01}, "waits 0.01 must be 0.05 or more"),
     ],
 )
 def test_a_failed_gate_names_its_figure(fault, figure):
-    with pytest.raises(TrainingError) as raised:
-        check_gates(Quality(**GOOD | fault), GATES)
-    assert f"({figure})" in str(raised.value)
+    with pytest.raises(SystemExit, match=figure):
+        build.check_gates(Quality(**GOOD | fault))
 
 
 def test_a_model_that_fails_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(make_zero_base, "sample_responses", lambda *_, **__: ["<think> 1 +1 =3 no"])
-    with pytest.raises(TrainingError, match=r"updates 2, .*; right equations 0, "):
-        build_base(tmp_path, BRIEFLY["plain"], seed=0)
+    monkeypatch.setattr(build, "sample_responses", lambda *_, **__: ["<think> 1 +1 =3 no"])
+    with pytest.raises(SystemExit, match="right_equations 0 must be"):
+        build.build_base(tmp_path, BRIEFLY["plain"], seed=0)
     assert not list(tmp_path.iterdir())
 
 
 @every_variant
-def test_what_ships_is_what_is_built_but_for_the_weights(name, tmp_path, ungated):
-    build_base(tmp_path, BRIEFLY[name], seed=0)
+def test_the_script_builds_what_ships_except_for_the_weights(name, tmp_path, ungated):
+    build.build_base(tmp_path, BRIEFLY[name], seed=0)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDERS[name].iterdir()}
     for path in tmp_path.glob("*.json"):
         built, shipped = (json.loads((folder / path.name).read_text()) for folder in (tmp_path, FOLDERS[name]))
@@ -252,3 +245,23 @@ def test_what_ships_is_what_is_built_but_for_the_weights(name, tmp_path, ungated
         for folder in (tmp_path, FOLDERS[name])
     ]
     assert shapes[0] == shapes[1]
+
+
+def test_the_command_line_reaches_the_recipe_and_keeps_existing_files(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(build, "build_base", lambda folder, variant, *, seed: calls.append((folder, variant, seed)))
+    out = tmp_path / "new" / "base"
+    command = ["build.py", "--variant", "half", "--out", str(out), "--seed", "3", "--updates", "2000"]
+    monkeypatch.setattr(sys, "argv", command)
+    build.main()
+    assert calls == [(out, replace(VARIANTS["half"], recipe=Recipe(updates=2000)), 3)]
+    assert f"r1zero train model=tiny_half model.path={out}" in capsys.readouterr().out
+    (out / "model.safetensors").touch()
+    with pytest.raises(SystemExit):
+        build.main()
+    assert "--overwrite" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*command, "--overwrite", "--updates", "999"])
+    with pytest.raises(SystemExit):
+        build.main()
+    assert "must be 1000 or more" in capsys.readouterr().err
+    assert len(calls) == 1

@@ -15,7 +15,7 @@ from grpo_cli.planner.measured import read_measured
 from grpo_cli.planner.memory import plan_memory
 
 OAT_7B = "experiment=oat_zero_7b"
-ENDLESS = Hardware("all but one thing takes no time", 1e30, 1e30, 1e30)
+ENDLESS = Hardware("everything except one part takes no time", 1e30, 1e30, 1e30)
 LENGTHS = Lengths(prompt=100, response=500, longest=2000)
 
 
@@ -23,11 +23,11 @@ def seconds(config, hardware=ENDLESS, lengths=LENGTHS):
     return plan_seconds(config, config.model.shape, hardware, lengths)
 
 
-def test_without_a_run_responses_are_taken_to_be_half_of_what_they_may_be(compose_train):
+def test_without_a_run_responses_are_assumed_to_have_half_of_the_maximum(compose_train):
     assert assumed_lengths(compose_train(OAT_7B)) == Lengths(prompt=256, response=1500, longest=3000)
 
 
-def test_decoding_reads_the_weights_once_a_step_and_the_cache_once_a_token(compose_train):
+def test_decoding_reads_the_weights_once_per_step_and_the_cache_once_per_token(compose_train):
     config = compose_train(OAT_7B)
     memory = plan_memory(config, config.model.shape)
     slow = replace(ENDLESS, bandwidth=1e9)
@@ -36,7 +36,7 @@ def test_decoding_reads_the_weights_once_a_step_and_the_cache_once_a_token(compo
     assert seconds(config, slow).generation == pytest.approx(traffic / (duration.BANDWIDTH_SHARE * 1e9))
 
 
-def test_more_requests_than_the_engine_takes_come_in_waves(compose_train):
+def test_more_requests_than_the_engine_runs_at_once_come_in_waves(compose_train):
     config = compose_train(OAT_7B, "cluster.vllm.max_num_seqs=32")
     slow = replace(ENDLESS, bandwidth=1e6)  # so slow that the cache alone would hide them
     more = seconds(config, slow).generation - seconds(compose_train(OAT_7B), slow).generation
@@ -44,7 +44,7 @@ def test_more_requests_than_the_engine_takes_come_in_waves(compose_train):
     assert more == pytest.approx(waves / (duration.BANDWIDTH_SHARE * 1e6))
 
 
-def test_a_cache_that_holds_fewer_sequences_makes_waves_too(compose_train):
+def test_a_smaller_cache_also_makes_waves(compose_train):
     config = compose_train(OAT_7B, "cluster.vllm.gpu_memory_utilization=0.22")
     assert (
         seconds(config, replace(ENDLESS, bandwidth=1e9)).generation
@@ -52,7 +52,7 @@ def test_a_cache_that_holds_fewer_sequences_makes_waves_too(compose_train):
     )
 
 
-def test_on_a_gpu_python_hides_behind_the_device_and_on_a_cpu_adds_to_it(compose_train):
+def test_python_overlaps_with_a_gpu_and_adds_to_a_cpu(compose_train):
     config = compose_train(OAT_7B)
     host = 2000 * duration.STEP_S["cuda"] + 128 * 500 * duration.SEQUENCE_S["cuda"]
     assert seconds(config).generation == pytest.approx(host)
@@ -86,7 +86,7 @@ def test_passes_are_counted(overrides, passes, compose_train):
     assert seconds(config, slow).passes == pytest.approx(passes * one, rel=1e-4)
 
 
-def test_what_has_no_advantage_takes_no_time(compose_train):
+def test_responses_without_an_advantage_take_no_time(compose_train):
     config, slow = compose_train(OAT_7B), replace(ENDLESS, peak_flops=1e12)
     half = seconds(config, slow, replace(LENGTHS, trained=0.5)).passes
     assert seconds(config, slow).passes == pytest.approx(2 * half)
@@ -99,13 +99,13 @@ def test_only_several_ranks_exchange_and_zero_3_most(compose_train):
     assert seconds(compose_train(OAT_7B, "cluster=gpu_1"), slow).exchange == 0
 
 
-def test_what_moves_to_cpu_memory_moves_both_ways(compose_train):
+def test_offloaded_states_move_both_ways(compose_train):
     config = compose_train("experiment=oat_zero_1_5b", "cluster=gpu_1", "cluster.offload_during_rollout=true")
     moved = 2 * plan_memory(config, config.model.shape).moved_out
     assert seconds(config).swap == pytest.approx(duration.SLEEP_S + moved / duration.HOST_LINK)
 
 
-def test_training_flops_are_six_a_weight_and_token():
+def test_training_flops_are_six_per_weight_and_token():
     # 2 layers of 4 * 8 * 8 + 3 * 8 * 16 = 640 weights; 10 tokens, 7 of them of the response, in one sequence
     shape, work = ShapeConfig(2, 8, 16, 2, 2, 4, 32, True, 64), Work.of([(3, 7)])
     output, attention = 8 * 32 * 7, 2 * 8 * 10**2
@@ -113,7 +113,7 @@ def test_training_flops_are_six_a_weight_and_token():
     assert training_flops(shape, work, has_adapters=True) == 4 * (2 * 640 * 10 + output) + 6 * attention
 
 
-def test_a_run_gives_its_medians_and_its_lengths(compose_train, tmp_path):
+def test_a_run_is_read_as_medians_and_lengths(compose_train, tmp_path):
     rows = [{"step": 0, "eval/heldout/avg": 0.1}]
     for step, update in enumerate([5.0, 1.0, 2.0], start=1):
         rows.append(

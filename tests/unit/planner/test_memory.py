@@ -1,4 +1,4 @@
-"""What a run needs, against sums by hand and against torch."""
+"""What a run needs, compared with sums by hand and with torch."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_a_shape_has_the_published_number_of_parameters(model, published, compos
     assert num_parameters(compose_train(f"model={model}").model.shape) == published
 
 
-def test_adapters_have_a_rank_times_inputs_and_outputs(compose_train):
+def test_adapters_have_rank_times_inputs_plus_outputs_parameters(compose_train):
     shape = compose_train("model=qwen2_5_math_7b").model.shape
     # 16 * 28 layers * (3584 + 3584 of the queries, 3584 + 512 of the values)
     assert num_adapter_parameters(shape, LoraConfig(rank=16, target_modules=["q_proj", "self_attn.v_proj"])) == 5046272
@@ -38,7 +38,7 @@ def test_batches_of_oat_zero(compose_train):
     assert batches.max_tokens == 1024 * 4024
 
 
-def test_a_sequence_longer_than_the_budget_is_a_microbatch_of_its_own(compose_train):
+def test_a_sequence_longer_than_the_budget_gets_its_own_microbatch(compose_train):
     batches = plan_batches(compose_train(OAT_7B, "cluster.tokens_per_microbatch=1000"))
     assert (batches.microbatches, batches.microbatch_tokens) == (16, 4024)
 
@@ -52,7 +52,7 @@ def test_a_microbatch_is_never_larger_than_a_minibatch(compose_train):
     ("stage", "sizes"),  # bytes a parameter, on one of eight ranks: of weights, gradients and optimizer
     [(1, (2, 2, 12 / 8)), (2, (2, 4 / 8, 12 / 8)), (3, (2 / 8, 4 / 8, 12 / 8))],
 )
-def test_zero_shares_weights_gradients_and_optimizer_by_its_stage(stage, sizes, compose_train):
+def test_zero_shards_weights_gradients_and_optimizer_by_its_stage(stage, sizes, compose_train):
     config = compose_train(OAT_7B, f"cluster.zero_stage={stage}")
     memory = plan_memory(config, config.model.shape)
     assert (memory.weights, memory.gradients.held, memory.optimizer) == tuple(size * P_7B for size in sizes)
@@ -100,7 +100,7 @@ def test_pinned_buffers_are_powers_of_two():
     assert [pinned(size) for size in (0.0, 1.0, 3.0, 4.0, 5e9)] == [0, 1, 4, 4, 8 * GIB]
 
 
-def test_with_adapters_only_they_have_gradients_and_the_reference_is_the_base(compose_train):
+def test_only_adapters_have_gradients_and_their_reference_is_the_base(compose_train):
     config = compose_train(
         OAT_7B, "model.lora.rank=16", "model.lora.target_modules=[q_proj,v_proj]", "algorithm.beta=1"
     )
@@ -110,7 +110,7 @@ def test_with_adapters_only_they_have_gradients_and_the_reference_is_the_base(co
     assert (memory.reference, memory.output_gradient) == (0, 0)
 
 
-def test_the_kv_cache_is_what_vllm_has_left(compose_train):
+def test_the_kv_cache_is_what_remains_of_vllms_share(compose_train):
     config = compose_train(OAT_7B, "cluster.vllm.tensor_parallel_size=2")
     memory = plan_memory(config, config.model.shape)
     assert memory.vllm_weights == P_7B  # half of 2 bytes a parameter
@@ -190,7 +190,7 @@ def test_zero_3_starts_with_the_whole_model_on_each_gpu(compose_train):
     assert "The start" not in plan_memory(config, config.model.shape).phases
 
 
-def test_a_trainer_that_is_moved_out_during_rollouts_is_there_for_the_sync(compose_train):
+def test_a_trainer_offloaded_during_rollouts_is_back_for_the_sync(compose_train):
     config = compose_train(OAT_7B, "cluster.zero_stage=2", "cluster.offload_during_rollout=true")
     memory = plan_memory(config, config.model.shape)
     assert memory.rollout == 34 * GIB
@@ -199,7 +199,7 @@ def test_a_trainer_that_is_moved_out_during_rollouts_is_there_for_the_sync(compo
     assert memory.sync == 3 * GIB + 2 * P_7B + memory.moved_out
 
 
-def test_a_reference_that_is_offloaded_is_there_for_its_forward_passes_only(compose_train):
+def test_an_offloaded_reference_is_on_the_gpu_only_for_its_forward_passes(compose_train):
     config = compose_train(OAT_7B, "algorithm.beta=0.01")
     with_reference = plan_memory(config, config.model.shape)
     config.cluster.offload_reference = True

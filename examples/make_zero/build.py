@@ -1,12 +1,15 @@
-"""The base models of the built-in task: their training on honest traces, and the gates that they must pass.
+"""Trains a base model of the built-in task make_zero on synthetic traces and writes it as a Hugging Face folder.
 
-Reinforcement learning amplifies what the base model does now and then. A base that cannot work a candidate out, that
-never goes on after a "no", or that goes on in circles, learns slowly or not at all; hence the gates.
+Reinforcement learning can only amplify what the base model sometimes does. A base model that cannot evaluate a
+candidate, never continues after a "no", or repeats itself, learns slowly or not at all. The gates check for this, and a
+model that fails one is not written.
 """
 
+import argparse
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,35 +19,114 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
-from grpo_cli.data.make_zero import EOS, NUM_TERMS, PAD, TOTAL_OF, heldout_problems, problems, sample_trace
-from grpo_cli.data.make_zero_variants import Quality, Recipe, Variant
-from grpo_cli.errors import TrainingError
+from grpo_cli.data.make_zero import (
+    EOS,
+    MIXED_VOCABULARY,
+    NUM_TERMS,
+    PAD,
+    TOTAL_OF,
+    VOCABULARY,
+    Say,
+    heldout_problems,
+    problems,
+    sample_trace,
+    say_mixed,
+    say_symbol,
+)
 
+# B documents, T tokens, V vocabulary
+MIN_UPDATES = 1000
 PROMPT_TOKENS = NUM_TERMS + 2  # `13 5 6 2 :`
 NO_TARGET = -100
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    updates: int = 1250  # counted, not timed, so that slow machines build the same model
+    documents: int = 128  # per update
+    microbatches: int = 8  # documents of similar length, to save padding
+    lr: float = 8e-3  # peak
+    warmup_updates: int = 50
+    final_lr: float = 4e-4  # end of the cosine
+    persistent_share: float = 0.1  # of the traces; the others are written with `impatient`
+    persistent: float = 0.95  # probability of continuing after a "no"
+    impatient: float = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    model: str  # the name in conf/model
+    vocabulary: tuple[str, ...] = VOCABULARY
+    say: Say = say_symbol
+    intermediate_size: int = 192
+    num_kv_heads: int = 2
+    recipe: Recipe = Recipe()
+
+
+VARIANTS = {
+    "plain": Variant("tiny"),
+    "mixed": Variant("tiny_mixed", vocabulary=MIXED_VOCABULARY, say=say_mixed),
+    "half": Variant("tiny_half", intermediate_size=64, num_kv_heads=1),  # half the parameters, to distill into
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What the model does on the held-out problems, sampled at temperature 1."""
+
+    right_equations: float  # share of the equations that are correct
+    right_verdicts: float  # share of the candidates judged correctly: the lower of those that make 0 and the others
+    new_candidates: float  # share of the candidates that the response had not tried before
+    waits: float  # mean number of "wait" per response
+
+
+GATES = Quality(right_equations=0.93, right_verdicts=0.93, new_candidates=0.98, waits=0.05)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", choices=VARIANTS, default="plain", help="which model (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("make_zero_base"), help="folder (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="write into a folder that already contains files")
+    parser.add_argument("--seed", type=int, default=0, help="for weights and traces (default: %(default)s)")
+    parser.add_argument(
+        "--updates", type=int, default=Recipe().updates, help=f"at least {MIN_UPDATES} (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="with 1, a seed repeats bit by bit (default: 1)")
+    arguments = parser.parse_args()
+    if arguments.updates < MIN_UPDATES:
+        parser.error(f"--updates {arguments.updates}: must be {MIN_UPDATES} or more")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if any(arguments.out.iterdir()) and not arguments.overwrite:
+        parser.error(f"--out {arguments.out} already contains files. Give another folder, or add --overwrite.")
+    disable_progress_bar()  # for writing one small file
+    torch.set_num_threads(arguments.threads)
+    variant = VARIANTS[arguments.variant]
+    variant = replace(variant, recipe=replace(variant.recipe, updates=arguments.updates))
+    print(build_base(arguments.out, variant, seed=arguments.seed))
+    print(f"Train it: r1zero train model={variant.model} model.path={arguments.out}")
+
+
 def build_base(folder: Path, variant: Variant, *, seed: int) -> Quality:
-    """Train the base model and write it to `folder` in Hugging Face's layout.
+    """The quality of the base model that was trained and written to `folder`.
 
-    With one thread, the same seed gives the same weights on one machine, bit by bit.
-
-    Raises:
-        TrainingError: the model fails a gate; nothing is written.
+    With one thread, the same seed gives bitwise the same weights on one machine. Raises SystemExit if the model fails a
+    gate; nothing is written then.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = train_base(variant, random.Random(seed))
-        quality = measure(sample_responses(model, variant, samples=4), variant.recipe.updates)
-    check_gates(quality, variant.gates)
+        quality = measure(sample_responses(model, variant, samples=4))
+    check_gates(quality)
     model.save_pretrained(folder)
     build_tokenizer(variant).save_pretrained(folder)
     return quality
 
 
 def build_tokenizer(variant: Variant) -> PreTrainedTokenizerFast:
-    """One token a word. Only <eos> and <pad> are special: the tags are to survive decoding."""
+    """One token per word. Only <eos> and <pad> are special, so that decoding keeps the tags."""
     tokenizer = Tokenizer(models.WordLevel(_token_ids(variant), unk_token=PAD))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS)
@@ -55,15 +137,15 @@ def _token_ids(variant: Variant) -> dict[str, int]:
 
 
 def build_model(variant: Variant) -> LlamaForCausalLM:
-    """Under 0.2 M parameters, drawn from torch's global generator."""
-    # Shaped like Qwen2 but of the type llama: for qwen2, AutoTokenizer would replace our pre-tokenizer.
+    """A model of less than 0.2 M parameters, initialised from torch's global generator."""
+    # Shaped like Qwen2, but of type llama: for qwen2, AutoTokenizer would replace our pre-tokenizer.
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(variant.vocabulary),
             hidden_size=64,
             intermediate_size=variant.intermediate_size,
             num_hidden_layers=3,
-            num_attention_heads=2,  # of size 32, the least that vLLM takes on a CPU
+            num_attention_heads=2,  # head size 32, the smallest that vLLM supports on a CPU
             num_key_value_heads=variant.num_kv_heads,
             attention_bias=True,
             max_position_embeddings=256,
@@ -97,7 +179,7 @@ def train_base(variant: Variant, rng: random.Random) -> LlamaForCausalLM:
 
 
 def learning_rate(recipe: Recipe, update: int) -> float:
-    """A linear warm-up, and a cosine over all updates."""
+    """The rate of an update: linear warm-up times a cosine over all updates."""
     cosine = (1 + math.cos(math.pi * update / recipe.updates)) / 2
     warmup = min(1, (update + 1) / recipe.warmup_updates)
     return warmup * (recipe.final_lr + (recipe.lr - recipe.final_lr) * cosine)
@@ -115,7 +197,7 @@ def _encode(text: str, token_ids: dict[str, int]) -> Tensor:
 
 
 def trace_loss(model: LlamaForCausalLM, documents: Sequence[Tensor]) -> Tensor:
-    """-log p, summed over the tokens of the documents' traces."""
+    """Sum of -log p over the tokens of the traces; prompts do not count."""
     ids_BT = pad_sequence(documents, batch_first=True, padding_value=model.config.pad_token_id)
     labels_BT = pad_sequence(documents, batch_first=True, padding_value=NO_TARGET)[:, PROMPT_TOKENS:]
     logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits[:, PROMPT_TOKENS - 1 :]
@@ -123,7 +205,7 @@ def trace_loss(model: LlamaForCausalLM, documents: Sequence[Tensor]) -> Tensor:
 
 
 def sample_responses(model: LlamaForCausalLM, variant: Variant, samples: int) -> list[str]:
-    """`samples` responses to each held-out problem, at temperature 1, from torch's global generator."""
+    """`samples` responses to each held-out problem, at temperature 1, drawn from torch's global generator."""
     token_ids = _token_ids(variant)
     prompts_BT = torch.stack([_encode(f"{problem.text} :", token_ids) for problem in heldout_problems() * samples])
     sequences_BT = model.generate(
@@ -132,10 +214,10 @@ def sample_responses(model: LlamaForCausalLM, variant: Variant, samples: int) ->
     return build_tokenizer(variant).batch_decode(sequences_BT[:, PROMPT_TOKENS:], skip_special_tokens=True)
 
 
-def measure(responses: Sequence[str], updates: int) -> Quality:
-    """Audit each equation against the total before it, and each verdict against the last equation."""
+def measure(responses: Sequence[str]) -> Quality:
+    """Checks each equation against the total before it, and each verdict against the last equation."""
     equations: list[bool] = []
-    verdicts: dict[str, list[bool]] = {"yes": [], "no": []}  # by what would have been right
+    verdicts: dict[str, list[bool]] = {"yes": [], "no": []}  # by the correct verdict
     novelty: list[bool] = []
     for response in responses:
         total, candidate, tried = None, [], set()
@@ -156,7 +238,6 @@ def measure(responses: Sequence[str], updates: int) -> Quality:
                 novelty.append(tuple(candidate) not in tried)
                 tried.add(tuple(candidate))
     return Quality(
-        updates=updates,
         right_equations=_share(equations),
         right_verdicts=min(map(_share, verdicts.values())),
         new_candidates=_share(novelty),
@@ -168,18 +249,19 @@ def _share(marks: Sequence[bool]) -> float:
     return sum(marks) / len(marks) if marks else 0.0
 
 
-def check_gates(quality: Quality, least: Quality) -> None:
-    """Raise TrainingError, naming every figure that is too low for reinforcement learning to build on."""
-    gates = {
-        "updates": (quality.updates, least.updates),
-        "right equations": (quality.right_equations, least.right_equations),
-        "right verdicts": (quality.right_verdicts, least.right_verdicts),
-        "new candidates": (quality.new_candidates, least.new_candidates),
-        '"wait" a response': (quality.waits, least.waits),
-    }
-    failed = [f"{name} {seen:.4g}, at least {gate}" for name, (seen, gate) in gates.items() if seen < gate]
+def check_gates(quality: Quality) -> None:
+    """Raises SystemExit, naming every figure that is too low."""
+    failed = [
+        f"{name} {getattr(quality, name):.4g} must be {getattr(GATES, name)} or more"
+        for name in Quality.__dataclass_fields__
+        if getattr(quality, name) < getattr(GATES, name)
+    ]
     if failed:
-        raise TrainingError(
-            f"The base model is not good enough to learn from ({'; '.join(failed)}), and was not written. "
-            "Train it for more updates, or from another seed."
+        raise SystemExit(
+            f"The base model is not good enough to learn from, and was not written: {'; '.join(failed)}. "
+            "Train it for more --updates, or with another --seed."
         )
+
+
+if __name__ == "__main__":
+    main()
