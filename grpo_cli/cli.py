@@ -117,14 +117,12 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     except (HydraException, OmegaConfBaseException, OverflowError) as error:  # of an int too large for a float
         if wants_traceback:
             raise
-        causes = [error]
-        while causes[-1].__cause__ is not None:
-            causes.append(causes[-1].__cause__)
-        _fail(compose.explain_hydra_error("\n".join(dict.fromkeys(str(cause) for cause in causes))))
+        _fail(compose.explain_hydra_error(error))
     except AssertionError as error:
-        if compose.explain_hydra_error(str(error)) == str(error):
+        explanation = compose.explain_hydra_error(error)
+        if explanation == str(error):
             raise
-        _fail(compose.explain_hydra_error(str(error)))
+        _fail(explanation)
     finally:
         undone = _conclude_sweep(hydra_job.Sweep.folder)
     if undone:  # where the sweeper goes on after failures

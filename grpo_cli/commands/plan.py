@@ -14,7 +14,7 @@ from grpo_cli.config.compose import to_typed
 from grpo_cli.config.model import ModelConfig, ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data import make_zero
-from grpo_cli.errors import ConfigError
+from grpo_cli.errors import ConfigError, raise_if_any
 from grpo_cli.hardware import Hardware, find_gpu, measure_cpu
 from grpo_cli.planner.batches import plan_batches
 from grpo_cli.planner.duration import assumed_lengths, plan_seconds

@@ -172,13 +172,17 @@ def allow_new_entries(command: str, arguments: Sequence[str]) -> list[str]:
     return [in_hydras_words(argument) for argument in arguments]
 
 
-def explain_hydra_error(message: str) -> str:
-    """A fault as Hydra tells it, and what to do where Hydra's own advice would not help."""
+def explain_hydra_error(error: BaseException) -> str:
+    """The message of an error of Hydra's or OmegaConf's with its causes, or a better one where we know the fix."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    message = "\n".join(dict.fromkeys(str(cause) for cause in causes))
     if match := re.search(r"Could not override 'benchmark\.(\w+)", message):
         return f"benchmark.{match[1]} is not among the benchmarks. Choose it, as in benchmark=[{match[1]}]."
-    if "Unexpected type for root" in message:  # OmegaConf's word for a setting inside of None
+    if "Unexpected type for root" in message:  # OmegaConf's words for a setting inside of None
         return (
-            "A setting inside of cluster.slurm or model.shape is given, and that is not set itself. Choose a file that "
+            "A setting inside cluster.slurm or model.shape is given, but that group is not set. Choose a file that "
             "sets it, as in cluster=slurm_2x8."
         )
     return message

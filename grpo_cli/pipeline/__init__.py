@@ -1,1 +1,1 @@
-"""Stages of training and sampling, one after the other, each a command of its own."""
+"""Run several r1zero commands one after the other, each with the models and data of the earlier ones."""

@@ -1,15 +1,14 @@
-"""Check all steps of a pipeline before the first one starts."""
+"""Check all stages of a pipeline before the first one starts."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from grpo_cli.config.commands import check_settings, expand_shorthands
+from grpo_cli.bounds import settings_faults
+from grpo_cli.config.commands import expand_shorthands
 from grpo_cli.config.compose import (
     allow_new_entries,
     check_overrides,
@@ -20,54 +19,37 @@ from grpo_cli.config.compose import (
 )
 from grpo_cli.config.machine import check_machine
 from grpo_cli.errors import ConfigError
-from grpo_cli.pipeline.plan import Step, refuse
+from grpo_cli.pipeline.stages import Stage, reject
 
 
-def check_steps(steps: Sequence[Step], *, on_this_machine: bool = False) -> None:
-    """Compose and check what each step would run, so that a fault in the last one is reported now.
+def check_stages(stages: Sequence[Stage], folder: Path, *, on_this_machine: bool = False) -> None:
+    """Compose each stage's settings and check them as its command does.
 
-    `on_this_machine` also asks whether the installed vLLM can run each. Raises ConfigError with the faults of all
-    steps. What a step takes need not be there yet.
+    What a stage needs from an earlier one may be missing still: its command checks that when it starts.
+    `on_this_machine` also asks whether the installed vLLM can run each stage. Raises ConfigError with all faults.
     """
-    distinct = {(step.command, tuple(step.settings.items()), tuple(step.takes)): step for step in steps}
     register_schemas()
-    with TemporaryDirectory() as empty, initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        folder = Path(empty)
-        for step in distinct.values():
-            for path in step.takes.values():
-                _stand_in(folder / path)
-        # Names first, which needs no composing.
-        for find in (_name_fault, partial(_composed_fault, on_this_machine=on_this_machine)):
-            faults = ((step.name, find(step.command, step.arguments(folder))) for step in distinct.values())
-            refuse([f"{name}: {fault}" for name, fault in faults if fault])
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        reject(
+            [
+                f"{stage.name}: {fault}"
+                for stage in stages
+                for fault in _faults(stage, on_this_machine)
+                if not any(str(folder / name) in fault for name in stage.uses)
+            ]
+        )
 
 
-def _name_fault(command: str, arguments: Sequence[str]) -> str | None:
+def _faults(stage: Stage, on_this_machine: bool) -> Iterator[str]:
+    command, *arguments = stage.words
     try:
-        check_overrides(command, expand_shorthands(command, arguments))
-    except ConfigError as error:
-        return str(error)
-    return None
-
-
-def _composed_fault(command: str, arguments: Sequence[str], *, on_this_machine: bool) -> str | None:
-    try:
-        config = to_typed(compose(command, allow_new_entries(command, expand_shorthands(command, arguments))), command)
-        check_settings(config)
+        arguments = expand_shorthands(command, arguments)
+        check_overrides(command, arguments)
+        config = to_typed(compose(command, allow_new_entries(command, arguments)), command)
         if on_this_machine:
             check_machine(config.cluster)
+        yield from settings_faults(config)
     except ConfigError as error:
-        return str(error)
+        yield str(error)
     except (HydraException, OmegaConfBaseException, AssertionError, OverflowError) as error:
-        causes = [error]
-        while causes[-1].__cause__ is not None:
-            causes.append(causes[-1].__cause__)
-        return explain_hydra_error("\n".join(dict.fromkeys(str(cause) for cause in causes)))
-    return None
-
-
-def _stand_in(path: Path) -> None:
-    """Make an empty file, or a folder that looks like a model's, where an earlier step will leave a real one."""
-    folder = path.parent if path.suffix else path
-    folder.mkdir(parents=True, exist_ok=True)
-    (path if path.suffix else path / "config.json").touch()
+        yield explain_hydra_error(error)

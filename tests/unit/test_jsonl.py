@@ -187,23 +187,21 @@ def test_nothing_parts_the_text_of_a_file_where_str_splitlines_does():
 
 def test_a_locale_without_utf_8_changes_nothing(tmp_path):
     cases = write(tmp_path / "cases.jsonl", raw({"id": "é", "gold": "日本", "completion": "<answer>日本</answer>"}))
-    stages = "{rl: {command: train, overrides: 'run.name=${name}'}}"
+    stages = "{rl: 'train run.name=${name}'}"
     write(tmp_path / "mine.yaml", f"name: données\nstages: {stages}".encode())
     script = f"""
 import locale
 from pathlib import Path
 from omegaconf import OmegaConf
-from grpo_cli.commands import pipeline
 from grpo_cli.runs import folder
 from grpo_cli.commands.grade import read_cases
 from grpo_cli.config.template import TemplateConfig
-from grpo_cli.pipeline.plan import read_pipeline
+from grpo_cli.files import write_whole
+from grpo_cli.pipeline.stages import read_pipeline, stages_of
 assert locale.getpreferredencoding(False) != "UTF-8"
 assert read_cases(Path({str(cases)!r}))[0]["gold"] == "\\u65e5\\u672c"
-read = read_pipeline("mine.yaml")
-Path("p").mkdir()
-pipeline._freeze(read, Path("p"))
-assert read_pipeline("p/pipeline.yaml")["name"] == "donn\\u00e9es"
+write_whole(Path("copy.yaml"), Path("mine.yaml").read_text(encoding="utf-8"))
+assert "run.name=donn\\u00e9es" in stages_of(read_pipeline("copy.yaml"), Path("p"))[0].words
 with folder.run_folder_lock(Path("run"), TemplateConfig(text="\\u65e5"), lambda: None) as file:
     assert OmegaConf.load(file).text == "\\u65e5"
 """

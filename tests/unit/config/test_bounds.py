@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import Field, fields, is_dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -13,8 +14,8 @@ from grpo_cli.bounds import Bounds, number_faults
 from grpo_cli.config.commands import SCHEMAS, check_settings
 from grpo_cli.config.examples import DemonstrationsConfig
 from grpo_cli.errors import ConfigError
-from grpo_cli.pipeline.check import check_steps
-from grpo_cli.pipeline.plan import Step
+from grpo_cli.pipeline.check import check_stages
+from grpo_cli.pipeline.stages import Stage
 from grpo_cli.reward.terms import BUILT_IN, FunctionTerm, Term, typed_terms
 
 TERMS = {**BUILT_IN, "mine": FunctionTerm}
@@ -111,9 +112,9 @@ def test_no_weight_of_a_mixed_data_set_may_be_nan(compose_as):
 
 
 def test_no_stage_of_a_pipeline_takes_nan():
-    step = Step("rl", "train", {"optimizer.lr": "nan", "optimizer.betas": "[0.9,inf]"}, {})
+    stage = Stage("rl", ["train", "optimizer.lr=nan", "optimizer.betas=[0.9,inf]"], uses=[])
     with pytest.raises(ConfigError) as error:
-        check_steps([step])
+        check_stages([stage], Path("/p"))
     assert "optimizer.lr=nan: must be finite" in str(error.value)
     assert "optimizer.betas=[0.9,inf]: must be finite" in str(error.value)
 

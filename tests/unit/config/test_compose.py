@@ -108,8 +108,8 @@ def test_rescore_is_a_flag_with_a_file():
 
 def test_a_path_of_a_benchmark_that_is_not_chosen_is_answered_with_the_choice():
     hydra_says = "Could not override 'benchmark.math500.path'.\nKey 'math500' is not in struct"
-    assert explain_hydra_error(hydra_says).endswith("Choose it, as in benchmark=[math500].")
-    assert explain_hydra_error("anything else") == "anything else"
+    assert explain_hydra_error(ValueError(hydra_says)).endswith("Choose it, as in benchmark=[math500].")
+    assert explain_hydra_error(ValueError("anything else")) == "anything else"
 
 
 def test_benchmarks_are_a_list_and_each_takes_a_path(compose_as):

