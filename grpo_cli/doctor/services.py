@@ -3,7 +3,7 @@
 from grpo_cli.config.run import LoggerConfig
 from grpo_cli.config.tracker import DISABLED, tracker_mode
 from grpo_cli.doctor.findings import Finding, note, ok, warning
-from grpo_cli.metrics.loggers import wandb_login
+from grpo_cli.metrics.wandb_run import wandb_login
 
 ANSWER_S = 5.0
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from grpo_cli.config.tasks import AnalyzeTask, EvalTask, SampleTask
 from grpo_cli.evaluation.measures import macro_average
-from grpo_cli.metrics.loggers import WandbRun
+from grpo_cli.metrics.wandb_run import WandbRun
 from grpo_cli.ranks import rank
 from grpo_cli.runs.frozen import public_settings
 from grpo_cli.screen import Screen

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from grpo_cli.choices import WandbMode
 from grpo_cli.config.run import LoggerConfig
-from grpo_cli.metrics import loggers
+from grpo_cli.metrics import wandb_run
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import SampleRow
 
@@ -259,7 +259,7 @@ def test_a_resumed_online_run_is_the_same_run_and_sends_no_step_twice(tmp_path, 
 def test_with_a_key_but_no_server_the_run_goes_on_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setattr(loggers, "INIT_TIMEOUT_S", 1)
+    monkeypatch.setattr(wandb_run, "INIT_TIMEOUT_S", 1)
     logger, shown = run_logger(tmp_path)
     with logger:
         log_steps(logger, 1)
@@ -268,7 +268,7 @@ def test_with_a_key_but_no_server_the_run_goes_on_offline(tmp_path, monkeypatch)
 
 
 def test_a_server_that_goes_away_holds_up_neither_the_steps_nor_the_end(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(loggers, "FINISH_TIMEOUT_S", 1)
+    monkeypatch.setattr(wandb_run, "FINISH_TIMEOUT_S", 1)
     logger, shown = run_logger(tmp_path)
     log_steps(logger, 1)
     server.shutdown()
@@ -370,7 +370,7 @@ import os, time
 from pathlib import Path
 from rich.console import Console
 from grpo_cli.config.run import LoggerConfig
-from grpo_cli.metrics import loggers
+from grpo_cli.metrics import loggers, wandb_run
 from grpo_cli.metrics.metrics import SampleRow
 
 config = LoggerConfig(console=False, samples_every=2)
@@ -378,11 +378,11 @@ options = {{"run_name": "tiny", "steps": 99, "settings": {{}}, "console": Consol
 logger = loggers.RunLogger(config, Path({str(run_dir)!r}), start_step={start_step}, **options)
 for step in range({start_step} + 1, {kill_after} + 1):
     if step == {kill_after} and not {unflushed}:
-        time.sleep(2 * loggers.FLUSH_S)
+        time.sleep(2 * wandb_run.FLUSH_S)
     sample = SampleRow(step, "3 1 1 1 :", "no", "0", None, "wrong", 0.0, 0.0)
     logger.log(step, {{"reward/mean": step / 2, "length/truncated": 1.0}}, [sample])
 if not {unflushed}:
-    time.sleep(2 * loggers.FLUSH_S)
+    time.sleep(2 * wandb_run.FLUSH_S)
 os.kill(os.getpid(), 9)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
@@ -471,7 +471,7 @@ def test_earlier_files_that_cannot_be_read_are_told_and_logging_goes_on(tmp_path
     logger, _ = run_logger(tmp_path)
     with logger:
         log_steps(logger, 1, 2, 3)
-    monkeypatch.setattr(loggers, "READ_TIMEOUT_S", 0)
+    monkeypatch.setattr(wandb_run, "READ_TIMEOUT_S", 0)
     logger, shown = run_logger(tmp_path, start_step=2)
     with logger:
         log_steps(logger, 3, 4)

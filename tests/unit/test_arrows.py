@@ -51,7 +51,7 @@ DOORS = {
     "vllm": "rollout/vllm_engine.py",
     "deepspeed": "training/engine.py",
     "peft": "training/lora.py",
-    "wandb": "metrics/loggers.py",
+    "wandb": "metrics/wandb_run.py",
 }
 
 
