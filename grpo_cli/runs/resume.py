@@ -85,7 +85,7 @@ def settings_in(file: Path, command: str) -> DictConfig:
     try:
         settings = _typed(stored, command)
     except OmegaConfBaseException as error:
-        if other := _command_of(stored):
+        if other := command_of(stored):
             raise CheckpointError(
                 f"{file.parent} holds a run of `r1zero {other}`, which `r1zero {command}` cannot go on with. Use "
                 f"`r1zero {other}`, or give the folder of a run of `r1zero {command}`."
@@ -204,7 +204,7 @@ def _typed(stored: DictConfig, command: str) -> DictConfig:
     return OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), plain)
 
 
-def _command_of(stored: DictConfig) -> str | None:
+def command_of(stored: DictConfig) -> str | None:
     """The command whose settings these are."""
     for command in SCHEMAS:
         try:
