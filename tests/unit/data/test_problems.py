@@ -327,6 +327,26 @@ PUBLISHED = {
         {"id": "asdiv_a__nluds-0001", "question": "1+1?", "result": "2", "result_float": 2.0},
         ("asdiv_a__nluds-0001", "1+1?", "2"),
     ),
+    "dapo_17k": (
+        "en/train.jsonl",
+        {"prompt": "1+1?", "solution": "2", "source_prompt": [{"role": "user"}], "reward_model": {"ground_truth": "2"}},
+        ("dapo_17k-1", "1+1?", "2"),
+    ),
+    "deepmath_103k": (
+        "data/train.jsonl",
+        {"question": "1+1?", "final_answer": "2", "difficulty": 5.0, "topic": "t", "r1_solution_1": "..."},
+        ("deepmath_103k-1", "1+1?", "2"),
+    ),
+    "deepscaler_40k": (
+        "deepscaler.json",
+        {"problem": "1+1?", "answer": "2", "solution": "..."},
+        ("deepscaler_40k-1", "1+1?", "2"),
+    ),
+    "open_r1_math": (
+        "data/train.jsonl",
+        {"problem": "1+1?", "solution": "...", "answer": "2", "problem_type": "Algebra"},
+        ("open_r1_math-1", "1+1?", "2"),
+    ),
 }
 
 
@@ -341,7 +361,8 @@ def test_each_hub_data_set_of_conf_is_read_in_its_published_shape(hub, conf, nam
     else:
         rows = [published] if file.endswith(".json") else published
         content = json.dumps(rows).encode()
-    card = "---\nconfigs:\n- config_name: main\n  data_files: main/*\n---" if config.subset else "none"
+    folder = file.partition("/")[0]
+    card = f"---\nconfigs:\n- config_name: {config.subset}\n  data_files: {folder}/*\n---" if config.subset else "none"
     hub.files[config.source] = {"README.md": card.encode(), file: content}
     assert load(config) == [Problem(*problem)]
 
