@@ -68,9 +68,10 @@ chaos: setup  ## kill twenty runs at random moments, resume them, and compare th
 	$(if $(CLUSTER),$(error A GPU does not repeat a run bit for bit. Use `make chaos STACK=cpu VENV=.venv-cpu`))
 	$(PYTEST) -s tests/integration/test_chaos.py --chaos-runs=20
 
-check: setup  ## lint and check the formatting
+check: setup  ## lint, check the formatting and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 settings: setup  ## write docs/settings.md from the settings' docstrings
 	$(BIN)/python -c "from grpo_cli.config.reference import settings_page; print(settings_page(), end='')" > docs/settings.md
