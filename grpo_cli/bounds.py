@@ -1,9 +1,9 @@
-"""The bounds of a number, declared next to its setting, and the check of all settings.
+"""Bounds of numbers, declared next to their settings, and the check of all settings.
 
     lr: float = number(1e-6, at_least=0, at_most=1)
 
-No number may be nan or infinite. A group of settings may have rules between its fields: a method `faults(key)` that
-yields a sentence for each fault, where `key` is the group's own key with a dot at its end.
+No number may be nan or infinite. A group of settings can have rules between its fields: a method `faults(key)` that
+yields one sentence for each fault; `key` is the key of the group and ends in a dot.
 """
 
 import math
@@ -16,21 +16,21 @@ from omegaconf import MISSING as NO_DEFAULT
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a finite number must be."""
+    """The range that a finite number must be in."""
 
     at_least: float = -math.inf
     above: float = -math.inf
     at_most: float = math.inf
     below: float = math.inf
-    count: int | None = None  # of the numbers in a list
-    note: str = ""  # why, or what the bound itself means
+    count: int | None = None  # how many numbers a list must hold
+    note: str = ""  # the reason, or what the value at the bound means
 
     def allow(self, value: float) -> bool:
-        # nan is in no interval, and these, open where nothing is declared, leave out the infinities.
+        # nan fails every comparison. The defaults of `above` and `below` exclude the infinities.
         return self.at_least <= value <= self.at_most and self.above < value < self.below
 
     def rule(self, value: float) -> str:
-        """What `value` must be, in words.
+        """The rule in words; `value` is the number that breaks it.
 
         >>> Bounds(above=0, at_most=1).rule(2.0)
         'must be above 0 and at most 1'
@@ -44,7 +44,7 @@ class Bounds:
 
 
 def number(default: Any = MISSING, **bounds: Any) -> Any:
-    """The field of a number, or of a list, tuple or dictionary of them, with the bounds of each."""
+    """A dataclass field for a number, or for a list, tuple or dictionary of numbers, each within the bounds."""
     metadata = {"bounds": Bounds(**bounds)}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
@@ -52,9 +52,9 @@ def number(default: Any = MISSING, **bounds: Any) -> Any:
 
 
 def settings_faults(settings: Any, prefix: str = "") -> Iterator[str]:
-    """Every fault of a typed configuration: numbers out of bounds, and what the rules of each group (`faults`) find.
+    """Every fault of a typed configuration: numbers out of bounds, and whatever each group's `faults` method finds.
 
-    `prefix` is the key of the settings themselves, with a dot at its end.
+    `prefix` is the key of the settings themselves and ends in a dot.
     """
     for setting in fields(settings):
         key, value = f"{prefix}{setting.name}", getattr(settings, setting.name)
@@ -70,18 +70,18 @@ def settings_faults(settings: Any, prefix: str = "") -> Iterator[str]:
 
 
 def number_faults(key: str, value: Any, setting: Field) -> Iterator[str]:
-    """The fault of a setting's value, if it is a number that its bounds forbid, or holds one."""
+    """The fault of a setting's value, if it is or contains a number out of bounds."""
     bounds: Bounds | None = setting.metadata.get("bounds")
     if bounds is None or value is None:
         return
     if bounds.count is not None and len(value) != bounds.count:
-        yield f"{key}={written(value)}: must be {bounds.count} numbers.{_advice(key, setting)}"
-    elif bad := [some for some in _numbers(value) if not bounds.allow(some)]:
-        yield f"{key}={written(value)}: {bounds.rule(bad[0])}.{_advice(key, setting)}"
+        yield f"{key}={override_value(value)}: must be {bounds.count} numbers.{_advice(key, setting)}"
+    elif bad := [number for number in _numbers(value) if not bounds.allow(number)]:
+        yield f"{key}={override_value(value)}: {bounds.rule(bad[0])}.{_advice(key, setting)}"
 
 
 def _numbers(value: Any) -> list[float]:
-    """Those that a value holds; of a dictionary the keys too."""
+    """The numbers in a value; for a dictionary, both its keys and its values."""
     if isinstance(value, Mapping):
         return [*value.keys(), *value.values()]
     return list(value) if isinstance(value, list | tuple) else [value]
@@ -89,15 +89,19 @@ def _numbers(value: Any) -> list[float]:
 
 def _advice(key: str, setting: Field) -> str:
     default = setting.default if setting.default_factory is MISSING else setting.default_factory()
-    return "" if default in (MISSING, NO_DEFAULT) else f" Set {key}={written(default)}, for example."
+    return "" if default in (MISSING, NO_DEFAULT) else f" Set {key}={override_value(default)}, for example."
 
 
-def written(value: Any) -> str:
-    """A value as it is written on the command line."""
+def override_value(value: Any) -> str:
+    """A value as users write it on the command line.
+
+    >>> override_value([0.9, 0.95]), override_value(None), override_value({8200: 65536})
+    ('[0.9,0.95]', 'null', '{8200:65536}')
+    """
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(written, value))}]"
+        return f"[{','.join(map(override_value, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{some}' for key, some in value.items())}}}"
+        return f"{{{','.join(f'{key}:{item}' for key, item in value.items())}}}"
     if isinstance(value, bool):
         return str(value).lower()
     return "null" if value is None else str(value)

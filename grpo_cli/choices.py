@@ -1,4 +1,4 @@
-"""What a setting can be chosen from: every enum, each defined here alone. Free of torch."""
+"""Every enum of the settings, defined here once. The comments say what each choice means. Does not import torch."""
 
 from enum import StrEnum, auto
 
@@ -16,111 +16,129 @@ class DType(StrEnum):
 class AnswerMarker(StrEnum):
     """Where a template asks the model to put its final answer."""
 
-    answer_tag = auto()  # <answer> ... </answer>
-    boxed = auto()  # \boxed{...}
-    text = auto()  # anywhere: the last box, else a stated final answer, else the last expression
+    answer_tag = auto()  # in <answer> ... </answer>
+    boxed = auto()  # in \boxed{...}
+    text = auto()  # anywhere: the last box, otherwise a stated final answer, otherwise the last expression
 
 
 class Grader(StrEnum):
-    math = auto()  # mathematical equality with the gold answer
-    expression = auto()  # an arithmetic expression that uses each given number once and has the right value
-    code = auto()  # a program that passes the tests that are the gold
-    model = auto()  # a general prompt without a checkable answer: the reward's model term alone tells
+    """What makes an answer correct."""
+
+    math = auto()  # it equals the gold answer mathematically
+    expression = auto()  # it is an arithmetic expression that uses each given number once and has the right value
+    code = auto()  # it is a program that passes the tests, which are the gold answer
+    model = auto()  # no rule can tell (a general prompt); only a reward model scores the response
 
 
 class AdvantageReward(StrEnum):
-    """What the advantage is made of."""
+    """The reward that the advantage is computed from."""
 
     total = auto()  # the weighted sum of all reward terms
-    accuracy = auto()  # 1 for a correct answer, else 0
+    accuracy = auto()  # 1 for a correct answer, otherwise 0
 
 
 class OnBadGold(StrEnum):
-    """What becomes of a problem whose answer cannot be graded."""
+    """What happens to a problem whose gold answer cannot be graded."""
 
-    drop = auto()  # with a warning
-    error = auto()
+    drop = auto()  # it is left out, with a warning
+    error = auto()  # the command stops with an error
 
 
 class Baseline(StrEnum):
-    group_mean = auto()
-    leave_one_out = auto()
-    batch_mean = auto()
+    """What is subtracted from each reward."""
+
+    group_mean = auto()  # the mean reward of its group
+    leave_one_out = auto()  # the mean reward of the other responses of its group
+    batch_mean = auto()  # the mean reward of the batch
     none = auto()
 
 
 class AdvantageScale(StrEnum):
-    group_std = auto()
-    batch_std = auto()  # of the centred rewards
-    raw_batch_std = auto()  # of the rewards as they are
+    """What the centred rewards are divided by."""
+
+    group_std = auto()  # the standard deviation of the group's rewards
+    batch_std = auto()  # the standard deviation of the centred rewards in the batch
+    raw_batch_std = auto()  # the standard deviation of the rewards in the batch, before centring
     none = auto()
 
 
 class Select(StrEnum):
-    """The responses that are trained on; the others are as if they had not been sampled."""
+    """The responses to train on; the others are ignored, as if they had not been sampled."""
 
     all = auto()
-    correct = auto()
+    correct = auto()  # only those with a correct answer
 
 
 class Overlong(StrEnum):
-    """What a response counts for that was cut at rollout.max_new_tokens."""
+    """How a response counts that was cut at rollout.max_new_tokens."""
 
-    none = auto()  # what it earned
-    zero_reward = auto()  # a reward and an accuracy of 0
-    mask = auto()  # its reward in its group's statistics, and nothing in the objective
+    none = auto()  # like any other response
+    zero_reward = auto()  # its reward and accuracy become 0
+    mask = auto()  # its reward counts in its group's statistics, but its tokens are left out of the objective
 
 
 class Weighting(StrEnum):
-    """What a token's term is divided by, over the B responses of one optimizer step."""
+    """What each token's term is divided by. B is the number of responses in one optimizer step."""
 
-    sequence_mean = auto()  # B * its response's length
+    sequence_mean = auto()  # B * the length of the token's response
     constant = auto()  # B * rollout.max_new_tokens
     token_mean = auto()  # the number of response tokens
     sum = auto()  # B
 
 
 class RatioLevel(StrEnum):
-    token = auto()
-    sequence = auto()
+    """What has its own ratio of new to old probability."""
+
+    token = auto()  # each token
+    sequence = auto()  # each response: the geometric mean over its tokens
 
 
 class Surrogate(StrEnum):
+    """The objective of one token."""
+
     clip = auto()  # PPO's clipped ratio
-    cispo = auto()  # log-probability, weighted by the ratio below its upper bound
-    none = auto()  # log-probability
+    cispo = auto()  # the log-probability, weighted by the ratio, which is cut at its upper bound
+    none = auto()  # the log-probability
 
 
 class KLEstimator(StrEnum):
+    """How the KL to the reference is estimated from one sample (http://joschu.net/blog/kl-approx.html)."""
+
     k1 = auto()
     k2 = auto()
     k3 = auto()
-    k3_unbiased = auto()  # times the ratio
+    k3_unbiased = auto()  # k3 times the ratio
 
 
 class KLPlacement(StrEnum):
-    loss = auto()  # of each token
-    reward = auto()  # of the whole response, without gradient, taken off before the baseline
-    reward_to_go = auto()  # of a token and all that follow it, without gradient, taken off its advantage
+    """Where the KL penalty enters the objective."""
+
+    loss = auto()  # each token's KL is added to its loss
+    reward = auto()  # the whole response's KL is subtracted from its reward, before the baseline; no gradient
+    reward_to_go = auto()  # the KL of a token and all later ones is subtracted from its advantage; no gradient
 
 
 class SamplerCorrection(StrEnum):
-    """Importance weights from vLLM's probabilities to the trainer's, of the same policy."""
+    """Importance weights that correct vLLM's probabilities to the trainer's; both are of the same policy."""
 
     none = auto()
-    token_truncate = auto()  # each token's ratio, at most the cap
-    token_mask = auto()  # each token's ratio, or 0 outside floor and cap: IcePop
-    sequence_mask = auto()  # the response's ratio, or 0 above the cap
+    token_truncate = auto()  # each token's ratio, cut at the cap
+    token_mask = auto()  # each token's ratio, or 0 if it is outside floor and cap (IcePop)
+    sequence_mask = auto()  # the response's ratio, or 0 if it is above the cap
     auto = "auto"  # token_truncate in bf16, where vLLM and the trainer round differently; none in fp32
 
 
 class Schedule(StrEnum):
+    """The learning rate after warm-up."""
+
     constant = auto()
     cosine = auto()
 
 
 class WandbMode(StrEnum):
-    auto = "auto"  # as WANDB_MODE says; unless set, online where an API key is found, else offline
+    """Whether W&B uploads a run."""
+
+    auto = "auto"  # as WANDB_MODE says; if it is not set, online if there is an API key, otherwise offline
     online = "online"
     offline = "offline"
 
@@ -128,23 +146,23 @@ class WandbMode(StrEnum):
 class Layout(StrEnum):
     """How a benchmark's rows become problems."""
 
-    answer = auto()  # a column each for the problem and its answer
-    multiple_choice = auto()  # GPQA's: a question, its right answer and three wrong ones; the answer is a letter
-    humaneval = auto()  # a function to complete, and tests of it
+    answer = auto()  # one column holds the problem, another the answer
+    multiple_choice = auto()  # a question, its right answer and three wrong ones, as in GPQA; the answer is a letter
+    humaneval = auto()  # a function to complete, and its tests
     mbpp = auto()  # a task in words, and assert statements
-    livecodebench = auto()  # a task in words, and test cases by call or by standard input and output
+    livecodebench = auto()  # a task in words, and test cases: function calls, or standard input and output
 
 
 class KeepRule(StrEnum):
-    """What a response must be, to be kept."""
+    """What a response must be to be kept."""
 
-    correct = auto()  # by the verifier's verdict
-    well_formed = auto()  # it keeps to its template
-    one_language = auto()  # it mixes no scripts of several languages, and is in sample.language where that is set
+    correct = auto()  # the verifier says that its answer is correct
+    well_formed = auto()  # it has the format that its template asks for
+    one_language = auto()  # it does not mix the scripts of several languages, and is in sample.language if that is set
 
 
 class Language(StrEnum):
-    """The language that a response should reason in, told by its script."""
+    """The language that a response should reason in; its script is what is checked."""
 
     en = auto()
     zh = auto()
@@ -156,17 +174,21 @@ class Language(StrEnum):
 
 
 class CodeScoring(StrEnum):
-    all = auto()  # 1 where every test passes, else 0
+    """The reward of a program."""
+
+    all = auto()  # 1 if every test passes, otherwise 0
     share = auto()  # the share of tests that pass
 
 
 class Sandbox(StrEnum):
-    bwrap = auto()  # bubblewrap
-    none = auto()  # model-written code runs as the user: only for code that is trusted
+    """Where model-written code runs."""
+
+    bwrap = auto()  # in bubblewrap
+    none = auto()  # directly, with all your rights: only for code that you trust
 
 
 class ScoredPrompts(StrEnum):
     """The prompts whose responses a reward model scores."""
 
-    general = auto()  # those without a checkable answer
+    general = auto()  # only prompts without a checkable answer
     all = auto()

@@ -1,7 +1,7 @@
-"""`r1zero <command> ...`: one console script, one thin module a command.
+"""`r1zero <command> ...`: one console script, one thin module per command.
 
 A command that composes a run is a Hydra app over conf/; the others parse their arguments with argparse. Commands
-are imported late, so that `--help`, `--cfg job` and shell completion answer at once.
+are imported late, so that `--help`, `--cfg job` and shell completion are fast.
 """
 
 import difflib
@@ -25,8 +25,8 @@ USAGE = f"""usage: r1zero <command> [arguments]
 
 {chr(10).join(f"  {name:<14}{command.summary}" for name, command in COMMANDS.items())}
 
-  r1zero <command> --help      what it takes, with examples
-  r1zero train --cfg job       the composed configuration, without running
+  r1zero <command> --help      settings or arguments, with examples
+  r1zero train --cfg job       show the composed configuration; run nothing
   r1zero train -m key=1,2      a sweep: one job for each combination
   r1zero --version
 """
@@ -34,15 +34,15 @@ USAGE = f"""usage: r1zero <command> [arguments]
 
 def main() -> None:
     """The console script."""
-    logging.raiseExceptions = False  # else a log line that nobody reads is answered with a traceback
+    logging.raiseExceptions = False  # otherwise a log line to a closed terminal prints a traceback
     try:
         _run(sys.argv[1:])
     except KeyboardInterrupt:
         _fail("Stopped.", 128 + signal.SIGINT)
     except BrokenPipeError:
-        if not _is_left_unread():
+        if not _stdout_reader_is_gone():
             raise
-        raise SystemExit(128 + signal.SIGPIPE) from None  # `head` has seen enough
+        raise SystemExit(128 + signal.SIGPIPE) from None  # as in `r1zero ... | head`
     finally:
         _flush()
 
@@ -111,10 +111,10 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     sys.argv = [f"{sys.argv[0]} {name}", *compose.allow_new_entries(config_name, arguments)]
     app = hydra.main(version_base="1.3", config_path=str(compose.conf_dir()), config_name=config_name)(task)
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits instead of raising
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits instead of raising
     try:
         app()
-    except (HydraException, OmegaConfBaseException, OverflowError) as error:  # of an int too large for a float
+    except (HydraException, OmegaConfBaseException, OverflowError) as error:  # OverflowError: an int too large
         if wants_traceback:
             raise
         _fail(compose.explain_hydra_error(error))
@@ -124,22 +124,24 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
             raise
         _fail(explanation)
     finally:
-        undone = _conclude_sweep(hydra_job.Sweep.folder)
-    if undone:  # where the sweeper goes on after failures
+        num_unfinished = _report_sweep(hydra_job.Sweep.folder)
+    if num_unfinished:  # for sweepers that continue after a failed job
         raise SystemExit(1)
 
 
-def _conclude_sweep(folder: Path | None) -> int:
-    """The number of jobs of this process' sweep, if it has started one, that did not finish."""
-    return importlib.import_module("grpo_cli.commands.sweep_report").conclude(folder) if folder else 0
+def _report_sweep(folder: Path | None) -> int:
+    """Report this process' sweep, if it started one. Returns the number of jobs that did not finish."""
+    return importlib.import_module("grpo_cli.commands.sweep_report").report_at_end(folder) if folder else 0
 
 
 def _complete(arguments: Sequence[str]) -> None:
-    """Hydra's shell code calls `r1zero -sc query=SHELL` with the line in COMP_LINE: find the command in it."""
+    """Complete a command's name or its settings. Hydra's shell code runs `r1zero -sc query=SHELL`, with the typed line
+    in COMP_LINE.
+    """
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
     if not any(argument.startswith("query=") for argument in arguments):
-        _run_hydra_app("train", "grpo_cli.commands.train", list(arguments))  # prints what to install
+        _run_hydra_app("train", "grpo_cli.commands.train", list(arguments))  # prints the shell code to install
     elif len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         print("\n".join(name for name in COMMANDS if name.startswith("".join(words[1:2]))))
     elif words[1] in COMMANDS and COMMANDS[words[1]].settings:
@@ -149,15 +151,15 @@ def _complete(arguments: Sequence[str]) -> None:
         _dispatch(words[1], list(arguments))
 
 
-def _is_left_unread() -> bool:
-    """Whether stdout is a pipe whose reader has gone."""
-    watched = select.poll()
-    watched.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in watched.poll(0))
+def _stdout_reader_is_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _flush() -> None:
-    """Write what is left for stdout; where nobody reads it, drop it, since Python would complain as it ends."""
+    """Flush stdout. If nobody reads it any more, drop the rest; otherwise Python would print an error at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""Errors that the user can fix. Each message says the rule, what was seen, and what to do; no traceback is shown."""
+"""Errors that the user can fix. Each message states the rule, what was seen and what to do; no traceback is shown."""
 
 from collections.abc import Sequence
 
@@ -10,33 +10,33 @@ class R1ZeroError(Exception):
 
 
 class ConfigError(R1ZeroError):
-    """A setting, or a combination of settings, that cannot work."""
+    """A setting or a combination of settings cannot work."""
 
 
 class DataError(R1ZeroError):
-    """A data set that is missing, empty or not in the format that its settings say."""
+    """A data set is missing, empty or not in the format that its settings say."""
 
 
 class SetupError(R1ZeroError):
-    """Something that the machine lacks: a package, a network, a writable folder."""
+    """The machine lacks something: a package, a network, a writable folder."""
 
 
 class CheckpointError(R1ZeroError):
-    """A checkpoint that cannot be written or read."""
+    """A checkpoint cannot be written or read."""
 
 
 class TrainingError(R1ZeroError):
-    """A run that stopped itself, because continuing would be useless."""
+    """The run stopped itself, because continuing would be useless."""
 
 
 class DivergedError(TrainingError):
-    """A run whose weights or gradients are no longer finite."""
+    """The run's weights or gradients are no longer finite."""
 
 
 class Stopped(R1ZeroError):
-    """A run that was asked to stop, and has saved a checkpoint."""
+    """The run was asked to stop, and saved a checkpoint if it could."""
 
-    exit_status = 143  # as of a process that SIGTERM ended
+    exit_status = 143  # the shell's status of a process that SIGTERM ended
 
 
 def raise_if_any(faults: Sequence[str]) -> None:

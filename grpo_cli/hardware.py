@@ -1,4 +1,4 @@
-"""What a card or this machine can do at best: the roofline that estimates and the MFU are made of."""
+"""The peak speed of GPUs and of this machine's CPU: the roofline behind time estimates and MFU."""
 
 import os
 import re
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Hardware:
-    """One card, or all cores of a machine. FLOP/s of dense matrix products; bandwidths in bytes a second."""
+    """One GPU, or the CPU cores of one rank. Bandwidths are in bytes per second."""
 
-    name: str  # its words are looked for in the name that the driver reports
-    peak_flops: float  # of a GPU in bf16 without sparsity, of a CPU in fp32
-    bandwidth: float  # of its memory
-    link: float  # to another of the same machine, in one direction
+    name: str  # of a GPU: words that the driver's name for it contains
+    peak_flops: float  # FLOP/s of dense matrix products; GPU: bf16 without sparsity; CPU: fp32
+    bandwidth: float  # of the memory
+    link: float  # to another GPU or rank of the same machine, in one direction
     memory_gib: float | None = None
 
 
@@ -23,8 +23,8 @@ def _gpu(name: str, tflops: float, memory_gb_s: float, link_gb_s: float, memory_
 
 
 PCIE_4, PCIE_5 = 32, 64  # GB/s of 16 lanes in one direction
-# By NVIDIA's data sheets. Most state FLOP/s with sparsity, which are twice those here; those of GeForce cards are for
-# accumulation in fp32. One direction of NVLink is half of its total. A bare family name is the SXM card.
+# From NVIDIA's data sheets. Most give FLOP/s with sparsity, which is twice the number here. GeForce numbers are for
+# accumulation in fp32. One direction of NVLink is half of its total. A family name alone means the SXM card.
 GPUS = (
     _gpu("A100", 312, 2039, 300, 80),
     _gpu("A100 40GB", 312, 1555, 300, 40),
@@ -48,12 +48,12 @@ GPUS = (
     _gpu("RTX 4090", 165.2, 1008, PCIE_4, 24),
     _gpu("RTX 5090", 209.5, 1792, PCIE_5, 32),
 )
-MATRIX, VALUES = 512, 2**23  # what is multiplied and copied to measure a CPU: fp32 values
-MEASURE_S, MIN_TRIES = 0.1, 10  # for each
+MATRIX, VALUES = 512, 2**23  # measuring a CPU: size of the square matrix to multiply, number of fp32 values to copy
+MEASURE_S, MIN_TRIES = 0.1, 10  # for each of the two measurements
 
 
 def find_gpu(name: str) -> Hardware | None:
-    """The card whose words are all in `name`, the one with the most words where several are.
+    """The known GPU whose words are all in `name`; of several, the one with the most words. None if there is none.
 
     >>> find_gpu("NVIDIA A100-SXM4-40GB").name, find_gpu("NVIDIA H100 80GB HBM3").name, find_gpu("NVIDIA L40S").name
     ('A100 40GB', 'H100', 'L40S')
@@ -61,7 +61,7 @@ def find_gpu(name: str) -> Hardware | None:
     """
     words = _words(name)
     if "mig" in words:
-        return None  # a slice of a card
+        return None  # a slice of a GPU
     known = [gpu for gpu in GPUS if _words(gpu.name) <= words]
     return max(known, key=lambda gpu: len(_words(gpu.name)), default=None)
 
@@ -71,11 +71,11 @@ def _words(name: str) -> set[str]:
 
 
 def measure_cpu(ranks: int, threads: int | None) -> Hardware:
-    """What one of `ranks` processes with so many threads gets of this machine, measured in some tenths of a second.
+    """This machine's speed for one of `ranks` processes with `threads` threads each, measured in tenths of a second.
 
-    One core is measured, and taken to be like the others; a process that has imported numpy before measures all.
+    Measures one core and assumes that the others are the same. If numpy was imported before, it may use all cores.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several threads would wait for what else runs here
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several threads would wait for other processes
     import numpy as np
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -84,15 +84,15 @@ def measure_cpu(ranks: int, threads: int | None) -> Hardware:
     values, copy = np.ones(VALUES, np.float32), np.ones(VALUES, np.float32)
     flops = 2 * MATRIX**3 / _fastest(lambda: matrix @ matrix)
     bandwidth = 2 * values.nbytes / _fastest(lambda: np.copyto(copy, values)) / ranks
-    # Ranks exchange through sockets, which copy what they send about four times.
+    # Ranks exchange data through sockets, which copy it about four times.
     return Hardware(f"{used:g} of {cores} cores of this machine", used * flops, bandwidth, bandwidth / 4)
 
 
 def _fastest(action: Callable[[], object]) -> float:
-    """Seconds of the fastest of many tries: the others were disturbed, or had to warm up."""
-    begun, seconds = time.perf_counter(), []
-    while len(seconds) < MIN_TRIES or time.perf_counter() < begun + MEASURE_S:
-        started = time.perf_counter()
+    """Seconds of the fastest of many tries: the slower ones were disturbed, or had to warm up."""
+    start, seconds = time.perf_counter(), []
+    while len(seconds) < MIN_TRIES or time.perf_counter() < start + MEASURE_S:
+        try_start = time.perf_counter()
         action()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - try_start)
     return min(seconds)

@@ -1,6 +1,6 @@
-r"""JSON lines as they are on disk: UTF-8 whatever the locale, and a line ends with \n and nowhere else.
+r"""Read JSON lines: always UTF-8, whatever the locale, and only \n ends a line.
 
-U+2028, U+0085 and the form feed, where str.splitlines parts lines too, may stand inside a JSON string.
+str.splitlines would also split at U+2028, U+0085 and the form feed, which a JSON string may contain.
 """
 
 import json
@@ -16,10 +16,10 @@ BOM = b"\xef\xbb\xbf"
 
 
 def read_objects(path: Path, *, drop_unfinished: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number, from 1, and the object of each line that is not blank; a byte order mark is skipped.
+    r"""The line number, from 1, and the object of each line that is not blank. Skips a byte order mark.
 
-    `drop_unfinished` leaves out a last line without its end, as a process leaves it that dies while it writes.
-    Raises DataError, which names the line, where one is not UTF-8, not JSON or not an object.
+    `drop_unfinished` ignores a last line without \n: the process that wrote it died while writing.
+    Raises DataError, which names the line, if a line is not UTF-8, not JSON or not an object.
     """
     try:
         with path.open("rb") as file:
@@ -37,10 +37,10 @@ def read_objects(path: Path, *, drop_unfinished: bool = False) -> Iterator[tuple
 def read_jsonl(
     path: Path, read: Callable[[dict[str, Any]], Item], shape: str, *, drop_unfinished: bool = False
 ) -> dict[int, Item]:
-    """What `read` makes of each object, by the number of its line.
+    """The result of `read` for each object, by line number.
 
-    `read` raises ValueError, TypeError or KeyError for one that it cannot use. Raises DataError as `read_objects` does,
-    and for such an object; it ends with `shape`, which says what the file should hold.
+    `read` may raise ValueError, TypeError or KeyError for an object that it cannot use; then this raises DataError, as
+    for any fault that `read_objects` finds. The message ends with `shape`, which says what the file should hold.
     """
     items = {}
     try:
@@ -56,20 +56,20 @@ def read_jsonl(
 
 
 def check_unique(path: Path, ids: Mapping[int, Hashable], name: str) -> None:
-    """Raise DataError, which names both lines, where two lines have the same id; `name` says of what."""
-    first: dict[Hashable, int] = {}
+    """Raise DataError, which names both lines, if two lines have the same id. `name` is what the message calls it."""
+    first_lines: dict[Hashable, int] = {}
     for number, id in ids.items():
-        if (before := first.setdefault(id, number)) != number:
-            raise DataError(f"{path}, line {number}: {name} {id!r} is on line {before} already. Remove one of the two.")
+        if (first := first_lines.setdefault(id, number)) != number:
+            raise DataError(f"{path}, line {number}: {name} {id!r} is already on line {first}. Remove one of the two.")
 
 
 def json_text(value: Any, **options: Any) -> str:
-    """`value` as JSON, which has no word for nan and infinity: they become null."""
+    """`value` as JSON. nan and infinity, which JSON does not have, become null."""
     return json.dumps(_without_nan(value), allow_nan=False, **options)
 
 
 def with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of numbers as it was before `json_text`: nan for null."""
+    """A row of numbers with nan in place of null: the reverse of `json_text`."""
     return {name: math.nan if value is None else value for name, value in row.items()}
 
 
@@ -82,7 +82,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def parse_json(content: bytes, place: str) -> Any:
-    """The value of one JSON text. Raises DataError, which begins with `place`, for anything else."""
+    """The value of one JSON text. Raises DataError, whose message starts with `place`, if it cannot be read."""
     try:
         return json.loads(content.decode())
     except UnicodeDecodeError as fault:
@@ -90,13 +90,13 @@ def parse_json(content: bytes, place: str) -> Any:
     except json.JSONDecodeError as fault:
         line = f"line {fault.lineno}, " if fault.lineno > 1 else ""
         seen = f"not JSON: {fault.msg} at {line}column {fault.colno}"
-    except (ValueError, RecursionError) as fault:  # a number of thousands of digits, lists in lists without end
+    except (ValueError, RecursionError) as fault:  # a number with thousands of digits, lists nested too deeply
         seen = f"not JSON that can be read: {fault}"
     raise DataError(f"{place} is {seen}. Fix it.")
 
 
 def as_object(value: Any, place: str) -> dict[str, Any]:
-    """`value`, which must be a JSON object. Raises DataError, which begins with `place`, for anything else."""
+    """`value`, if it is a JSON object. Raises DataError, whose message starts with `place`, if not."""
     if not isinstance(value, dict):
         raise DataError(f"{place}: {json.dumps(value)[:60]} is not a JSON object. Fix it.")
     return value

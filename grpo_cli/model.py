@@ -1,4 +1,4 @@
-"""Where the base model's files are, its tokenizer, and the length it can read."""
+"""The base model's files, its tokenizer and its longest sequence."""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ BUILTIN = {
     "builtin:make_zero_half": partial(make_zero.base_model_dir, "make_zero_half"),
     "builtin:random": random_base.base_model_dir,
 }
-SPECIMEN = "It's  3.14 = \\boxed{12345} <think>\n\n\tnaïve 数学 </think>"  # of all that tokenizers tell apart
+# Contractions, spaces, digits, special characters, line breaks, accents and Chinese: everything tokenizers differ in.
+SAMPLE_TEXT = "It's  3.14 = \\boxed{12345} <think>\n\n\tnaïve 数学 </think>"
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,17 @@ class BaseModel:
 
     @cached_property
     def vocab_size(self) -> int:
-        """One more than the highest id that can be sampled; the model's embedding may be padded beyond it.
+        """One more than the highest token id that can be sampled. The model's embedding may have more rows.
 
-        It may exceed the number of the tokenizer's entries, whose ids can have gaps.
+        It can be larger than the number of the tokenizer's entries, since ids can have gaps.
         """
         return 1 + max(*self.tokenizer.get_vocab().values(), *self.end_token_ids)
 
     @cached_property
     def end_token_ids(self) -> tuple[int, ...]:
-        """Any of them ends a response: the tokenizer's, and those of generation_config.json or else config.json."""
+        """The token ids that end a response: the tokenizer's, and those of generation_config.json, or of config.json if
+        that file is missing.
+        """
         if (self.folder / "generation_config.json").is_file():
             ends = GenerationConfig.from_pretrained(self.folder).eos_token_id
         else:
@@ -51,9 +54,8 @@ class BaseModel:
 
 
 def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseModel:
-    """Find or download the model; `needed_len` is the longest prompt and response that the run may ask for.
-
-    Unless that is given, the model may read as much as it can.
+    """Find or download the model. `needed_len` is the run's longest sequence, prompt and response together, in tokens;
+    without it, sequences can be as long as the model allows.
     """
     folder = _folder(config)
     _check_weights(folder, config.path)
@@ -64,12 +66,12 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise ConfigError(
-                f"model.path={config.path}: comes with Python code that it must run to load. r1zero runs no code of a "
-                "model, and no setting allows it. Use a model of a family that transformers knows."
+                f"model.path={config.path}: needs its own Python code to load. r1zero never runs code that comes with "
+                "a model. Use a model of a family that transformers supports."
             ) from None
         raise ConfigError(
             f"model.path={config.path}: transformers cannot load it: {str(error).strip()}\nGive a folder with the "
-            "config.json and the tokenizer of the model, or copy or download it anew."
+            "config.json and the tokenizer of the model, or copy or download it again."
         ) from error
     if config.max_model_len is not None and config.max_model_len > limit:
         raise ConfigError(f"model.max_model_len={config.max_model_len}: {config.path} reads at most {limit} tokens.")
@@ -82,7 +84,7 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
     if model.vocab_size > num_rows:
         raise ConfigError(
             f"model.path={config.path}: the tokenizer's ids go up to {model.vocab_size - 1}, and the model's embedding "
-            f"has {num_rows} rows. The tokenizer is not the one of this model: copy both from the same place, or "
+            f"has {num_rows} rows. The tokenizer does not belong to this model: copy both from the same place, or "
             "resize the embedding (`resize_token_embeddings` of transformers) and save the model again."
         )
     if not model.end_token_ids:
@@ -94,22 +96,22 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer as the folder's tokenizer.json has it.
+    """The tokenizer exactly as the folder's tokenizer.json defines it.
 
-    For some types of models AutoTokenizer keeps no more of that file than the vocabulary, and puts the rules of the
-    type in place of the file's own: DeepSeek's tokenizer in front of a Llama then drops every space. Raises OSError,
-    ValueError or KeyError where the files are missing or damaged.
+    For some model types, AutoTokenizer takes only the vocabulary from that file and uses the type's own rules: with
+    DeepSeek's tokenizer and a Llama model, every space is lost. Raises OSError, ValueError or KeyError if the files are
+    missing or damaged.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     file = folder / "tokenizer.json"
     if not file.is_file():
         return tokenizer
-    of_file = Tokenizer.from_file(str(file))
-    ids = of_file.encode(SPECIMEN, add_special_tokens=False).ids
-    same = tokenizer(SPECIMEN, add_special_tokens=False)["input_ids"] == ids
-    # The type may also add special tokens that the file does not have, and the model's embedding neither.
-    same = same and len(tokenizer) == of_file.get_vocab_size()
-    return tokenizer if same else PreTrainedTokenizerFast.from_pretrained(folder)
+    in_file = Tokenizer.from_file(str(file))
+    ids = in_file.encode(SAMPLE_TEXT, add_special_tokens=False).ids
+    same_rules = tokenizer(SAMPLE_TEXT, add_special_tokens=False)["input_ids"] == ids
+    # The model type may also add special tokens that neither the file nor the model's embedding has.
+    same_size = len(tokenizer) == in_file.get_vocab_size()
+    return tokenizer if same_rules and same_size else PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def _folder(config: ModelConfig) -> Path:
@@ -130,7 +132,7 @@ def _download(config: ModelConfig) -> Path:
     try:
         if not from_cache:
             try:
-                # Asked first, since a download tries again and again, up to minutes, before it gives up.
+                # Ask first: without a network, a download would retry for minutes before it gives up.
                 HfApi().model_info(config.path, revision=config.revision, timeout=HUB_TIMEOUT_S)
             except absent:
                 raise
@@ -142,17 +144,17 @@ def _download(config: ModelConfig) -> Path:
             )
         )
     except absent as error:
-        raise ConfigError(f"model.path={config.path}: neither a folder here nor a model on the hub. {error}") from error
+        raise ConfigError(f"model.path={config.path}: neither a folder here nor a model on the Hub. {error}") from error
     except (OSError, errors.HTTPError) as error:
         raise SetupError(
-            f"model.path={config.path}: there is no such folder, the hub cannot be reached ({type(error).__name__}), "
-            "and the model is not in the cache. Download it where there is a network (`hf download`), or give a folder "
-            "as model.path."
+            f"model.path={config.path}: there is no such folder, the Hub cannot be reached ({type(error).__name__}), "
+            "and the model is not in the cache. Download it on a machine with a network (`hf download`), or set "
+            "model.path to a folder."
         ) from error
 
 
 def _check_weights(folder: Path, path: str) -> None:
-    """Open every file of weights, which tells whether it is there and as long as its header says."""
+    """Raise ConfigError if a weights file is missing or shorter than its header says."""
     index = folder / "model.safetensors.index.json"
     try:
         if index.is_file():
@@ -160,14 +162,14 @@ def _check_weights(folder: Path, path: str) -> None:
         else:
             names = {file.name for file in folder.glob("*.safetensors")}
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model.path={path}: {index.name} is damaged ({error!r}). Copy the model anew.") from error
+        raise ConfigError(f"model.path={path}: {index.name} is damaged ({error!r}). Copy the model again.") from error
     if not names and not any(folder.glob("*.bin")):
-        raise ConfigError(f"model.path={path}: {folder} holds no weights (*.safetensors). Copy the model anew.")
+        raise ConfigError(f"model.path={path}: {folder} holds no weights (*.safetensors). Copy the model again.")
     for name in sorted(names):
         try:
             with safe_open(folder / name, "pt"):
                 pass
         except (OSError, SafetensorError) as error:
             raise ConfigError(
-                f"model.path={path}: {name} is missing or cut short ({error}). Copy or download the model anew."
+                f"model.path={path}: {name} is missing or cut short ({error}). Copy or download the model again."
             ) from error

@@ -1,4 +1,4 @@
-"""Names of files and folders that others can use as they are."""
+"""Paths that libraries and the kernel can handle: without glob patterns, and short."""
 
 import glob
 import hashlib
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-MAX_TEMPORARY = 60  # bytes; of the 107 that a socket's path may have, as much as libraries leave
+MAX_TEMPORARY = 60  # bytes; a socket's path may have 107, and libraries append the rest
 
 
 @contextmanager
 def plain_name(folder: Path) -> Iterator[str]:
-    """A name of `folder` that no library takes for a pattern, as long as this lasts.
+    """A path of `folder` without glob characters, valid inside the `with` block.
 
-    DeepSpeed and vLLM look for their files with `glob`, to which a folder `run[1]` is another one.
+    DeepSpeed and vLLM find their files with `glob`, which does not find a folder named `run[1]`.
     """
     if glob.escape(str(folder)) == str(folder):
         yield str(folder)
@@ -28,9 +28,9 @@ def plain_name(folder: Path) -> Iterator[str]:
 
 
 def shorten_temporary_folder() -> None:
-    """Give a temporary folder (TMPDIR) with a long path a short link, for this process and those that it starts.
+    """If the path of the temporary folder (TMPDIR) is long, use a short link to it, also in child processes.
 
-    Processes talk to each other through sockets in it, whose paths the kernel limits.
+    Processes talk to each other through sockets in that folder, and the kernel limits the length of a socket's path.
     """
     folder = tempfile.gettempdir()
     if len(os.fsencode(folder)) <= MAX_TEMPORARY:
@@ -39,5 +39,5 @@ def shorten_temporary_folder() -> None:
     with suppress(OSError):
         if not link.is_symlink():
             link.symlink_to(folder)
-        if link.lstat().st_uid == os.getuid() and os.readlink(link) == folder:  # else it is another user's
+        if link.lstat().st_uid == os.getuid() and os.readlink(link) == folder:  # not made by another user
             os.environ["TMPDIR"] = tempfile.tempdir = str(link)

@@ -1,16 +1,16 @@
-"""Text for a terminal: what a model, a data set or an error says cannot move the cursor or change what was printed."""
+"""Safe text for a terminal: the output of a model or a data set cannot move the cursor or change earlier lines."""
 
 import sys
 import unicodedata
 from functools import cache
 from typing import TextIO
 
-# Of category Cf, those that let a text read otherwise than it is: Unicode's marks of direction.
+# Unicode's marks of text direction, which can make a text look different from what it is.
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
 
 
 def printable(text: str) -> str:
-    r"""`text` with control characters but line breaks and tabs as Python writes them.
+    r"""`text` with control characters escaped as in Python; line breaks and tabs stay.
 
     >>> printable("\x1b[2Jgone\r\n")
     '\\x1b[2Jgone\\r\n'
@@ -19,7 +19,7 @@ def printable(text: str) -> str:
 
 
 def say(text: object, file: TextIO | None = None) -> None:
-    """Print a text, flushed, on stderr unless `file` is given."""
+    """Print a text to `file`, or to stderr, and flush."""
     print(printable(str(text)), file=file or sys.stderr, flush=True)
 
 

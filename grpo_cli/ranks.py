@@ -1,4 +1,4 @@
-"""The few exchanges between ranks: small Python values, in the order of the ranks."""
+"""Starting the process group, and exchanging small Python values between ranks."""
 
 import os
 from datetime import timedelta
@@ -8,15 +8,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# How long a rank may wait for the others. One long response can take more than torch's own 10 minutes with NCCL.
-COLLECTIVE_TIMEOUT = timedelta(hours=2)  # of tensors
-EXCHANGE_TIMEOUT = timedelta(days=1)  # of values, which often wait until every rank has generated its share
+# How long a rank waits for the others. One long response can take longer than torch's default of 10 minutes with NCCL.
+COLLECTIVE_TIMEOUT = timedelta(hours=2)  # for tensors
+EXCHANGE_TIMEOUT = timedelta(days=1)  # for Python values, which often wait until every rank has generated its share
 
 
 def start_ranks(device: str) -> None:
-    """Join the ranks that the launcher started, on the `device` of the cluster, cpu or cuda.
+    """Join the process group of the ranks that the launcher started. `device` is cpu or cuda.
 
-    It comes before anything else that uses a GPU, and before the vLLM engine, which takes part in the group.
+    Call it before anything else uses a GPU, and before the vLLM engine starts, which uses the group.
     """
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # otherwise every rank of a node would use its first GPU
@@ -34,7 +34,7 @@ def world_size() -> int:
 
 
 def gather(value: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
-    """The `value` of every rank, or of those of `group`, on each of them."""
+    """The `value` of every rank (of `group`, if given), in the order of the ranks. All of them must call this."""
     values: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(values, value, group or _exchange_group(dist.group.WORLD))
     return values
@@ -42,5 +42,5 @@ def gather(value: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
 
 @cache
 def _exchange_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
-    """All ranks of `world`, over gloo: an exchange needs no GPU then, and NCCL's watchdog does not end a long wait."""
+    """All ranks of `world`, over gloo: no GPU is needed, and NCCL's watchdog does not interrupt a long wait."""
     return dist.new_group(backend="gloo", timeout=EXCHANGE_TIMEOUT)

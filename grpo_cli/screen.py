@@ -1,4 +1,4 @@
-"""The console that everything is printed on, so that no text that is printed can command the terminal."""
+"""The console for all tables and messages: printed text cannot control the terminal."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from grpo_cli.printing import printable
 
 
 class Screen(Console):
-    """rich's console; every text that comes to it as a string is made printable, also the cells of a table."""
+    """rich's Console, which escapes control characters in every string, also in the cells of a table."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)

@@ -1,13 +1,13 @@
-"""What must not leave this process: values of the environment that are secret, or that a setting was made of."""
+"""Masks secrets: environment variables with secret names or used in settings, and texts that look like tokens."""
 
 import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS")  # of a variable's name
-MIN_LENGTH = 8  # of a secret inside a longer text: a shorter one would be found in ordinary words
-# Of Hugging Face, OpenAI and alike, GitHub, GitLab, AWS and Slack; and a password in an address.
+SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS")  # in variable names
+MIN_LENGTH = 8  # of a secret to look for inside a longer text; a shorter one could occur in ordinary words
+# Tokens of Hugging Face, OpenAI (and similar), GitHub, GitLab, AWS and Slack; and a password in a URL.
 TOKEN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}"
     r"|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,})|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"
@@ -18,33 +18,33 @@ _HEADER = re.compile(
 )
 MASK = "<masked>"
 
-_read: set[str] = set()  # the variables that settings of this process were made of
+_used_in_settings: set[str] = set()  # names of environment variables
 
 
 def note_variable(name: str) -> None:
-    """Treat the variable of the environment as a secret, whatever its name."""
-    _read.add(name)
+    """Treat this environment variable as a secret, whatever its name."""
+    _used_in_settings.add(name)
 
 
 def parts(text: str) -> list[tuple[str, str | None]]:
-    """The pieces of `text` in their order, each with the name of the variable that it is the value of, or None."""
-    values = {value: name for name, value in os.environ.items() if name in _read or _is_secret(name)}
-    if text in values and (values[text] in _read or len(text) >= MIN_LENGTH):
+    """`text` in pieces; with each, the name of the secret variable whose value it is, or None for ordinary text."""
+    values = {value: name for name, value in os.environ.items() if name in _used_in_settings or _is_secret(name)}
+    if text in values and (values[text] in _used_in_settings or len(text) >= MIN_LENGTH):
         return [(text, values[text])]
     found = sorted((value for value in values if len(value) >= MIN_LENGTH), key=len, reverse=True)
     if not found:
         return [(text, None)]
-    pieces = re.split(f"({'|'.join(map(re.escape, found))})", text)  # every second one is a value
+    pieces = re.split(f"({'|'.join(map(re.escape, found))})", text)  # every second piece is a secret
     return [(piece, values[piece] if place % 2 else None) for place, piece in enumerate(pieces) if piece]
 
 
 def masked(text: str) -> str:
-    """`text` without secrets: `<NAME>` for those of the environment, and a mask for what looks like a token."""
+    """`text` with `<NAME>` in place of secret environment variables, and a mask in place of anything like a token."""
     return TOKEN.sub(MASK, "".join(f"<{name}>" if name else piece for piece, name in parts(text)))
 
 
 def masked_shell_line(line: str) -> str:
-    """A shell line without what looks like a token, and without what it assigns to a variable with a secret's name."""
+    """A shell line with masks for anything like a token, and for values assigned to variables with secret names."""
 
     def assignment(found: re.Match) -> str:
         value = found["value"].strip("\"'")
@@ -55,7 +55,7 @@ def masked_shell_line(line: str) -> str:
 
 
 def mapped(value: Any, change: Callable[[str], str]) -> Any:
-    """Dictionaries and lists with `change` made to every text in them but the keys."""
+    """Dictionaries and lists with `change` applied to every text in them, except keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""The values that flow from stage to stage.
+"""The values that are passed from stage to stage.
 
-Each stage takes values and returns a new one; none fills in a field of an earlier one. Nothing here needs torch.
+Each stage takes values and returns a new one; it never changes an earlier one. Does not import torch.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question, and how a response to it is judged: `grader` is a name of Grader.
+    """A question and how its responses are graded.
 
-    `answer` is what the grader checks against; of a general prompt, which a reward model grades, it may be empty.
+    `answer` is the gold answer. It may be empty for a general prompt, which only a reward model can score. `grader` is
+    the name of a Grader.
     """
 
     id: str
@@ -23,7 +24,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A problem as the model sees it: after the template, and as token ids."""
+    """A problem as the model sees it: in its template, as text and as token ids."""
 
     problem: Problem
     text: str
@@ -32,7 +33,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How responses are drawn. Temperature 0 is greedy."""
+    """How responses are sampled. Temperature 0 is greedy."""
 
     temperature: float
     top_p: float
@@ -42,16 +43,18 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """A prompt to sample one response for."""
+
     token_ids: tuple[int, ...]
-    seed: int  # of this one response, so that it repeats whatever is sampled beside it
+    seed: int  # of this response alone: it repeats, whatever else is sampled at the same time
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One sampled response.
 
-    `logprobs` are the sampler's, one for each token id, at the sampling temperature. `truncated` means that the
-    response was cut at the token limit instead of ending by itself.
+    `logprobs` are the sampler's, one per token id, at the sampling temperature. `truncated` means that the response was
+    cut at the token limit.
     """
 
     token_ids: tuple[int, ...]
@@ -61,26 +64,26 @@ class Completion:
 
 
 class Verdict(StrEnum):
-    """What the grader says of an answer; only `correct` is worth anything; `unjudged` is neither right nor wrong."""
+    """The grader's result for an answer. Only `correct` earns a reward; `unjudged` is neither right nor wrong."""
 
     correct = "correct"
     wrong = "wrong"
-    unparsable = "unparsable"  # no answer was found, or it means nothing to the grader
-    timeout = "timeout"  # the grader was stopped: too much time or memory
-    unjudged = "unjudged"  # a general prompt's response: no rule can tell
+    unparsable = "unparsable"  # there is no answer, or the grader cannot read it
+    timeout = "timeout"  # the grader was stopped: it needed too much time or memory
+    unjudged = "unjudged"  # a response to a general prompt: no rule can tell
 
 
-BY_RULE = tuple(verdict for verdict in Verdict if verdict is not Verdict.unjudged)  # what a grader can say
+BY_RULE = tuple(verdict for verdict in Verdict if verdict is not Verdict.unjudged)  # the verdicts of graders
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a completion earned: each term before its weight, and their weighted sum."""
+    """The reward of a completion: each term before weighting, and the weighted sum."""
 
     total: float
     terms: Mapping[str, float]
     verdict: Verdict
-    extracted: str | None  # the answer that was judged
+    extracted: str | None  # the answer that was graded
 
 
 @dataclass(frozen=True, slots=True)

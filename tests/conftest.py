@@ -1,4 +1,4 @@
-"""What tests of every kind share."""
+"""Fixtures of all tests."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_configure() -> None:
-    """A shell lets its background jobs ignore Ctrl-C, and nohup the end of the terminal: tests send both."""
+    """Handle Ctrl-C and hang-ups, which tests send: a shell ignores the first in background jobs, nohup the second."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, handler)
@@ -33,13 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_account(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A key for signatures that is not the user's own, here and in the commands that tests start."""
+    """Use a separate key for signatures, not the user's, here and in the commands that tests start."""
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and grader cases beside the checkout; tests that need it are skipped without it."""
+    """The folder of real data and grader cases next to the checkout; tests that need it are skipped without it."""
     if not SHARED.is_dir():
         pytest.skip("needs the folder ../shared with real data, which is not part of the repository")
     return SHARED
@@ -47,7 +47,7 @@ def shared() -> Path:
 
 @pytest.fixture
 def compose_as() -> Iterator[Callable[..., Any]]:
-    """What `r1zero <command> <overrides>` composes, called with the command and its overrides."""
+    """A function of a command and its overrides that returns what `r1zero <command> <overrides>` composes."""
     register_schemas()
 
     def composed(command: str, *overrides: str) -> Any:
@@ -61,13 +61,13 @@ def compose_as() -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def compose_train(compose_as) -> Callable[..., TrainConfig]:
-    """What `r1zero train <overrides>` composes."""
+    """A function of overrides that returns what `r1zero train <overrides>` composes."""
     return partial(compose_as, "train")
 
 
 @pytest.fixture(scope="session")
 def r1zero() -> Callable[..., subprocess.CompletedProcess]:
-    """The command as a user starts it, off line."""
+    """Run the `r1zero` command as a user would, with W&B offline."""
 
     def run(*arguments: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:
         return subprocess.run(

@@ -1,1 +1,1 @@
-"""One thin module a subcommand of `r1zero`."""
+"""One thin module per subcommand of `r1zero`."""

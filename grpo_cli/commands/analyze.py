@@ -1,4 +1,4 @@
-"""r1zero analyze: compose, find the model, check, freeze the settings, start the ranks."""
+"""`r1zero analyze`: find the model, check and freeze the settings, start the ranks."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grpo_cli.commands.hydra_job import place_in_sweep
-from grpo_cli.commands.sampling_run import take_checkpoint
+from grpo_cli.commands.sampling_run import set_model_from_checkpoint
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
@@ -19,14 +19,14 @@ from grpo_cli.runs.resume import check_same_samples
 
 
 def run(composed: DictConfig) -> float:
-    """Analyze; the best template's pass@1 is what a Hydra sweeper optimises."""
+    """Analyze a base model. Returns the best template's pass@1, the objective for a Hydra sweeper."""
     place_in_sweep(composed)
-    take_checkpoint(composed)
+    set_model_from_checkpoint(composed)
     config: AnalyzeTask = to_typed(composed, "analyze")
     check_settings(config)
     check_tracker(config.logger)
     check_machine(config.cluster)
-    load_problems(config.data, config.data.name, "data")  # a fault in the data shows before anything heavy is started
+    load_problems(config.data, config.data.name, "data")  # raises for faulty data before anything heavy starts
     run_dir = Path(config.run.dir)
     folder = run_dir / "analyze"
     with run_folder_lock(folder, config, lambda: check_same_samples(config, folder)) as config_file:

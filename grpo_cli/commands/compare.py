@@ -1,4 +1,4 @@
-"""`r1zero eval --compare`: two evaluations, problem by problem."""
+"""`r1zero eval --compare`: compare two evaluations, problem by problem."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from grpo_cli.screen import Screen
 
 
 def main(argv: list[str]) -> None:
-    """Print a row a benchmark that both runs hold. Raises DataError where they have nothing in common."""
+    """Print one row for each benchmark that both runs have. Raises DataError if they have none in common."""
     parser = argparse.ArgumentParser(prog="r1zero eval", description=__doc__)
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), required=True, help="two run folders")
     a, b = parser.parse_args(argv).compare

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def findings(runs: Path, *, quick: bool) -> Iterator[Finding]:
-    """One after the other, as soon as each is known; `quick` leaves out the engines and the network."""
+    """The findings, each as soon as it is known; `quick` leaves out the engines and the network."""
     checks: dict[str, Callable[[], Finding | list[Finding]]] = {
         "packages": packages.check_packages,
         "GPU": machine.check_gpu,

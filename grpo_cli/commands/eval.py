@@ -1,4 +1,4 @@
-"""r1zero eval: compose, find the model, check, freeze the settings, start the ranks."""
+"""`r1zero eval`: find the model, check and freeze the settings, start the ranks."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grpo_cli.commands.hydra_job import place_in_sweep
-from grpo_cli.commands.sampling_run import take_checkpoint
+from grpo_cli.commands.sampling_run import set_model_from_checkpoint
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
@@ -19,16 +19,16 @@ from grpo_cli.runs.resume import check_same_samples
 
 
 def run(composed: DictConfig) -> float:
-    """Evaluate; the macro average of the benchmarks is what a Hydra sweeper optimises."""
+    """Evaluate a model. Returns the macro average of the benchmarks, the objective for a Hydra sweeper."""
     place_in_sweep(composed)
-    take_checkpoint(composed)
+    set_model_from_checkpoint(composed)
     config: EvalTask = to_typed(composed, "eval")
     check_settings(config)
     check_tracker(config.logger)
-    if config.rescore is None:  # which needs no vLLM
+    if config.rescore is None:  # rescoring needs no vLLM
         check_machine(config.cluster)
     for name, benchmark in config.benchmark.items():
-        load_benchmark(name, benchmark)  # a fault in the data shows before anything heavy is started
+        load_benchmark(name, benchmark)  # raises for faulty data before anything heavy starts
     run_dir = Path(config.run.dir)
     folder = run_dir / "eval"
     with run_folder_lock(folder, config, lambda: check_same_samples(config, folder)) as config_file:

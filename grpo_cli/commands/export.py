@@ -1,4 +1,4 @@
-"""r1zero export: the model of a run or of a checkpoint, in a folder or on the Hugging Face hub."""
+"""`r1zero export`: write the model of a run or a checkpoint to a folder, or push it to the Hugging Face Hub."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from grpo_cli.errors import CheckpointError, ConfigError, SetupError
 
 
 def run(composed: DictConfig) -> None:
-    """Write or push the model; what is there already is left alone."""
+    """Write or push the model. Never overwrites a folder."""
     config: ExportTask = to_typed(composed, "export")
     check_settings(config)
     source = Path(config.checkpoint).expanduser()
@@ -24,8 +24,8 @@ def run(composed: DictConfig) -> None:
     is_model = (source / "config.json").is_file()
     if is_model and (config.dtype is not None or not config.to.startswith(HUB)):
         raise ConfigError(
-            f"checkpoint={source}: is a finished model, which is only pushed as it is, with to={HUB}<org>/<name>. Give "
-            "the run or the checkpoint that it is from."
+            f"checkpoint={source}: is a finished model, which can only be pushed unchanged, with to={HUB}<org>/<name>. "
+            "Give the run or the checkpoint that it comes from."
         )
     if config.to.startswith(HUB):
         address = _push(source, config, is_model=is_model)
@@ -33,14 +33,16 @@ def run(composed: DictConfig) -> None:
         return
     folder = Path(config.to).expanduser().absolute()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"to={config.to}: is there and not an empty folder. It is left alone; give another one.")
+        raise ConfigError(
+            f"to={config.to}: exists and is not an empty folder. It is not overwritten; give another one."
+        )
     checkpoint = _export(source, folder, config.dtype, config.trust)
     print(f"The model of {checkpoint} is in {config.to}.\nTo measure it: r1zero eval checkpoint={config.to}")
 
 
 def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Path:
-    """The checkpoint whose model was written."""
-    from grpo_cli.training.export import export, find_checkpoint  # DeepSpeed is imported only where it is needed
+    """Write the model to `folder`. Returns the checkpoint that it is from."""
+    from grpo_cli.training.export import export, find_checkpoint  # imports DeepSpeed
     from grpo_cli.training.vouched import check_vouched
 
     checkpoint = find_checkpoint(source)
@@ -50,9 +52,12 @@ def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Pat
 
 
 def _push(source: Path, config: ExportTask, *, is_model: bool) -> str:
-    """The address of the model on the hub. The repository is made first, so that a missing right shows at once."""
+    """Push the model to the Hub. Returns its URL.
+
+    Creates the repository before the export, so that a missing permission is reported immediately.
+    """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError  # of the client that it uses
+    from huggingface_hub.errors import HTTPError  # the error of the HTTP library that huggingface_hub uses
 
     name = config.to.removeprefix(HUB)
     api = HfApi(library_name="r1zero")
@@ -66,8 +71,8 @@ def _push(source: Path, config: ExportTask, *, is_model: bool) -> str:
             api.upload_folder(repo_id=name, folder_path=folder, commit_message="The model, by r1zero export")
         except (HTTPError, OSError, ValueError) as error:
             raise SetupError(
-                f"to={HUB}{name}: {type(error).__name__}: {str(error).strip()}\nLog in with `hf auth login` as one who "
-                f"may write to {name.partition('/')[0]}. Where the hub cannot be reached, export to a folder, and push "
-                f"that from elsewhere with `hf upload {name} FOLDER`."
+                f"to={HUB}{name}: {type(error).__name__}: {str(error).strip()}\nLog in with `hf auth login` as a user "
+                f"who may write to {name.partition('/')[0]}. If the Hub cannot be reached from here, export to a "
+                f"folder, and push it from another machine with `hf upload {name} FOLDER`."
             ) from error
     return str(address)

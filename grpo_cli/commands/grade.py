@@ -1,4 +1,4 @@
-"""`r1zero grade`: what the reward layer says of given answers, and why."""
+"""`r1zero grade`: grade answers from a file, and give the reasons."""
 
 import argparse
 import json
@@ -22,16 +22,16 @@ from grpo_cli.screen import Screen
 from grpo_cli.types import BY_RULE, Verdict
 
 DESCRIPTION = """\
-Judge answers as training would, and say why.
+Grade answers as training would, and say why.
 
-The cases are a JSONL file, one object a line:
-  id, gold      the case's name, and the right answer
+The cases are a JSONL file with one object per line:
+  id, gold      the case's id, and the right answer
   completion    the response (or `prediction`)
-  prefix        optional: what the template already put in its mouth, such as <think>
+  prefix        optional: the start of the response that the template already gives, such as <think>
   gen           optional, for long responses: {prefix, repeat, times, suffix} instead of the completion
-  form          r1 (the default): think and answer tags; boxed; answer: a bare final answer;
-                text: free text, the last box, else a stated final answer, else the last expression
-  grader        math (the default), expression, or code (then the gold is the tests)
+  form          r1 (the default): think and answer tags; boxed; answer: only the final answer;
+                text: free text; the last box, otherwise a stated final answer, otherwise the last expression
+  grader        math (the default), expression, or code (the gold then holds the tests)
 """
 EXAMPLES = """\
 examples:
@@ -76,14 +76,14 @@ def _out(argument: str) -> Path:
 
 
 def read_cases(path: Path) -> list[dict[str, Any]]:
-    """The cases of a file, each with its `text` in full. Raises DataError that names the file and the line."""
+    """The cases of a file, each with the full `text` of its response. Raises DataError, which names file and line."""
     cases = read_jsonl(
         path,
         _case,
         f"A case is a JSON object with id, gold and completion, and a form that is one of {', '.join(Form)}.",
     )
     if not cases:
-        raise DataError(f"{path}: is empty. Give one JSON object a line, with id, gold and completion.")
+        raise DataError(f"{path}: is empty. Give one JSON object per line, with id, gold and completion.")
     check_unique(path, {number: str(case["id"]) for number, case in cases.items()}, "the id")
     return list(cases.values())
 
@@ -101,7 +101,7 @@ def _case(row: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(row[key], str | int | float):
             raise ValueError(f"{key} is {json.dumps(row[key])[:60]}, and must be text or a number")
     if (grader := Grader(row.get("grader", Grader.math))) == Grader.model:
-        raise ValueError("the grader `model` is no rule")
+        raise ValueError("the grader `model` is a reward model and cannot be used here")
     return {
         "id": row["id"],
         "gold": str(row["gold"]),
@@ -112,10 +112,10 @@ def _case(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def grade(cases: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each case's verdict as a row; cases are graded one after the other, so that `ms` is each one's own."""
+    """The verdict of each case as a row. Cases are graded one at a time, so that `ms` is the time of one case."""
     defaults = RewardConfig()
     with VerifierPool(1, defaults.timeout_s, defaults.memory_gib) as verifier:
-        verifier.judge(Grader.math, "x", "2x").result()  # the first answer would pay for starting up
+        verifier.judge(Grader.math, "x", "2x").result()  # otherwise the first case's time includes the start-up
         for case in cases:
             started = time.perf_counter()
             extraction, judgement = _judge(verifier, case)
@@ -138,7 +138,7 @@ def _judge(verifier: VerifierPool, case: Mapping[str, Any]) -> tuple[Extraction,
     extraction = Extraction(case["text"]) if form == Form.answer else extract_answer(case["text"], _MARKERS[form])
     if extraction.answer is None:
         return extraction, Judgement(Verdict.unparsable, extraction.reason)
-    if form == Form.text:  # its golds may be free text too
+    if form == Form.text:  # the gold may be free text too
         gold = extract_answer(gold, AnswerMarker.text).answer or gold
     return extraction, verifier.judge(case["grader"], gold, extraction.answer).result()
 
@@ -154,4 +154,4 @@ def _print_summary(rows: list[dict[str, Any]], out: Path | None) -> None:
     console.print(table)
     slowest = max(rows, key=lambda row: row["ms"])
     console.print(f"slowest: {slowest['id']} in {slowest['ms']:.0f} ms", highlight=False)
-    console.print(f"verdicts are in {out}" if out else "add out=verdicts.jsonl for each case's verdict and reason")
+    console.print(f"The verdicts are in {out}" if out else "Add out=verdicts.jsonl for each case's verdict and reason.")

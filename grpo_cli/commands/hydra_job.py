@@ -1,7 +1,7 @@
-"""What the commands that compose a run share: their place in a sweep.
+"""A command as one job of a Hydra sweep.
 
-A job of a sweep has the folder `<sweep>/<number>_<what it varies>`. Beside what its command writes, `job.json` there
-keeps what the sweep gave it (`swept`) and what came out (`objective`); `error.txt` says why it failed.
+A job has the folder `<sweep>/<number>_<its swept settings>`. Besides the files of its command, it contains `job.json`
+with its swept settings (`swept`) and its result (`objective`), and `error.txt` with the reason if it failed.
 """
 
 import json
@@ -24,7 +24,7 @@ from grpo_cli.config.tracker import tracker_group
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import DataError, R1ZeroError, Stopped, TrainingError
 from grpo_cli.jsonl import json_text
-from grpo_cli.launch.outer_job import leave_job
+from grpo_cli.launch.slurm_environment import remove_job_variables
 from grpo_cli.printing import say
 from grpo_cli.secret import mapped, masked
 
@@ -32,15 +32,15 @@ MAX_NAME = 100  # characters in the name of a job's folder
 
 
 class Sweep(Callback):
-    """Hydra's callback, in the process that starts a sweep: it tells the jobs what none of them can know alone."""
+    """Hydra's callback in the process that starts a sweep: it passes settings of the whole sweep on to the jobs."""
 
     folder: ClassVar[Path | None] = None  # of the sweep that this process has started
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Give all jobs one folder, also where they vary its name, and the keys that they have in common."""
+        """Give all jobs the same sweep folder, even if they vary its name, and the keys that they do not vary."""
         Sweep.folder = Path(config.hydra.sweep.dir)
         if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
-            leave_job()
+            remove_job_variables()
         constant = [
             override.key_or_group
             for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
@@ -53,7 +53,7 @@ class Sweep(Callback):
             ]
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Take secrets off Hydra's own record of the command line."""
+        """Mask secrets in Hydra's record of the command line."""
         file = Path(config.hydra.sweep.dir) / "multirun.yaml"
         if file.is_file():
             file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
@@ -73,9 +73,10 @@ def place_in_sweep(composed: DictConfig) -> None:
 
 
 def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> float:
-    """The objective of one job, kept in its folder. A fault is kept there too, and raised in short.
+    """Run one job. Returns its objective, and saves it in job.json.
 
-    The record of a job that has finished stays as it is, whatever becomes of it in a sweep that starts again.
+    The text of an error goes to error.txt, and its last line is raised. If the job finished in an earlier start, its
+    record stays even if it fails now.
     """
     folder = _job_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,38 +85,38 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
         (folder / "job.json").write_text(json_text(record))
     try:
         objective = run(composed)
-    except Stopped as stop:  # which is meant for the whole sweep
+    except Stopped as stop:  # the whole sweep stops
         say(stop)
         raise SystemExit(stop.exit_status) from None
     except Exception as error:
         text = str(error) if isinstance(error, R1ZeroError) else traceback.format_exc()
         if "objective" not in json.loads((folder / "job.json").read_text()):
             (folder / "error.txt").write_text(masked(f"{text}\n"), encoding="utf-8")
-        fault = f"{folder.name} failed: {last_error(text)}"
-        say(fault)  # Hydra tells of it only when all jobs are done
-        raise TrainingError(fault) from None
+        message = f"{folder.name} failed: {last_error(text)}"
+        say(message)  # Hydra reports it only after all jobs
+        raise TrainingError(message) from None
     (folder / "job.json").write_text(json_text(record | {"objective": objective}))
     (folder / "error.txt").unlink(missing_ok=True)
     return objective
 
 
 def earlier_objective(config: TrainConfig) -> float | None:
-    """The held-out accuracy that this job of a sweep reached in an earlier start; None where it did not finish."""
+    """The final held-out accuracy of this job, if it finished in an earlier start of the sweep; otherwise None."""
     try:
         result = read_result(Path(config.run.dir))
     except DataError as error:
-        say(f"warning: {error} The job goes on from its last checkpoint.")
+        say(f"warning: {error} The job resumes from its last checkpoint.")
         return None
     return result["eval/heldout/avg"] if result and result["step"] == config.steps else None
 
 
 def given_keys() -> list[str]:
-    """The keys and groups that stand on the command line."""
+    """The keys and groups on the command line; a `~` marks one that it removes."""
     return [override.split("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
 
 
 def folder_name(number: int, swept: Mapping[str, str]) -> str:
-    """The number of a job and what it varies, in characters that no shell takes for its own.
+    """The name of a job's folder: its number and swept settings, without characters that are special in a shell.
 
     >>> folder_name(3, {"algorithm.epsilon": "0.1", "benchmark": "[aime24,amc]"})
     '3_epsilon-0.1_benchmark-aime24-amc'
@@ -125,18 +126,18 @@ def folder_name(number: int, swept: Mapping[str, str]) -> str:
 
 
 def _job_folder() -> Path:
-    """Absolute. The number alone keeps two jobs apart."""
+    """The absolute path of this job's folder. Its number makes it unique."""
     job = HydraConfig.get()
     return Path(job.sweep.dir).absolute() / folder_name(job.job.num, mapped(_swept(), masked))
 
 
 def _swept() -> dict[str, str]:
-    """What the sweep gave this job, without what it gave to all."""
+    """The settings that the sweep varies, with this job's values."""
     job = HydraConfig.get()
     constant = job.job.config.override_dirname.exclude_keys
     overrides = OverridesParser.create().parse_overrides(list(job.overrides.task))
     swept = {override.key_or_group: override for override in overrides if override.key_or_group not in constant}
-    # As it was meant where it is text, without Hydra's quotes.
+    # Texts without Hydra's quotes.
     return {
         key: value if isinstance(value := override.value(), str) else override.get_value_element_as_str()
         for key, override in swept.items()

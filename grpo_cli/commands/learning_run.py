@@ -1,4 +1,4 @@
-"""What the commands that train a model share: taking a run up again, and what it leaves in its folder."""
+"""Shared by the commands that train a model: checked settings of a new or resumed run, and starting its ranks."""
 
 import os
 from pathlib import Path
@@ -17,44 +17,42 @@ from grpo_cli.errors import CheckpointError, ConfigError, DataError
 from grpo_cli.launch import start
 from grpo_cli.printing import say
 from grpo_cli.runs.folder import is_empty, run_folder_lock
-from grpo_cli.runs.frozen import check_filled_in, check_trusted
+from grpo_cli.runs.frozen import check_no_missing_secrets, check_trusted
 from grpo_cli.runs.resume import check_resumed, resumed_settings, settings_in
 
 
 def settings(command: str, composed: DictConfig) -> Any:
-    """The typed settings of a new run, or of one that is taken up, checked; in a sweep, of its job.
+    """The typed and checked settings of a new or resumed run, or of one job of a sweep.
 
-    A job that starts again, and one that Slurm has requeued, goes on where it was cut off.
+    A job of a sweep that is started again, or a job that Slurm requeued, resumes from its last checkpoint.
     """
     if in_sweep() and composed.resume.run not in ("never", "auto"):
-        raise ConfigError(
-            "resume=<run folder> goes on with one run. A sweep goes on with hydra.sweep.dir=<its folder>."
-        )
+        raise ConfigError("resume=<run folder> resumes one run. To resume a sweep, set hydra.sweep.dir=<its folder>.")
     place_in_sweep(composed)
     resumed = resumed_settings(composed, given_keys(), command)
     if composed.resume.run not in ("never", "auto"):
         frozen = Path(composed.resume.run).expanduser() / "config.yaml"
         check_trusted(frozen, "resume.trust", composed.resume.trust)
-        check_filled_in(resumed, frozen)
+        check_no_missing_secrets(resumed, frozen)
     config = to_typed(resumed, command)
     check_settings(config)
     check_machine(config.cluster)
     check_tracker(config.logger)
     if in_sweep() or "SLURM_RESTART_COUNT" in os.environ:
-        config.resume.run = "auto"  # without a checkpoint it begins anew
+        config.resume.run = "auto"  # without a checkpoint, it starts from step 0
     if config.resume.run != "never":
         file = Path(config.run.dir) / "config.yaml"
         if file.is_file():
-            settings_in(file, command)  # of a damaged file it says so: the signature would only not fit
+            settings_in(file, command)  # first, since a damaged file would only be reported as not signed
             check_trusted(file, "resume.trust", config.resume.trust)
         for note in check_resumed(config, command):
-            say(f"warning: {note}; from here on it is exact to rounding only")
+            say(f"warning: {note}; from here on, results are the same only up to rounding")
         _check_metrics(Path(config.run.dir) / "metrics.jsonl")
     return config
 
 
 def run_in_folder(command: str, config: Any) -> dict[str, Any]:
-    """The last row of metrics of the run, which its ranks write in `run.dir`."""
+    """Run a training command on its ranks, in `run.dir`. Returns the last row of metrics."""
     run_dir = Path(config.run.dir)
     with run_folder_lock(run_dir, config, lambda: _check_folder(run_dir, config)) as config_file:
         start(command, config_file, config.cluster)
@@ -62,18 +60,18 @@ def run_in_folder(command: str, config: Any) -> dict[str, Any]:
 
 
 def _check_metrics(file: Path) -> None:
-    """Before anything heavy is started, since the ranks cut the file back to the checkpoint."""
+    """Raise CheckpointError if metrics.jsonl is damaged, before the ranks start and cut it back to the checkpoint."""
     if not file.exists():
         return
     try:
         read_metrics(file)
     except DataError as error:
-        raise CheckpointError(f"{error} No checkpoint needs it: remove the line, or move the file away.") from error
+        raise CheckpointError(f"{error} Resuming does not need it: remove the line, or move the file away.") from error
 
 
 def _check_folder(run_dir: Path, config: Any) -> None:
     if config.resume.run == "never" and not is_empty(run_dir):
         raise ConfigError(
-            f"The run folder {run_dir} exists, and is never overwritten. Set another run.dir, or go on from its last "
+            f"The run folder {run_dir} exists, and is never overwritten. Set another run.dir, or resume from its last "
             f"checkpoint with {resuming(run_dir)}."
         )

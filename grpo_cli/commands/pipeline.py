@@ -83,24 +83,27 @@ def main(argv: list[str], runner: Sequence[str] = R1ZERO) -> None:
 
 def _parse(settings: Sequence[str]) -> tuple[str, Path, list[str]]:
     """The pipeline's name or file, its folder, and the settings for its keys and stages."""
-    own = dict(it.split("=", 1) for it in settings if it.startswith(("pipeline=", "run.dir=", "resume=")))
-    rest = [it for it in settings if it.partition("=")[0] not in own]
-    if "resume" in own and len(own) > 1:
-        raise ConfigError(f"resume={own['resume']} brings its pipeline and folder. Leave out pipeline= and run.dir=.")
-    if "resume" in own:
-        folder = Path(own["resume"]).expanduser().absolute()
+    keys = ("pipeline=", "run.dir=", "resume=")
+    options = dict(setting.split("=", 1) for setting in settings if setting.startswith(keys))
+    rest = [setting for setting in settings if setting.partition("=")[0] not in options]
+    if "resume" in options and len(options) > 1:
+        raise ConfigError(
+            f"resume={options['resume']} already names a pipeline and its folder. Leave out pipeline= and run.dir=."
+        )
+    if "resume" in options:
+        folder = Path(options["resume"]).expanduser().absolute()
         if not (folder / FROZEN).is_file():
             raise CheckpointError(f"{folder} holds no pipeline (no {FROZEN}). Start one with pipeline=<name>.")
         return str(folder / FROZEN), folder, rest
-    if "pipeline" not in own:
+    if "pipeline" not in options:
         raise ConfigError(f"Which pipeline? Set pipeline= to one of {', '.join(pipeline_files())}, or resume=<folder>.")
-    name = own["pipeline"]
-    folder = Path(own.get("run.dir", f"runs/{datetime.now():%Y-%m-%d_%H%M%S}_{Path(name).stem}"))
+    name = options["pipeline"]
+    folder = Path(options.get("run.dir", f"runs/{datetime.now():%Y-%m-%d_%H%M%S}_{Path(name).stem}"))
     return name, folder.expanduser().absolute(), rest  # absolute, since the stages' settings contain it
 
 
 def _list() -> str:
-    """Each pipeline with the first line of its file, which is a comment."""
+    """One line for each pipeline: its name and the comment in the first line of its file."""
     files = {name: file.read_text(encoding="utf-8") for name, file in pipeline_files().items()}
     return "\n".join(f"  {name:<10}{text.splitlines()[0].lstrip('# ')}" for name, text in files.items())
 

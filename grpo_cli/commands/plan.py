@@ -1,4 +1,4 @@
-"""`r1zero plan`: what a training run needs and how long it takes, before anything is loaded."""
+"""`r1zero plan`: estimate the memory and time of a training run without loading anything."""
 
 import sys
 from pathlib import Path
@@ -27,22 +27,22 @@ from grpo_cli.screen import Screen
 
 
 def run(composed: DictConfig) -> None:
-    """Print the plan; with `resume=<run folder>` next to what that run measured.
+    """Print the plan; with `resume=<run folder>`, next to what that run measured.
 
-    Raises one ConfigError with every fault of the settings or, if there is none, of the memory they need.
+    Raises one ConfigError with every fault of the settings or, if they have none, of the memory that they need.
     """
-    of_a_run = composed.resume.run not in ("never", "auto")
-    settings = resumed_settings(composed, given_keys(), "train") if of_a_run else composed
+    has_run = composed.resume.run not in ("never", "auto")
+    settings = resumed_settings(composed, given_keys(), "train") if has_run else composed
     config: TrainConfig = to_typed(settings, "train")
     faults = list(settings_faults(config))
     try:
         shape = find_shape(config.model)
     except ConfigError as error:
         raise_if_any([*faults, str(error)])
-    of_shape = list(shape_faults(config, shape))
+    model_faults = list(shape_faults(config, shape))
     if faults:  # settings that cannot work cannot be planned
-        raise_if_any([*faults, *of_shape])
-    measured = read_measured(Path(config.run.dir).expanduser(), config) if of_a_run else None
+        raise_if_any([*faults, *model_faults])
+    measured = read_measured(Path(config.run.dir).expanduser(), config) if has_run else None
     batches, memory = plan_batches(config), plan_memory(config, shape)
     overruns = list(memory_faults(config, shape))
     tables = [run_table(config, shape), batch_table(batches), memory_table(config, batches, memory)]
@@ -54,12 +54,12 @@ def run(composed: DictConfig) -> None:
     for table in tables:
         console.print(table)
         console.print()
-    raise_if_any([*of_shape, *overruns])
+    raise_if_any([*model_faults, *overruns])
     console.print(verdict(config.cluster, memory) + ("" if hardware else GPU_UNKNOWN), soft_wrap=True)
 
 
 def find_hardware(cluster: ClusterConfig) -> Hardware | None:
-    """What one rank has; None for an unknown GPU, or in fp32 on a GPU, which data sheets do not state."""
+    """The hardware of one rank; None for an unknown GPU, or for fp32 on a GPU, which data sheets do not give."""
     if cluster.device == Device.cuda:
         return find_gpu(cluster.gpu) if cluster.gpu and cluster.dtype == DType.bf16 else None
     return measure_cpu(cluster.ranks, cluster.threads)
@@ -83,6 +83,6 @@ def find_shape(model: ModelConfig) -> ShapeConfig:
                 f"Run `hf download {model.path} config.json` once, or set model.path to the folder of the model."
             ) from None
         raise ConfigError(
-            f"model.path={model.path}: config.json has no shape that can be planned ({error}). Set model.shape in a "
-            "file of conf/model, as qwen2_5_math_7b.yaml does."
+            f"model.path={model.path}: config.json does not describe a shape that can be planned ({error}). Set "
+            "model.shape in a file in conf/model, as qwen2_5_math_7b.yaml does."
         ) from error

@@ -1,4 +1,4 @@
-"""r1zero reward-model: compose, check, make the run folder, start the ranks."""
+"""`r1zero reward-model`: check the settings, create the run folder, start the ranks."""
 
 from omegaconf import DictConfig
 
@@ -8,7 +8,7 @@ from grpo_cli.data.preferences import load_preferences
 
 
 def run(composed: DictConfig) -> float:
-    """Learn from preferences; the accuracy on held-out pairs at the end is what a Hydra sweeper optimises."""
+    """Train on pairs. Returns the final accuracy on held-out pairs, the objective for a Hydra sweeper."""
     config: RewardModelTask = learning_run.settings("reward-model", composed)
-    load_preferences(config.data, config.seed)  # a fault in the data shows before anything heavy is started
+    load_preferences(config.data, config.seed)  # raises for faulty data before anything heavy starts
     return learning_run.run_in_folder("reward-model", config)["eval/heldout/pair_accuracy"]

@@ -1,4 +1,4 @@
-"""r1zero sample: compose, find the model, check, freeze the settings, start the ranks."""
+"""`r1zero sample`: find the model, check and freeze the settings, start the ranks."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grpo_cli.commands.hydra_job import place_in_sweep
-from grpo_cli.commands.sampling_run import take_checkpoint
+from grpo_cli.commands.sampling_run import set_model_from_checkpoint
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
@@ -20,14 +20,14 @@ from grpo_cli.runs.resume import check_same_samples
 
 
 def run(composed: DictConfig) -> float:
-    """Sample and keep by rule; the share of the samples that is kept is what a Hydra sweeper optimises."""
+    """Sample responses and keep the good ones. Returns the share that is kept, the objective for a Hydra sweeper."""
     place_in_sweep(composed)
-    take_checkpoint(composed)
+    set_model_from_checkpoint(composed)
     config: SampleTask = to_typed(composed, "sample")
     check_settings(config)
     check_tracker(config.logger)
     check_machine(config.cluster)
-    load_problem_set(config.data, config.seed)  # a fault in the data shows before anything heavy is started
+    load_problem_set(config.data, config.seed)  # raises for faulty data before anything heavy starts
     run_dir = Path(config.run.dir)
     with run_folder_lock(run_dir / "sample", config, lambda: _check_folder(run_dir / "sample", config)) as config_file:
         start("sample", config_file, config.cluster)

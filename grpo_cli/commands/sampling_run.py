@@ -1,4 +1,4 @@
-"""What the commands that sample a model share: the model of a checkpoint."""
+"""Shared by the commands that sample a model: the model that `checkpoint` names."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from grpo_cli.errors import CheckpointError
 from grpo_cli.runs.frozen import read_frozen
 
 
-def take_checkpoint(composed: DictConfig) -> None:
-    """Let `model` be that of `checkpoint`, where one is given, and the template and the W&B group those of its run.
+def set_model_from_checkpoint(composed: DictConfig) -> None:
+    """If `checkpoint` is set, set `model` to its model, and the template and the W&B group to those of its run.
 
-    Raises CheckpointError where there is no such thing.
+    Raises CheckpointError if there is no such run, checkpoint or model.
     """
     checkpoint = composed.checkpoint
     if checkpoint is None:
@@ -37,8 +37,8 @@ def take_checkpoint(composed: DictConfig) -> None:
         run_dir = path if (path / "config.yaml").is_file() else path.parent.parent
         if not (run_dir / "config.yaml").is_file():
             raise CheckpointError(
-                f"checkpoint={checkpoint}: is neither a run (no config.yaml), nor a checkpoint of one, nor a model "
-                "(no config.json)."
+                f"checkpoint={checkpoint}: is neither a run (no config.yaml), nor a checkpoint of a run, nor a model "
+                "(no config.json). Give the folder of one of these."
             )
         folder = _finished_model(path) or _exported_model(path, composed.trust)
     composed.model = ModelConfig(name=escaped(_name(path, run_dir)), path=escaped(str(folder)))
@@ -51,17 +51,17 @@ def take_checkpoint(composed: DictConfig) -> None:
 
 
 def _finished_model(path: Path) -> Path | None:
-    """The model that a run left at its end; None of a run that has not come to it, or of a checkpoint."""
+    """The model/ folder of a finished run; None for a checkpoint or a run that has not finished."""
     result = read_result(path)
     if result is None:
         return None
-    reached = result["step"]
-    steps = read_frozen(path / "config.yaml").get("steps", reached)  # other loops than RL's leave no early result
-    return path / "model" if reached == steps else None
+    last_step = result["step"]
+    steps = read_frozen(path / "config.yaml").get("steps", last_step)  # only RL writes a result before the end
+    return path / "model" if last_step == steps else None
 
 
 def _exported_model(path: Path, trust: bool) -> Path:
-    from grpo_cli.training.export import find_checkpoint, model_folder  # DeepSpeed is imported only where it is needed
+    from grpo_cli.training.export import find_checkpoint, model_folder  # imports DeepSpeed
     from grpo_cli.training.vouched import check_vouched
 
     check_vouched(find_checkpoint(path), "trust", trust)
@@ -69,6 +69,6 @@ def _exported_model(path: Path, trust: bool) -> Path:
 
 
 def _name(path: Path, run_dir: Path) -> str:
-    """Of a run its folder's name; of a checkpoint in it also its own."""
+    """The name of the run folder; for a checkpoint, followed by the checkpoint's name."""
     path, run_dir = path.resolve(), run_dir.resolve()
     return path.name if path == run_dir else f"{run_dir.name}/{path.name}"

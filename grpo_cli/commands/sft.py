@@ -1,4 +1,4 @@
-"""r1zero sft: compose, check, make the run folder, start the ranks."""
+"""`r1zero sft`: check the settings, create the run folder, start the ranks."""
 
 from omegaconf import DictConfig
 
@@ -9,9 +9,9 @@ from grpo_cli.data.demonstrations import load_demonstrations
 
 
 def run(composed: DictConfig) -> float:
-    """Fine-tune on demonstrations; minus the held-out loss at the end is what a Hydra sweeper optimises."""
+    """Fine-tune on demonstrations. Returns minus the final held-out loss, the objective for a Hydra sweeper."""
     config: SFTTask = learning_run.settings("sft", composed)
-    load_demonstrations(config.data, config.seed)  # a fault in the data shows before anything heavy is started
+    load_demonstrations(config.data, config.seed)  # raises for faulty data before anything heavy starts
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
     return -learning_run.run_in_folder("sft", config)["eval/heldout/loss"]

@@ -42,18 +42,18 @@ def main(argv: list[str]) -> None:
         report(folder)
 
 
-def conclude(folder: Path) -> int:
-    """Report at the end of a sweep; returns the number of jobs that did not finish."""
+def report_at_end(folder: Path) -> int:
+    """Report a sweep at its end. Returns the number of jobs that did not finish."""
     if not any(folder.glob("*/job.json")):
-        return 0  # it ended before its first job
+        return 0  # the sweep ended before its first job
     jobs = report(folder)
-    undone = sum(job.status != "finished" for job in jobs)
-    if undone:
+    num_unfinished = sum(job.status != "finished" for job in jobs)
+    if num_unfinished:
         print(
-            f"{undone} of {len(jobs)} jobs did not finish; see error.txt and logs/ in their folders. To repeat only "
-            f"these, add hydra.sweep.dir={folder} to the same command."
+            f"{num_unfinished} of {len(jobs)} jobs did not finish; see error.txt and logs/ in their folders. To repeat "
+            f"only these, add hydra.sweep.dir={folder} to the same command."
         )
-    return undone
+    return num_unfinished
 
 
 def report(folder: Path) -> list[SweepJob]:
@@ -76,7 +76,7 @@ def report(folder: Path) -> list[SweepJob]:
 
 
 def leaderboard(jobs: Sequence[SweepJob]) -> Table:
-    """A row per setting, the best first; over several seeds, with mean and sample standard deviation."""
+    """One row per setting, the best first; with several seeds, their mean and sample standard deviation."""
     keys = swept_keys(jobs)
     names = short_names(keys)
     has_seeds = any("seed" in job.swept for job in jobs)
@@ -100,7 +100,7 @@ def leaderboard(jobs: Sequence[SweepJob]) -> Table:
 
 
 def effect_table(jobs: Sequence[SweepJob]) -> Table:
-    """The mean held-out accuracy for each value of each swept parameter, over all settings of the others."""
+    """The mean held-out accuracy for each value of each swept parameter, over all values of the others."""
     names = short_names(swept_keys(jobs))
     table = Table("parameter", "value", "mean held-out", "jobs")
     for effect in effects(jobs):

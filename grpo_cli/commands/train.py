@@ -1,4 +1,4 @@
-"""r1zero train: compose, check, make the run folder, start the ranks."""
+"""`r1zero train`: check the settings, create the run folder, start the ranks."""
 
 import os
 from collections.abc import Iterable
@@ -18,15 +18,15 @@ from grpo_cli.types import Problem
 
 
 def run(composed: DictConfig) -> float:
-    """Train; the held-out accuracy at the end is what a Hydra sweeper optimises.
+    """Train. Returns the final held-out accuracy, the objective for a Hydra sweeper.
 
-    A job of a sweep that has finished before is not run again.
+    A job of a sweep that finished in an earlier start is not run again.
     """
     config: TrainConfig = learning_run.settings("train", composed)
     if in_sweep() and (objective := earlier_objective(config)) is not None:
-        print(f"{config.run.dir} has finished before")
+        print(f"{config.run.dir} has already finished")
         return objective
-    problems = load_problem_set(config.data, config.seed)  # a fault in the data shows before anything heavy is started
+    problems = load_problem_set(config.data, config.seed)  # raises for faulty data before anything heavy starts
     if fault := ungraded_prompts_error(problems.train, config):
         raise ConfigError(fault)
     for name, benchmark in config.benchmark.items():
@@ -37,7 +37,7 @@ def run(composed: DictConfig) -> float:
 
 
 def ungraded_prompts_error(problems: Iterable[Problem], config: TrainConfig) -> str | None:
-    """Why prompts without a checkable answer among `problems` could teach nothing, with the fix, or None."""
+    """If `problems` contain prompts without a checkable answer that the run could not learn from: why, and the fix."""
     general = [problem.id for problem in problems if problem.grader == Grader.model]
     if not general:
         return None

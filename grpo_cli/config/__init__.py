@@ -1,1 +1,1 @@
-"""What a run can be told: the schema, how conf/ composes into it, and the rules between its values."""
+"""The settings: their dataclasses, how conf/ is composed into them, and the rules between them."""

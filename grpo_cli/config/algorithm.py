@@ -138,7 +138,7 @@ class AlgorithmConfig:
             )
 
     def warnings(self) -> Iterator[str]:
-        """Combinations that run, but do something else than they seem to."""
+        """Combinations that run, but do not do what they seem to do."""
         if self.dual_clip is not None and self.surrogate != Surrogate.clip:
             yield (
                 f"algorithm.dual_clip={self.dual_clip:g} has no effect with algorithm.surrogate="

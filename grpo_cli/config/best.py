@@ -1,4 +1,4 @@
-"""The metrics of a run's evaluations; `checkpoint.keep_best` names one of them."""
+"""The names of evaluation metrics; `checkpoint.keep_best` is one of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -21,12 +21,12 @@ def heldout_metrics(names: Sequence[str]) -> list[str]:
 
 
 def benchmark_metrics(benchmarks: Mapping[str, object], sampling: EvalConfig) -> list[str]:
-    """The names of the metrics of every benchmark."""
+    """The names of all metrics of the benchmarks."""
     return [f"eval/{name}/{metric}" for name in benchmarks for metric in measured(sampling, sampling.n)]
 
 
 def measured(sampling: EvalConfig, n: int) -> Iterator[str]:
-    """The measures of `n` responses to each problem."""
+    """The names of the measures for `n` responses to each problem."""
     ks = sorted({*(1 << power for power in range(n.bit_length())), n})
     yield from MEASURES
     yield from (f"pass@{k}" for k in ks)
@@ -36,10 +36,10 @@ def measured(sampling: EvalConfig, n: int) -> Iterator[str]:
 
 
 def keep_best_faults(checkpoint: CheckpointConfig, known: Sequence[str]) -> Iterator[str]:
-    """Whether checkpoint.keep_best is one of the `known` metrics."""
+    """The fault if checkpoint.keep_best is not one of the `known` metrics."""
     if checkpoint.keep_best is not None and checkpoint.keep_best not in known:
         shown = ", ".join(name for name in known if not name.endswith(("_se", "_low", "_high")))
         yield (
             f"checkpoint.keep_best={checkpoint.keep_best}: this run's evaluations have no such metric. Set "
-            f"checkpoint.keep_best={known[0]}, for example; there are {shown}."
+            f"checkpoint.keep_best={known[0]}, for example. The metrics are {shown}."
         )

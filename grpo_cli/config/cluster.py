@@ -28,7 +28,7 @@ class VLLMConfig:
 
 @dataclass
 class SlurmConfig:
-    """What sbatch is asked for; nodes and ranks are the cluster's."""
+    """Options of the Slurm job; nodes and ranks come from the cluster."""
 
     partition: str | None = None
     """Slurm's default if not set."""
@@ -50,7 +50,7 @@ class SlurmConfig:
 
 @dataclass
 class ClusterConfig:
-    """Where and how a run computes. Nothing here changes the mathematics but for rounding, except dtype."""
+    """Where and how a run computes. Only device and dtype change the results by more than rounding."""
 
     device: Device = Device.cpu
     """CPUs or NVIDIA GPUs."""
@@ -63,7 +63,7 @@ class ClusterConfig:
     zero_stage: int = number(0, at_least=0, at_most=3)
     """DeepSpeed's ZeRO stage."""
     persistence_threshold: int = number(100_000, at_least=0)
-    """Under ZeRO-3, parameters of at most so many values stay whole on each rank."""
+    """Under ZeRO-3, parameters with at most this many values stay whole on each rank."""
     offload_optimizer: bool = False
     """Keep the optimizer's states in CPU memory and step there."""
     offload_during_rollout: bool = False

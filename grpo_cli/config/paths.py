@@ -1,14 +1,14 @@
-"""Paths in settings, which must mean the same wherever a run is resumed or looked at."""
+"""Absolute paths in settings, so that a run can be resumed or read from any working folder."""
 
 import os
 from pathlib import Path
 from typing import Any
 
-KEYS = ("path", "pass_rates")  # of data, models and reward models; a hub id stays as it is
+KEYS = ("path", "pass_rates")  # settings of data, models and reward models that hold a path or a Hub id
 
 
 def with_absolute_paths(settings: Any) -> Any:
-    """The plain settings, with the whole path of every file and folder of this machine that they name.
+    """The plain settings, with the absolute path of every file and folder of this machine; Hub ids stay.
 
     >>> with_absolute_paths({"model": {"path": "builtin:make_zero"}, "data": {"path": "/"}, "steps": 3})
     {'model': {'path': 'builtin:make_zero'}, 'data': {'path': '/'}, 'steps': 3}
@@ -24,7 +24,7 @@ def with_absolute_paths(settings: Any) -> Any:
 
 
 def _absolute(path: str) -> str:
-    place = Path(path).expanduser()
-    # A hub id may be the name of a file here, as `gpt2`; data are files with an ending, or folders as models are.
-    is_here = place.is_dir() or (place.is_file() and place.suffix)
-    return os.path.abspath(place) if is_here else path
+    expanded = Path(path).expanduser()
+    # A file without a suffix may happen to have the name of a Hub id, such as `gpt2`; models are always folders.
+    is_local = expanded.is_dir() or (expanded.is_file() and expanded.suffix)
+    return os.path.abspath(expanded) if is_local else path

@@ -1,4 +1,4 @@
-"""The rule of precision that every command with an optimizer has."""
+"""A rule that every command with an optimizer shares: training in bf16 needs ZeRO."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from grpo_cli.config.cluster import ClusterConfig
 
 
 def precision_faults(cluster: ClusterConfig) -> Iterator[str]:
-    """Training in bf16 needs fp32 master weights, which only ZeRO keeps."""
+    """The fault of training in bf16 without fp32 master weights, which only ZeRO keeps."""
     if cluster.dtype == DType.bf16 and cluster.zero_stage == 0:
         yield (
             "cluster.dtype=bf16 with cluster.zero_stage=0 keeps no fp32 master weights: small updates would vanish. "

@@ -1,4 +1,4 @@
-"""What each setting means, from the docstring under its field: for `--help` and for docs/settings.md."""
+"""The meaning of each setting, from the docstring under its field, for `--help` and docs/settings.md."""
 
 import ast
 import inspect
@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from omegaconf import MISSING as NO_DEFAULT
 from omegaconf import DictConfig, OmegaConf
 
-from grpo_cli.bounds import written
+from grpo_cli.bounds import override_value
 from grpo_cli.config.commands import COMMANDS, SCHEMAS
 from grpo_cli.config.compose import conf_dir, config_groups
 from grpo_cli.reward.terms import BUILT_IN
@@ -23,15 +23,15 @@ HIDDEN = {"tuning", "supervised_tuning"}  # chosen by the model's name, not by u
 INTRODUCTION = """\
 # Every setting
 
-Written from `grpo_cli/config/` and `grpo_cli/reward/terms/` by `make settings`. Give a setting on the command line as
-`key=value`; [configuration](configuration.md) explains how. `r1zero <command> --help` shows the values that a command
-line results in.
+Generated from `grpo_cli/config/` and `grpo_cli/reward/terms/` by `make settings`. Give a setting on the command line as
+`key=value`; [configuration](configuration.md) explains how. `r1zero <command> --help` shows the composed values of a
+command line.
 """
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its dotted key, what it may be, its default and its meaning."""
+    """One setting: its dotted key, its default, the choices of an enum, and its meaning."""
 
     key: str
     default: str
@@ -41,7 +41,7 @@ class Setting:
 
 @cache
 def meanings(group: type) -> Mapping[str, str]:
-    """The docstring under each field of a dataclass, also of inherited ones."""
+    """The docstring under each field of a dataclass, including inherited fields."""
     found: dict[str, str] = {}
     for kind in reversed(group.__mro__):
         if not is_dataclass(kind):
@@ -66,7 +66,7 @@ def settings_of(group: type, prefix: str = "") -> Iterator[Setting | tuple[str, 
             if not is_dict:
                 continue
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        shown = "" if default in (MISSING, NO_DEFAULT) else written(default)
+        shown = "" if default in (MISSING, NO_DEFAULT) else override_value(default)
         yield Setting(key, shown, _choices(kinds), meanings(group).get(field.name, ""))
 
 
@@ -111,7 +111,7 @@ def help_text(command: str, composed: DictConfig) -> str:
 def _help_lines(setting: Setting, composed: DictConfig) -> list[str]:
     value = OmegaConf.select(composed, setting.key)
     shown = OmegaConf.to_container(value, enum_to_str=True) if OmegaConf.is_config(value) else value
-    head = f"{setting.key}={written(shown)}"
+    head = f"{setting.key}={override_value(shown)}"
     return [head, *textwrap.wrap(_explained(setting), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]
 
 
@@ -142,7 +142,7 @@ def _summary(group: type) -> str:
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
-    """The types that a hint names, also within `| None`, list[...] and dict[...]."""
+    """The types in a type hint, also inside `| None`, list[...] and dict[...]."""
     if isinstance(hint, UnionType) or get_origin(hint) in (list, tuple, dict):
         return tuple(kind for argument in get_args(hint) for kind in _kinds(argument))
     return (hint,)

@@ -1,4 +1,4 @@
-"""What settings take from the environment, as in `${oc.env:HF_TOKEN}`, is known as a secret from then on."""
+"""Environment variables used in settings, as in `${oc.env:HF_TOKEN}`, are treated as secrets."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ _REQUIRED = object()
 
 
 def register_resolvers() -> None:
-    """Put a resolver in the place of OmegaConf's own `oc.env`, which does not tell what it has read."""
+    """Replace OmegaConf's resolver `oc.env` with one that marks the variables it reads as secrets."""
     OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 

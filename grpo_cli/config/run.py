@@ -37,9 +37,9 @@ class CheckpointConfig:
     every_steps: int = number(100, at_least=0)
     """Steps between checkpoints, besides those at the end and when the run is stopped; 0: only those."""
     keep_last: int = number(2, at_least=1)
-    """Newest checkpoints to keep; the last one proved healthy stays as well."""
+    """Number of newest checkpoints to keep; the newest one known to be healthy is also kept."""
     keep_every: int = number(0, at_least=0)
-    """Also keep the checkpoints of every so many steps; 0: none."""
+    """Also keep checkpoints whose step is a multiple of this; 0: none."""
     keep_best: str | None = None
     """Also write and keep the checkpoint with the best value of a metric, such as eval/heldout/avg."""
 

@@ -7,7 +7,7 @@ from grpo_cli.bounds import number
 from grpo_cli.choices import KeepRule, Language
 from grpo_cli.config.model import model_folder_faults
 
-MIN_TEMPERATURE = 0.01  # vLLM raises what is lower and not 0
+MIN_TEMPERATURE = 0.01  # vLLM replaces lower values, except 0, by this one
 
 
 @dataclass
@@ -27,7 +27,8 @@ class RolloutConfig:
     max_new_tokens: int = number(3000, at_least=1)
     """Token limit of a response."""
     max_new_tokens_schedule: dict[int, int] = number({}, at_least=1)
-    """Another max_new_tokens from an optimizer step on, as in {8200: 65536} for DeepSeek-R1-Zero's second stage."""
+    """New values of max_new_tokens by the optimizer step from which they apply, as in {8200: 65536} for the second
+    stage of DeepSeek-R1-Zero."""
     mismatch_limit: float | None = number(None, above=0)
     """Mean difference of the sampler's and the trainer's log-probabilities that stops the run; if not set, 1e-4 in
     fp32 and 0.1 in bf16."""
@@ -40,9 +41,9 @@ class RolloutConfig:
             )
 
     def max_new_tokens_at(self, optimizer_step: int) -> int:
-        """The limit after so many optimizer steps."""
-        begun = [step for step in self.max_new_tokens_schedule if step <= optimizer_step]
-        return self.max_new_tokens_schedule[max(begun)] if begun else self.max_new_tokens
+        """The token limit after `optimizer_step` optimizer steps."""
+        reached = [step for step in self.max_new_tokens_schedule if step <= optimizer_step]
+        return self.max_new_tokens_schedule[max(reached)] if reached else self.max_new_tokens
 
     @property
     def longest_sequence(self) -> int:
@@ -61,7 +62,7 @@ class EvalConfig:
     top_p: float = number(1.0, above=0, at_most=1)
     """Nucleus sampling: the share of probability that is kept."""
     max_new_tokens: int = number(3000, at_least=1)
-    """Token limit of a response; lower where the model's context ends."""
+    """Token limit of a response; less if the model's context is shorter."""
     language: Language | None = None
     """Also report the share of the responses in this language."""
 
@@ -106,7 +107,7 @@ class AnalyzeConfig:
 
 @dataclass
 class SampleConfig(EvalConfig):
-    """How responses to the training problems are sampled, and which are kept. Truncated responses never are."""
+    """How responses to the training problems are sampled, and which are kept. Truncated responses are never kept."""
 
     n: int = number(8, at_least=1)
     """Responses to each problem."""
@@ -121,9 +122,10 @@ class SampleConfig(EvalConfig):
     max_tokens: int | None = number(None, at_least=1)
     """Longest response to keep."""
     max_similarity: float = number(1.0, above=0, at_most=1)
-    """Drop the later of two responses to a problem that share so much of their word 3-grams; 1: only exact repeats."""
+    """Drop the later of two responses to a problem if the Jaccard similarity of their word 3-grams reaches this; 1:
+    only exact repeats."""
     per_problem: int = number(0, at_least=0)
-    """Keep at most so many responses to a problem; 0: all."""
+    """Largest number of responses to keep for a problem; 0: all."""
     pairs_per_problem: int = number(1, at_least=0)
     """Pairs of a kept and a wrong response to write for `r1zero reward-model`."""
 

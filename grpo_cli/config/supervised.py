@@ -81,7 +81,7 @@ class RewardModelTask(SupervisedTask):
     def faults(self, key: str) -> Iterator[str]:
         yield from super().faults(key)
         if self.model.lora.rank > 0:
-            yield f"model.lora.rank={self.model.lora.rank}: reward models are trained whole. Set model.lora.rank=0."
+            yield f"model.lora.rank={self.model.lora.rank}: reward models have no adapters. Set model.lora.rank=0."
 
     def evaluation_metrics(self) -> list[str]:
         return heldout_metrics(["pair_accuracy", "loss", "margin"])

@@ -1,4 +1,4 @@
-"""What W&B's own variables of the environment say of a run; what the settings say comes first."""
+"""W&B's mode and names of a run: from the settings, otherwise from W&B's own environment variables."""
 
 import os
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ NOT_SET = ("", "0", "false", "no", "off")
 
 
 def check_tracker(config: LoggerConfig) -> None:
-    """Raise ConfigError where WANDB_MODE decides, and has no meaning."""
+    """Raise ConfigError if WANDB_MODE decides the mode and has an unknown value."""
     mode = os.environ.get("WANDB_MODE")
     if not config.wandb or config.mode != WandbMode.auto or mode is None or mode.lower() in MODES:
         return
-    seen = f"WANDB_MODE={mode}: is none of {', '.join(MODES)}" if mode else "WANDB_MODE is set, and empty"
-    raise ConfigError(f"{seen}. Unset it or set it to one of {', '.join(MODES)}, or give logger.mode=offline.")
+    seen = f"WANDB_MODE={mode}: unknown mode" if mode else "WANDB_MODE is set but empty"
+    raise ConfigError(f"{seen}. Unset it, set it to one of {', '.join(MODES)}, or give logger.mode=offline.")
 
 
 def tracker_mode(config: LoggerConfig) -> str:
-    """online, offline, disabled, or auto where nothing says so: online where there is an API key."""
+    """online, offline, disabled, or auto if neither settings nor environment decide: online if there is an API key."""
     if config.mode != WandbMode.auto:
         return config.mode.value
     if os.environ.get("WANDB_DISABLED", "").lower() not in NOT_SET:
@@ -32,12 +32,12 @@ def tracker_mode(config: LoggerConfig) -> str:
 
 
 def tracker_names(config: LoggerConfig, run_name: str, job_type: str) -> Mapping[str, str | None]:
-    """What a run is called and where it belongs, as `wandb.init` takes it; without a group it is its own."""
+    """Arguments of `wandb.init`: name, project, entity, group and job type. The default group is the run's name."""
     name = os.environ.get("WANDB_NAME") or run_name
     return {
         "name": name,
         "project": config.project or os.environ.get("WANDB_PROJECT") or PROJECT,
-        "entity": config.entity,  # W&B's own default, and WANDB_ENTITY, unless set
+        "entity": config.entity,  # if None, W&B uses WANDB_ENTITY or its own default
         "group": config.group or tracker_group() or run_name,  # so that its evaluations are listed next to it
         "job_type": os.environ.get("WANDB_JOB_TYPE") or job_type,
     }

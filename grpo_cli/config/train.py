@@ -92,7 +92,7 @@ class TrainConfig:
             )
 
     def warnings(self, overridden: Collection[str], *, in_slurm_job: bool = False) -> Iterator[str]:
-        """What runs, but perhaps not as meant. `overridden` holds the keys given on the command line."""
+        """Settings that work, but perhaps not as intended. `overridden` holds the keys on the command line."""
         algorithm = self.algorithm
         if in_slurm_job and not {"run.dir", "resume.run"} & set(overridden):
             yield (

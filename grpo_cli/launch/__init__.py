@@ -1,20 +1,21 @@
-"""How the ranks of a run are started."""
+"""Start the ranks of a run, on this machine or through Slurm."""
 
 from pathlib import Path
 
 from grpo_cli.config.cluster import ClusterConfig
 
 
-def start(command: str, config_file: Path, cluster: ClusterConfig) -> None:
-    """Run `command` with its frozen configuration on every rank, on this machine or through Slurm, until all end.
+def start(loop: str, config_file: Path, cluster: ClusterConfig) -> None:
+    """Run a command's `loop` on every rank, with the settings in `config_file`, and wait until all ranks have ended.
 
-    A rank's fault is raised again here. torch and submitit are imported only now, when all settings are in order.
+    `loop` is a name in LOOPS. The error of a rank is raised again here. torch and submitit are imported only now, after
+    all settings have been checked.
     """
     if cluster.slurm is not None:
         from grpo_cli.launch import slurm
 
-        slurm.launch(command, config_file, cluster)
+        slurm.launch(loop, config_file, cluster)
     else:
         from grpo_cli.launch import local
 
-        local.launch(command, config_file, cluster.ranks)
+        local.launch(loop, config_file, cluster.ranks)

@@ -1,4 +1,4 @@
-"""Start the ranks of a run on this machine, and bring back what became of them."""
+"""Start the ranks of a run on this machine, wait for them and report errors."""
 
 import os
 import signal
@@ -15,73 +15,73 @@ from torch.distributed import TCPStore
 from grpo_cli import stop
 from grpo_cli.config.commands import COMMAND_OF_LOOP
 from grpo_cli.errors import R1ZeroError, Stopped, TrainingError
-from grpo_cli.launch import faults
-from grpo_cli.launch.requests import Requests, exit_status, tell
-from grpo_cli.launch.worker import how_to_go_on
+from grpo_cli.launch.rank_errors import error_file, first_error, remove_error_files
+from grpo_cli.launch.requests import Requests, exit_status, print_if_open
+from grpo_cli.launch.worker import resume_hint
 
 WORKER = "grpo_cli.launch.worker"
-HERE = "127.0.0.1"  # the machine's own name need not resolve
+LOCALHOST = "127.0.0.1"  # the machine's own name may not resolve
 POLL_S = 0.1
-DIES_WITHIN_S = 0.5  # a rank that is asked to stop before its first step
-GRACE_S = 5.0  # in which the other ranks can end by themselves, once one has failed
+EXIT_WITHIN_S = 0.5  # a rank that is asked to stop before its first step ends within this time
+GRACE_S = 5.0  # once one rank has failed, the others have this time to end by themselves
 
 
-def launch(command: str, config_file: Path, ranks: int) -> None:
-    """Run `command` with its frozen configuration on each rank, through grpo_cli.launch.worker, until all end.
+def launch(loop: str, config_file: Path, num_ranks: int) -> None:
+    """Run `loop` on each rank, with the settings in `config_file`, and wait until all ranks have ended.
 
-    A fault that a rank explains is raised again here, as what it was; any other ends in a TrainingError with the
-    rank's traceback and the place of its log. On a request to stop, a run that is in a step saves it first.
+    Raises the error that a rank reports, with its original type, or a TrainingError with the rank's traceback and the
+    path of its log. On a request to stop, a run that is in a step saves it first.
     """
     run_dir = config_file.parent
-    faults.forget(run_dir / "logs")
+    remove_error_files(run_dir / "logs")
     with (
         Requests(stop.REQUESTS) as requests,
-        _meeting_point() as port,
-        _ranks(command, config_file, ranks, port) as processes,
+        _rank_store() as port,
+        _ranks(loop, config_file, num_ranks, port) as processes,
     ):
-        codes = _watch(processes, requests)
+        codes = _wait(processes, requests)
     if codes is not None and not any(codes.values()):
         return
-    fault = _explain(run_dir / "logs", codes) if codes is not None else None
-    if fault is None:
-        name = requests.first.name if requests.first else "a signal to a rank"
-        fault = Stopped(f"Stopped by {name}. {how_to_go_on(COMMAND_OF_LOOP[command], run_dir)}")
-    if isinstance(fault, Stopped) and requests.first:
-        fault.exit_status = exit_status(requests.first)
-    raise fault
+    error = _explain(run_dir / "logs", codes) if codes is not None else None
+    if error is None:
+        cause = requests.first.name if requests.first else "a signal to a rank"
+        error = Stopped(f"Stopped by {cause}. {resume_hint(COMMAND_OF_LOOP[loop], run_dir)}")
+    if isinstance(error, Stopped) and requests.first:
+        error.exit_status = exit_status(requests.first)
+    raise error
 
 
 @contextmanager
-def _meeting_point() -> Iterator[int]:
-    """The port of a store of this process, where the ranks find each other; only this machine reaches it."""
-    with socket.create_server((HERE, 0)) as listening:
-        port = listening.getsockname()[1]
-        store = TCPStore(HERE, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+def _rank_store() -> Iterator[int]:
+    """The port of a TCPStore in this process, through which the ranks find each other; only reachable locally."""
+    with socket.create_server((LOCALHOST, 0)) as server:
+        port = server.getsockname()[1]
+        store = TCPStore(LOCALHOST, port, is_master=True, wait_for_workers=False, master_listen_fd=server.detach())
     yield port
     del store
 
 
 @contextmanager
-def _ranks(command: str, config_file: Path, number: int, port: int) -> Iterator[list[subprocess.Popen]]:
-    """The processes of the ranks; those that still run at the end are killed, with what they have started."""
+def _ranks(loop: str, config_file: Path, num_ranks: int, port: int) -> Iterator[list[subprocess.Popen]]:
+    """The processes of the ranks. At the end, those that still run are killed with all their children."""
     environment = {
         **os.environ,
-        "MASTER_ADDR": HERE,
+        "MASTER_ADDR": LOCALHOST,
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # torch's word for a store that no rank has to hold
-        "WORLD_SIZE": str(number),
-        "LOCAL_WORLD_SIZE": str(number),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # tells torch that the store is not in rank 0
+        "WORLD_SIZE": str(num_ranks),
+        "LOCAL_WORLD_SIZE": str(num_ranks),
     }
     processes: list[subprocess.Popen] = []
     try:
-        for rank in range(number):
+        for rank in range(num_ranks):
             processes.append(
                 subprocess.Popen(
-                    # Without the current folder on its path, where a file may have the name of a library.
-                    [sys.executable, "-P", "-m", WORKER, command, str(config_file)],
+                    # -P: without the current folder on sys.path, where a file could have the name of a library.
+                    [sys.executable, "-P", "-m", WORKER, loop, str(config_file)],
                     env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                    stdin=subprocess.DEVNULL,  # nothing that a rank loads may ask a question
-                    start_new_session=True,  # the terminal's signals reach the launcher alone, which passes them on
+                    stdin=subprocess.DEVNULL,  # no library can ask the user a question
+                    start_new_session=True,  # the terminal's signals only reach the launcher, which passes them on
                 )
             )
         yield processes
@@ -93,12 +93,12 @@ def _ranks(command: str, config_file: Path, number: int, port: int) -> Iterator[
                 process.wait()
 
 
-def _watch(processes: Sequence[subprocess.Popen], requests: Requests) -> dict[int, int] | None:
-    """The exit codes by rank, once all have ended, or shortly after one has failed: of those that have ended by then.
+def _wait(processes: Sequence[subprocess.Popen], requests: Requests) -> dict[int, int] | None:
+    """Wait until all ranks have ended, or for a short time after one has failed.
 
-    None where a second request to stop came first.
+    Returns the exit codes, by rank, of those that have ended; None after a second request to stop.
     """
-    asked_at, has_told, give_up_at = None, False, float("inf")
+    asked_at, has_printed, give_up_at = None, False, float("inf")
     while True:
         codes = {rank: process.returncode for rank, process in enumerate(processes) if process.poll() is not None}
         if len(codes) == len(processes) or time.monotonic() > give_up_at:
@@ -111,28 +111,31 @@ def _watch(processes: Sequence[subprocess.Popen], requests: Requests) -> dict[in
             asked_at = time.monotonic()
             for process in processes:
                 process.send_signal(signal.SIGUSR1)
-        elif asked_at and not has_told and time.monotonic() > asked_at + DIES_WITHIN_S:
-            has_told = True
-            tell(f"\n{requests.first.name}: the run saves at the end of this step. A second one ends it at once.")
+        elif asked_at and not has_printed and time.monotonic() > asked_at + EXIT_WITHIN_S:
+            has_printed = True
+            print_if_open(
+                f"\n{requests.first.name}: the run saves at the end of this step. A second {requests.first.name} ends "
+                "it immediately."
+            )
         time.sleep(POLL_S)
 
 
 def _explain(logs: Path, codes: Mapping[int, int]) -> R1ZeroError | None:
-    """What ended the run, by the exit codes of its ranks and what they have left in `logs`.
+    """Why the run ended, from the exit codes of its ranks and their error files in `logs`.
 
-    None where a request to stop reached a rank that could not save.
+    None if a request to stop ended a rank that could not save.
     """
-    silent = {rank: code for rank, code in codes.items() if code and not faults.of_rank(logs, rank).exists()}
-    killed = {rank: -code for rank, code in silent.items() if code < 0}
+    unexplained = {rank: code for rank, code in codes.items() if code and not error_file(logs, rank).exists()}
+    killed = {rank: -code for rank, code in unexplained.items() if code < 0}
     if any(number in stop.REQUESTS for number in killed.values()):
         return None
-    if not killed and (fault := faults.first(logs)):
-        return fault
-    if killed:  # what the others report is then that it is gone
+    if not killed and (error := first_error(logs)):
+        return error
+    if killed:  # the other ranks only report that this one is gone
         rank, number = next(iter(killed.items()))
         how = f"was killed by {signal.Signals(number).name}"
         how += ", as Linux does when memory runs out" if number == signal.SIGKILL else ""
     else:
-        rank, code = next(iter(silent.items()))
-        how = f"ended with exit code {code} and gave no reason"
+        rank, code = next(iter(unexplained.items()))
+        how = f"exited with code {code} and no error message"
     return TrainingError(f"Rank {rank} {how}. Its log: {logs}/rank_{rank}.log")

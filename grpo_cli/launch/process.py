@@ -1,4 +1,4 @@
-"""What a rank asks of the kernel and the C library."""
+"""Settings of a rank's process in the kernel and the C library."""
 
 import ctypes
 import os
@@ -6,13 +6,13 @@ import signal
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
-_LIBC = ctypes.CDLL(None, use_errno=True)  # loaded now: little is safe between fork and exec
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def exit_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when `parent` dies, even of SIGKILL, which no handler sees."""
+    """Let the kernel kill this process when `parent` dies, even by SIGKILL, which no handler can catch."""
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the kernel was asked
+    if os.getppid() != parent:  # the parent died before the call above
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""The requests to stop that reach a launcher."""
+"""Requests to stop that a launcher receives."""
 
 import signal
 import sys
@@ -9,18 +9,18 @@ from typing import Self, TextIO
 
 from grpo_cli import stop
 
-SAME_S = 1.0  # `timeout` and scancel send theirs to a process and to its group: what comes so close is one request
+SAME_REQUEST_S = 1.0  # `timeout` and scancel signal a process and its group: signals this close are one request
 
 
 class Requests:
-    """Which of `signals` have come, while it is open as a context manager."""
+    """Records which of `signals` arrive, while it is open as a context manager."""
 
     def __init__(self, signals: tuple[signal.Signals, ...]) -> None:
-        self._signals = stop.heeded(signals)
-        self._came: list[tuple[signal.Signals, float]] = []
+        self._signals = stop.not_ignored(signals)
+        self._received: list[tuple[signal.Signals, float]] = []
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._note) for number in self._signals}
+        self._before = {number: signal.signal(number, self._record) for number in self._signals}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -29,29 +29,29 @@ class Requests:
 
     @property
     def first(self) -> signal.Signals | None:
-        return self._came[0][0] if self._came else None
+        return self._received[0][0] if self._received else None
 
     @property
     def is_repeated(self) -> bool:
-        """Whether another came after the first: whoever sent it does not want to wait."""
-        return any(time_s > self._came[0][1] + SAME_S for _, time_s in self._came)
+        """Whether there was a second request: whoever sent it does not want to wait."""
+        return any(time_s > self._received[0][1] + SAME_REQUEST_S for _, time_s in self._received)
 
     def wait(self, seconds: float) -> None:
-        """Until one comes, for at most so long."""
-        num_before, end = len(self._came), time.monotonic() + seconds
-        while len(self._came) == num_before and time.monotonic() < end:
+        """Wait for the next request, for at most `seconds`."""
+        num_before, end = len(self._received), time.monotonic() + seconds
+        while len(self._received) == num_before and time.monotonic() < end:
             time.sleep(min(0.1, seconds))
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self._came.append((signal.Signals(number), time.monotonic()))
+    def _record(self, number: int, _: FrameType | None) -> None:
+        self._received.append((signal.Signals(number), time.monotonic()))
 
 
 def exit_status(number: int) -> int:
-    """Of a run that stopped for this signal, as a shell gives it; that of SIGTERM for SIGUSR1, which means the same."""
+    """The shell's exit status of a run that this signal stopped. SIGUSR1 counts as SIGTERM: it means the same here."""
     return 128 + (signal.SIGTERM if number == signal.SIGUSR1 else number)
 
 
-def tell(text: str, file: TextIO | None = None, end: str = "\n") -> None:
-    """Print to `file`, stderr unless given, if anybody is left there to read it."""
+def print_if_open(text: str, file: TextIO | None = None, end: str = "\n") -> None:
+    """Print to `file`, by default stderr; do nothing if that is a closed terminal or pipe."""
     with suppress(OSError):
         print(text, file=file or sys.stderr, end=end, flush=True)

@@ -1,7 +1,7 @@
-"""Start the ranks of a run as a Slurm job, through submitit, and bring back what became of them.
+"""Start the ranks of a run as a Slurm job, through submitit, wait for it and report errors.
 
-A rank is the same process as on one machine: submitit starts a task, which learns its place among the others and
-becomes grpo_cli.launch.worker. Nothing heavy is imported here, since each task imports this module first.
+A rank is the same process as on one machine: submitit starts a task, which finds out its rank and becomes
+grpo_cli.launch.worker. Nothing heavy is imported here, since each task imports this module first.
 """
 
 import os
@@ -17,31 +17,31 @@ from grpo_cli.choices import Device
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.commands import COMMAND_OF_LOOP, COMMANDS
 from grpo_cli.errors import ConfigError, SetupError, Stopped, TrainingError
-from grpo_cli.launch import faults
-from grpo_cli.launch.outer_job import outside_its_job
-from grpo_cli.launch.requests import Requests, exit_status, tell
-from grpo_cli.launch.worker import how_to_go_on
+from grpo_cli.launch.rank_errors import first_error, remove_error_files
+from grpo_cli.launch.requests import Requests, exit_status, print_if_open
+from grpo_cli.launch.slurm_environment import without_job_variables
+from grpo_cli.launch.worker import resume_hint
 from grpo_cli.secret import masked_shell_line
 
 POLL_S = 3.0  # between two questions to Slurm's controller
-# States that a job does not leave again; https://slurm.schedmd.com/job_state_codes.html
+# Final states of a job; https://slurm.schedmd.com/job_state_codes.html
 ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
     *("REVOKED", "TIMEOUT", "FORGOTTEN"),
 }
-MENDS = {
-    "TIMEOUT": "Raise cluster.slurm.time_min, or go on with resume=auto. ",
+FIXES = {
+    "TIMEOUT": "Raise cluster.slurm.time_min, or resume with resume=auto. ",
     "OUT_OF_MEMORY": "Raise cluster.slurm.mem_gib. ",
 }
-PORTS = range(20000, 30000)  # below those that Linux gives to outgoing connections
+PORTS = range(20000, 30000)  # below the ports that Linux uses for outgoing connections
 
 
-def launch(command: str, config_file: Path, cluster: ClusterConfig) -> None:
-    """Run `command` with its frozen configuration on every rank of a Slurm job, and show what rank 0 says, to the end.
+def launch(loop: str, config_file: Path, cluster: ClusterConfig) -> None:
+    """Run `loop` on every rank of a Slurm job, with the settings in `config_file`, and show rank 0's output to the end.
 
-    On SIGINT or SIGTERM a job that is in a step saves it first; a second one cancels the job. SIGHUP is left alone: a
-    job goes on when its user logs out. A fault that a rank explains is raised again here, as what it was; any other end
-    than a good one is a TrainingError with Slurm's word for it and the place of the log.
+    On SIGINT or SIGTERM, a job that is in a step saves it first; a second signal cancels the job. SIGHUP is not
+    handled: a job continues when its user logs out. Raises the error that a rank reports, with its original type, or a
+    TrainingError with the final state of the job and the path of its log.
     """
     if shutil.which("sbatch") is None:
         raise SetupError(
@@ -50,73 +50,73 @@ def launch(command: str, config_file: Path, cluster: ClusterConfig) -> None:
         )
     logs = config_file.parent / "logs"
     logs.mkdir(exist_ok=True)
-    faults.forget(logs)
+    remove_error_files(logs)
     with Requests((signal.SIGINT, signal.SIGTERM)) as requests:
-        job = _submit(command, config_file, cluster)
-        tell(f"Slurm job {job.job_id} is submitted; its logs: {logs}/", sys.stdout)
-        state = _wait(job, requests, saves=COMMANDS[COMMAND_OF_LOOP[command]].saves)
+        job = _submit(loop, config_file, cluster)
+        print_if_open(f"Slurm job {job.job_id} is submitted; its logs: {logs}/", sys.stdout)
+        state = _wait(job, requests, saves=COMMANDS[COMMAND_OF_LOOP[loop]].saves)
     if state == "COMPLETED":
         return
-    # Of a job that Slurm has ended, ranks can tell only that the others are gone.
-    fault = faults.first(logs) if state == "FAILED" else None
-    if requests.first and not isinstance(fault, Stopped):
-        what = f"Stopped by {requests.first.name}, and Slurm job {job.job_id} has ended as {state}."
-        fault = Stopped(f"{what} {how_to_go_on(COMMAND_OF_LOOP[command], config_file.parent)}")
-    if isinstance(fault, Stopped) and requests.first:
-        fault.exit_status = exit_status(requests.first)
-    raise fault or TrainingError(
-        f"Slurm job {job.job_id} ended as {state}. {MENDS.get(state, '')}Its log: {job.paths.stdout}"
+    # If Slurm ended the job, the ranks' own errors only say that other ranks are gone.
+    error = first_error(logs) if state == "FAILED" else None
+    if requests.first and not isinstance(error, Stopped):
+        cause = f"Stopped by {requests.first.name}, and Slurm job {job.job_id} has ended as {state}."
+        error = Stopped(f"{cause} {resume_hint(COMMAND_OF_LOOP[loop], config_file.parent)}")
+    if isinstance(error, Stopped) and requests.first:
+        error.exit_status = exit_status(requests.first)
+    raise error or TrainingError(
+        f"Slurm job {job.job_id} ended as {state}. {FIXES.get(state, '')}Its log: {job.paths.stdout}"
     )
 
 
-def run_rank(command: str, config_file: str) -> None:
-    """Let the process of a Slurm task become a rank, with the environment that torchrun would give it."""
+def run_rank(loop: str, config_file: str) -> None:
+    """Turn the process of a Slurm task into a rank, with the environment that torchrun would give it."""
     task = submitit.JobEnvironment()
     os.environ |= {
         "RANK": str(task.global_rank),
         "LOCAL_RANK": str(task.local_rank),
         "WORLD_SIZE": str(task.num_tasks),
         "LOCAL_WORLD_SIZE": str(task.num_tasks // task.num_nodes),
-        # Of the first node, where rank 0 is. Its name in Slurm need not be one that the others can look up.
+        # The address of the first node, where rank 0 is: the other nodes may not be able to resolve its name.
         "MASTER_ADDR": os.environ["SLURM_LAUNCH_NODE_IPADDR"],
-        "MASTER_PORT": str(PORTS[int(task.raw_job_id) % len(PORTS)]),  # jobs that share a machine have other numbers
+        "MASTER_PORT": str(PORTS[int(task.raw_job_id) % len(PORTS)]),  # jobs on the same machine get different ports
     }
     print(f"rank {task.global_rank} of {task.num_tasks} is on {os.environ['SLURMD_NODENAME']}", flush=True)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's word that the time is nearly up, which some commands heed
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "grpo_cli.launch.worker", command, config_file])
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's warning that the time is nearly up; some loops handle it
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "grpo_cli.launch.worker", loop, config_file])
 
 
-def _submit(command: str, config_file: Path, cluster: ClusterConfig) -> submitit.SlurmJob:
+def _submit(loop: str, config_file: Path, cluster: ClusterConfig) -> submitit.SlurmJob:
     slurm = cluster.slurm
-    ranks_a_node = cluster.ranks // cluster.nodes
+    ranks_per_node = cluster.ranks // cluster.nodes
     executor = submitit.SlurmExecutor(config_file.parent / "logs" / "slurm")
     executor.update_parameters(
-        job_name=f"r1zero-{command}",
+        job_name=f"r1zero-{loop}",
         nodes=cluster.nodes,
-        ntasks_per_node=ranks_a_node,
-        gpus_per_node=ranks_a_node if cluster.device == Device.cuda else None,
+        ntasks_per_node=ranks_per_node,
+        gpus_per_node=ranks_per_node if cluster.device == Device.cuda else None,
         cpus_per_task=slurm.cpus_per_rank,
         mem=f"{slurm.mem_gib}G" if slurm.mem_gib else None,
         time=slurm.time_min,
         partition=slurm.partition,
         account=slurm.account,
         qos=slurm.qos,
-        # Without the folder of the submission on its path, where a file may have the name of a library.
+        # PYTHONSAFEPATH: without the current folder on sys.path, where a file could have the name of a library.
         setup=["export SUBMITIT_LOG_LEVEL=WARNING PYTHONSAFEPATH=1", *slurm.setup],
         stderr_to_stdout=True,
-        # srun does not take over the job's CPUs a task. One rank that fails ends all.
+        # srun does not inherit the job's CPUs per task. If one rank fails, all ranks end.
         srun_args=[f"--cpus-per-task={slurm.cpus_per_rank}", "--kill-on-bad-exit=1"],
         signal_delay_s=slurm.save_before_s,
-        # What Slurm preempts starts again, and goes on from its last checkpoint; its log too.
+        # A preempted job is started again, resumes from its last checkpoint and appends to its log.
         additional_parameters={"requeue": True, "open-mode": "append"},
     )
     try:
-        with outside_its_job():
-            job = executor.submit(run_rank, command, str(config_file.absolute()))
+        with without_job_variables():
+            job = executor.submit(run_rank, loop, str(config_file.absolute()))
     except submitit.core.utils.FailedJobError as error:
         raise ConfigError(
-            f"Slurm refuses the job: {error}\nSet cluster.nodes, cluster.ranks and cluster.slurm.* to what `sinfo` and "
-            "your account offer."
+            f"Slurm rejects the job: {error}\nSet cluster.nodes, cluster.ranks and cluster.slurm.* to what `sinfo` "
+            "shows and your account allows."
         ) from None
     script = job.paths.submission_file  # Slurm has its own copy
     script.write_text(masked_shell_line(script.read_text()))
@@ -124,23 +124,26 @@ def _submit(command: str, config_file: Path, cluster: ClusterConfig) -> submitit
 
 
 def _wait(job: submitit.SlurmJob, requests: Requests, *, saves: bool) -> str:
-    """Show the job's states and what rank 0 prints until it has ended; how it ended.
+    """Show the job's states and rank 0's output until the job has ended. Returns its final state.
 
-    A request to stop is passed on to ranks that save, and else cancels the job.
+    A request to stop is passed on to the ranks if the command `saves`; otherwise it cancels the job.
     """
-    seen, shown, is_asked, is_cancelled = "", 0, False, False
+    last_state, num_shown, is_asked, is_cancelled = "", 0, False, False
     while True:
         state = _state(job.job_id)
-        shown = _show(job.paths.stdout, shown)
-        if state and state != seen:
-            tell(f"Slurm job {job.job_id}: {state}", sys.stdout)
-            seen = state
-        if seen in ENDED:
-            return seen
-        if requests.first and not is_asked and saves and seen == "RUNNING":
+        num_shown = _show(job.paths.stdout, num_shown)
+        if state and state != last_state:
+            print_if_open(f"Slurm job {job.job_id}: {state}", sys.stdout)
+            last_state = state
+        if last_state in ENDED:
+            return last_state
+        if requests.first and not is_asked and saves and last_state == "RUNNING":
             is_asked = True
-            subprocess.run(["scancel", "--signal=USR1", job.job_id])  # ends ranks that have no step to save
-            tell(f"\n{requests.first.name}: the job saves at the end of this step. A second one cancels it.")
+            subprocess.run(["scancel", "--signal=USR1", job.job_id])  # ranks that have no step to save exit
+            print_if_open(
+                f"\n{requests.first.name}: the job saves at the end of this step. A second {requests.first.name} "
+                "cancels it."
+            )
         elif not is_cancelled and (requests.is_repeated or (requests.first and not is_asked)):
             is_cancelled = True
             job.cancel(check=False)
@@ -148,17 +151,17 @@ def _wait(job: submitit.SlurmJob, requests: Requests, *, saves: bool) -> str:
 
 
 def _state(job_id: str) -> str:
-    """Slurm's word for it, FORGOTTEN when it no longer knows the job; empty when it does not answer."""
+    """The job's state in Slurm; FORGOTTEN if Slurm no longer knows the job; empty if Slurm does not answer."""
     squeue = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T"]
     answer = subprocess.run(squeue, capture_output=True, text=True)
     return "FORGOTTEN" if "Invalid job id" in answer.stderr else answer.stdout.strip()
 
 
-def _show(log: Path, shown: int) -> int:
-    """Print what a log holds behind its first `shown` bytes; how many it holds."""
+def _show(log: Path, num_shown: int) -> int:
+    """Print a log except for its first `num_shown` bytes. Returns the size of the log."""
     if not log.exists():
         return 0
     with log.open("rb") as file:
-        file.seek(shown)
-        tell(file.read().decode(errors="replace"), sys.stdout, end="")
+        file.seek(num_shown)
+        print_if_open(file.read().decode(errors="replace"), sys.stdout, end="")
         return file.tell()

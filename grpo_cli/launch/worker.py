@@ -1,9 +1,10 @@
-"""A rank's entry: load the frozen configuration, keep third parties quiet, run the command's loop.
+"""The entry point of a rank: load the frozen settings, redirect the output of libraries, run the command's loop.
 
 Hydra never runs here. The environment is set before torch, vLLM and DeepSpeed are imported, since they read it then.
 """
 
 import gc
+import io
 import json
 import os
 import pkgutil
@@ -20,9 +21,8 @@ from grpo_cli.config.commands import COMMAND_OF_LOOP, COMMANDS, LOOPS
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.resolvers import register_resolvers
 from grpo_cli.files import write_whole
-from grpo_cli.launch import faults
 from grpo_cli.launch.process import exit_with_parent, keep_freed_memory
-from grpo_cli.launch.terminal import Terminal
+from grpo_cli.launch.rank_errors import error_file
 from grpo_cli.limits import check_open_files, check_shared_memory
 from grpo_cli.paths import shorten_temporary_folder
 from grpo_cli.printing import say
@@ -31,21 +31,41 @@ from grpo_cli.runs.lock import WRITER_LOCK, locked
 from grpo_cli.secret import mapped, masked
 
 
-def how_to_go_on(command: str, run_dir: Path) -> str:
-    settings = "resume=auto" if COMMANDS[command].saves else f"run.dir={run_dir}"
-    return f"The same command with {settings} goes on: {run_dir}"
+class Terminal(io.TextIOWrapper):
+    """A stream to the current stdout. Once that is a closed terminal or pipe, output is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__(os.fdopen(os.dup(1), "wb"), encoding="utf-8", errors="replace", line_buffering=True)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
+def resume_hint(command: str, run_dir: Path) -> str:
+    """How to continue a run that was stopped."""
+    if COMMANDS[command].saves:
+        return f"To resume it, run the same command with resume=auto: {run_dir}"
+    return f"To continue, run the same command with run.dir={run_dir}"
 
 
 def main(loop_name: str, config_file: Path) -> None:
+    """Run a loop as the rank in RANK. An error is written to the rank's error file and raised."""
     command = COMMAND_OF_LOOP[loop_name]
     exit_with_parent(os.getppid())
     shorten_temporary_folder()
-    stop.end_at_once()  # until the loop has something to save
+    stop.exit_on_request()  # until the loop has something to save
     rank = int(os.environ["RANK"])
     register_resolvers()
     config = to_typed(read_frozen(config_file, is_ours=True), command)  # the launcher wrote it
     if COMMANDS[command].saves and config.cluster.slurm is not None:
-        # From Slurm itself: when it preempts or requeues, and before the time is up. They do not wait for a first step.
+        # Slurm sends these when it preempts or requeues the job, and before the time is up. During start-up too they
+        # do not end the rank: it stops after its first step.
         stop.listen(signal.SIGTERM, signal.SIGUSR2)
     logs = config_file.parent / "logs"
     logs.mkdir(exist_ok=True)
@@ -53,24 +73,24 @@ def main(loop_name: str, config_file: Path) -> None:
     if config.cluster.device == Device.cpu:
         keep_freed_memory()
     terminal = Terminal() if config.logger.verbose else _redirect_output(logs / f"rank_{rank}.log")
-    fault = faults.of_rank(logs, rank)
-    fault.unlink(missing_ok=True)  # of this rank before Slurm requeued its job
+    file = error_file(logs, rank)
+    file.unlink(missing_ok=True)  # may exist if Slurm requeued the job
     try:
         check_open_files()
         check_shared_memory()
         with locked(config_file.parent / WRITER_LOCK) if rank == 0 else nullcontext():
-            gc.disable()  # nearly all that the imports make stays: looking through it is a fifth of their time
+            gc.disable()  # imports create objects that stay; collecting garbage would take a fifth of their time
             loop = pkgutil.resolve_name(LOOPS[loop_name])
-            gc.freeze()  # nor need any later collection look through it
+            gc.freeze()  # later collections skip these objects
             gc.enable()
             loop(config, terminal)
-    except BaseException as error:  # reported by the launcher, whatever it is
+    except BaseException as error:  # the launcher reports it, whatever it is
         report = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
         report = mapped(report, masked)
         try:
-            write_whole(fault, json.dumps(report))  # the launcher may end this rank at any time
-        except OSError:  # the disk may be full, which may be the very fault
-            fault.unlink(missing_ok=True)
+            write_whole(file, json.dumps(report))  # the launcher may end this rank at any time
+        except OSError:  # such as a full disk, which may also be the error itself
+            file.unlink(missing_ok=True)
             say(f"Rank {rank}: {error}", terminal)
         raise
 
@@ -78,22 +98,22 @@ def main(loop_name: str, config_file: Path) -> None:
 def _set_environment(cluster: ClusterConfig, *, verbose: bool) -> None:
     cores = len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])
     if cluster.slurm is not None:
-        cores = cluster.slurm.cpus_per_rank  # it may have bound this process to its own already
+        cores = cluster.slurm.cpus_per_rank  # Slurm may already have bound this process to its own cores
     os.environ["OMP_NUM_THREADS"] = str(cluster.threads or max(1, cores))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve others on shared cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would slow others down on shared cores
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # vLLM would send statistics home
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # otherwise vLLM sends usage statistics
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine lives in this process, beside the trainer
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine runs in this process, with the trainer
     if cluster.device == Device.cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         if cluster.vllm.enforce_eager:
-            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM's sampler would still compile, for seconds
+            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # otherwise vLLM's sampler still compiles, for seconds
 
 
-def _redirect_output(log: Path):
-    """Send stdout and stderr, also those of compiled code, to a file; return a stream on the old stdout."""
+def _redirect_output(log: Path) -> Terminal:
+    """Send stdout and stderr, also of compiled code, to a file. Returns a stream to the old stdout."""
     sys.stdout.flush()
     terminal = Terminal()
     with log.open("ab") as file:
@@ -109,8 +129,8 @@ if __name__ == "__main__":
     except BaseException:
         traceback.print_exc()
         status = 1
-    # All is closed by now. Gloo's threads can abort a process that ends right after an exchange, and a user's function
-    # that does not return would be awaited.
+    # Everything is closed by now. A normal exit could be aborted by gloo's threads right after an exchange, and would
+    # wait for a user's function that never returns.
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -119,7 +119,7 @@ def _run(stage: Stage, progress: Progress, folder: Path, runner: Sequence[str], 
 def _signals() -> Iterator[list[int]]:
     """The numbers of the signals to stop, as they are received."""
     received: list[int] = []
-    before = {number: signal.signal(number, lambda it, _: received.append(it)) for number in stop.heeded()}
+    before = {number: signal.signal(number, lambda it, _: received.append(it)) for number in stop.not_ignored()}
     try:
         yield received
     finally:

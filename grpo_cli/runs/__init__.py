@@ -1,1 +1,1 @@
-"""Run folders: one start at a time, frozen settings, and what may differ when a run is resumed."""
+"""Run folders: locks, frozen settings, and which settings may differ when a run is resumed."""

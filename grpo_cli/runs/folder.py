@@ -1,4 +1,4 @@
-"""The folder that a command runs in: its frozen settings (config.yaml), and one start at a time."""
+"""The folder that a command runs in: it is locked, and config.yaml holds the frozen settings."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,18 +13,18 @@ from grpo_cli.runs.lock import LAUNCHER_LOCK, WRITER_LOCK, locked
 
 @contextmanager
 def run_folder_lock(folder: Path, config: Any, check: Callable[[], None]) -> Iterator[Path]:
-    """The file of the frozen settings. The folder is created if it is missing; no other start can use it meanwhile.
+    """Create the folder if it is missing, lock it and write the frozen settings. Yields the path of config.yaml.
 
-    `check` sees the folder as it was and may raise. Raises SetupError if the folder cannot be written or is in use,
-    also by ranks whose launcher is gone.
+    `check` is called before the folder changes and may raise. Raises SetupError if the folder cannot be written or is
+    in use, also by ranks whose launcher is gone.
     """
     with ExitStack() as stack:
         try:
-            check()  # first, so that a rejected folder stays as it was
+            check()  # before anything is created
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder / LAUNCHER_LOCK, wait_s=0))
             with locked(folder / WRITER_LOCK):
-                check()  # and once no other start can change it
+                check()  # again, now that no other process can change the folder
                 config_file = folder / "config.yaml"
                 write_whole(config_file, frozen_text(config))
         except OSError as error:

@@ -1,8 +1,8 @@
-r"""The settings of a run as the text of its config.yaml, and that text read again.
+r"""Write and read a run's config.yaml.
 
-A secret is not in it: in its place stands a reference to the variable of the environment that holds it, `${oc.env:X}`.
-What else looks like an interpolation is escaped, as in `\${x}`. The last line is this account's signature: references
-are resolved for whoever wrote them, and stay plain text in a file that somebody else wrote or changed.
+It holds no secrets: a value from a secret environment variable is replaced by a reference to it, `${oc.env:X}`. Any
+other text that looks like an interpolation is escaped, as in `\${x}`. The last line is this account's signature. Only
+in a signed file are references resolved; in a file that somebody else wrote or changed they stay plain text.
 """
 
 import re
@@ -20,8 +20,8 @@ from grpo_cli.signature import is_ours, sign
 
 SIGNATURE = "# signature: "
 NOT_OURS = (
-    "is not signed by this account: somebody else wrote it, it was changed, or it is of an earlier version of r1zero, "
-    "which did not sign"
+    "is not signed by this account: somebody else wrote it, it was changed, or it was written by an earlier version of "
+    "r1zero, which did not sign"
 )
 
 
@@ -37,51 +37,52 @@ def frozen_text(config: Any) -> str:
 
 
 def public_settings(config: Any) -> dict[str, Any]:
-    """The settings as others may see them: with masks for secrets, and without shell lines."""
+    """The settings to publish: secrets are masked and shell lines removed."""
     settings = plain(config)
     settings = secret.mapped(settings, secret.masked)
     if (slurm := settings.get("cluster", {}).get("slurm")) and slurm["setup"]:
-        slurm["setup"] = [f"# {secret.MASK}"]  # a line that does nothing in a shell
+        slurm["setup"] = [f"# {secret.MASK}"]  # a comment in a shell
     return settings
 
 
 def read_frozen(file: Path, *, is_ours: bool | None = None) -> DictConfig:
-    """The settings in a config.yaml. `is_ours` where that is known; else the signature tells.
+    """The settings in a config.yaml. `is_ours` says whether this account wrote it; None: the signature decides.
 
-    What is not ours holds no interpolation: each is the text that it was.
+    In a file of another account, interpolations are escaped, so that they stay plain text.
     """
     text = file.read_text(encoding="utf-8")
     settings = OmegaConf.load(StringIO(text))
     if is_ours or (is_ours is None and _is_signed(text)):
         return settings
-    return OmegaConf.create(secret.mapped(OmegaConf.to_container(settings), _made_literal))
+    return OmegaConf.create(secret.mapped(OmegaConf.to_container(settings), _escape_unescaped))
 
 
 def check_trusted(file: Path, setting: str, trust: bool) -> None:
-    """Raise CheckpointError where this account did not write a config.yaml that a run is to go on with, unless `trust`,
-    which is the value of `setting`.
+    """Raise CheckpointError if this account did not write a config.yaml to resume from, unless `trust` is true.
+
+    `setting` is the key of the setting that `trust` comes from.
     """
     if not trust and file.is_file() and not _is_signed(file.read_text(encoding="utf-8", errors="replace")):
-        raise CheckpointError(f"{file} {NOT_OURS}. {trusting(setting)}")
+        raise CheckpointError(f"{file} {NOT_OURS}. {trust_advice(setting)}")
 
 
-def check_filled_in(settings: DictConfig, file: Path) -> None:
-    """Raise ConfigError where settings from `file` lack a value: one masked, or of another account's environment."""
+def check_no_missing_secrets(settings: DictConfig, file: Path) -> None:
+    """Raise ConfigError if `file` lacks the value of a setting: it is masked, or from another account's environment."""
     texts = {key: str(value) for key, value in flat_settings(settings).items()}
     is_foreign = not _is_signed(file.read_text(encoding="utf-8"))
-    lacking = [key for key in texts if secret.MASK in texts[key] or (is_foreign and r"\${oc." in texts[key])]
-    if lacking:
+    missing = [key for key in texts if secret.MASK in texts[key] or (is_foreign and r"\${oc." in texts[key])]
+    if missing:
         raise ConfigError(
-            f"{file} holds no secrets, and the environment of another account is not this one. Give on the command "
-            "line what it lacks:\n" + "\n".join(f"- {key}={texts[key]}" for key in lacking)
+            f"{file} does not contain secrets or values from another account's environment. Give the missing values "
+            "on the command line:\n" + "\n".join(f"- {key}={texts[key]}" for key in missing)
         )
 
 
-def trusting(setting: str) -> str:
-    """What it means to trust files of somebody else, and how."""
+def trust_advice(setting: str) -> str:
+    """What trusting somebody else's files means, and the setting that does it."""
     return (
         "Its settings can name Python functions and shell lines, which would run as you. Read its config.yaml. If you "
-        f"trust it, and whoever could write to the folder, add {setting}=true."
+        f"trust it, and everybody who could write to the folder, add {setting}=true."
     )
 
 
@@ -90,8 +91,8 @@ def _is_signed(text: str) -> bool:
     return bool(found) and is_ours(content.encode(), signature.removesuffix("\n"))
 
 
-def _made_literal(text: str) -> str:
-    """The text with its interpolations escaped; what is escaped already stays so."""
+def _escape_unescaped(text: str) -> str:
+    """The text with its interpolations escaped, except those that already are."""
     return INTERPOLATION.sub(lambda found: found[0] if len(found[1]) % 2 else found[1] + r"\${", text)
 
 
@@ -99,7 +100,7 @@ def _with_references(text: str) -> str:
     pieces = []
     for piece, name in secret.parts(text):
         if name:
-            if pieces:  # a backslash before a reference would make a text of it
+            if pieces:  # otherwise a backslash before the reference would escape it
                 pieces[-1] = re.sub(r"\\+$", lambda found: found[0] * 2, pieces[-1])
             pieces.append(f"${{oc.env:{name}}}")
         else:

@@ -1,4 +1,4 @@
-"""One writer at a time for a run folder, whatever becomes of it: the kernel frees the lock when its holder dies."""
+"""Locks of a run folder, for one writer at a time. The kernel frees a lock when its holder dies."""
 
 import errno
 import fcntl
@@ -12,27 +12,27 @@ from pathlib import Path
 from grpo_cli.errors import SetupError
 
 LAUNCHER_LOCK, WRITER_LOCK = ".launcher.lock", ".writer.lock"  # in a run folder; the writer is rank 0
-WAIT_S = 15.0  # for a holder that is about to end, as the rank of a launcher that was killed
-UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems that know no locks
+WAIT_S = 15.0  # for a holder that is about to end, such as a rank whose launcher was killed
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the file system has no locks
 
 
 @contextmanager
 def locked(file: Path, wait_s: float = WAIT_S) -> Iterator[None]:
-    """Hold `file`, which is made where it is missing.
+    """Hold a lock on `file`, which is created if it is missing.
 
-    Raises SetupError where another process still holds it after `wait_s`.
+    Raises SetupError if another process still holds it after `wait_s` seconds.
     """
     deadline = time.monotonic() + wait_s
-    with file.open("a+") as held:
+    with file.open("a+") as lock:
         while True:
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    held.seek(0)
+                    lock.seek(0)
                     raise SetupError(
-                        f"{file.parent} is in use by another start of it ({held.read().strip()}). Let it end, stop it, "
+                        f"{file.parent} is in use ({lock.read().strip()}). Wait until that process has ended, stop it, "
                         "or set another run.dir."
                     ) from None
                 time.sleep(0.1)
@@ -40,7 +40,7 @@ def locked(file: Path, wait_s: float = WAIT_S) -> Iterator[None]:
                 if error.errno not in UNSUPPORTED:
                     raise
                 break
-        held.truncate(0)
-        held.write(f"process {os.getpid()} on {socket.gethostname()}")
-        held.flush()
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
         yield

@@ -1,6 +1,6 @@
-"""What may differ between the start of a run and its resumption.
+"""Which settings may differ when a run is resumed.
 
-A run goes on with the settings that it was started with, in `<run folder>/config.yaml`. Kept free of torch.
+A run resumes with the settings that it was started with, in `<run folder>/config.yaml`. Does not import torch.
 """
 
 import re
@@ -23,44 +23,44 @@ from grpo_cli.runs.frozen import frozen_text, read_frozen
 
 # Settings that do not change what is learned.
 FREE = ("run.", "resume.", "logger.", "checkpoint.", "cluster.slurm.", "cluster.gpu.", "cluster.memory_gib.")
-ROUNDING = ("cluster.",)  # memory and speed: the same mathematics, added up in another order
-# Settings that do not change a sample, of the commands that sample into a folder, with the exceptions.
-FREE_OF_SAMPLES = ("trust.", "run.", "logger.", "eval.n.", "eval.language.", "analyze.", "sample.", "to.", "cluster.")
-NOT_FREE_OF_SAMPLES = (
+ROUNDING = ("cluster.",)  # memory and speed: the same mathematics, summed in another order
+NOT_ROUNDING = ("cluster.device", "cluster.dtype")
+# Settings that do not change the samples of the commands that sample into a folder, and the exceptions.
+SAMPLES_FREE = ("trust.", "run.", "logger.", "eval.n.", "eval.language.", "analyze.", "sample.", "to.", "cluster.")
+SAMPLES_NOT_FREE = (
     *("cluster.device", "cluster.dtype"),
     *("sample.temperature", "sample.top_p", "sample.max_new_tokens"),
 )
-NOT_ROUNDING = ("cluster.device", "cluster.dtype")
-# What the checkpoint decides, whatever is allowed.
+# Settings that can never change in a run, even if resume.allow names them, with the reason.
 FIXED = {
-    "seed": "it draws the held-out problems, which would be trained on",
-    "batch_size": "the steps that are done are counted in it",
-    "model.lora.rank": "the adapters that are trained have it",
-    "model.lora.target_modules": "the adapters that are trained stand there",
+    "seed": "it decides which problems are held out; with another seed they would be trained on",
+    "batch_size": "the checkpoint counts its steps in batches of this size",
+    "model.lora.rank": "the trained adapters have this rank",
+    "model.lora.target_modules": "the trained adapters are in these layers",
 }
-STEPS_A_ROLLOUT = ("algorithm.num_minibatches", "algorithm.num_epochs")
-OPEN = ("reward.terms.", "data.mix.")  # dictionaries of anything, whose entries can be taken out
-EVERY_RUN = {"run", "model", "data", "logger"}  # what no config.yaml lacks
+STEPS_PER_ROLLOUT = ("algorithm.num_minibatches", "algorithm.num_epochs")
+OPEN = ("reward.terms.", "data.mix.")  # dictionaries whose entries can be removed
+IN_EVERY_RUN = {"run", "model", "data", "logger"}  # keys of every config.yaml
 ABSENT = object()
 
 
 def checkpoint_folders(run_dir: Path) -> list[Path]:
-    """The folders of a run's checkpoints, the newest first, whether they are whole or not."""
+    """The folders of a run's checkpoints, newest first, including incomplete ones."""
     names = re.compile(r"step_\d{6,}")
     folders = [path for path in (run_dir / "checkpoints").glob("step_*") if names.fullmatch(path.name)]
     return sorted(folders, key=step_of, reverse=True)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was taken, by its name."""
+    """The step after which a checkpoint was written, from its name."""
     return int(checkpoint.name.split("_")[1].partition(".")[0])
 
 
 def frozen_settings(run_dir: Path, command: str) -> DictConfig:
-    """The settings that the run of `command` was started with.
+    """The settings that the run of `command` in `run_dir` was started with.
 
-    Raises CheckpointError where there is no run of that command, or its settings are damaged, and ConfigError where
-    this version does not know them.
+    Raises CheckpointError if there is no run of that command or its settings are damaged, and ConfigError if this
+    version does not know one of the settings.
     """
     if (run_dir / "state.json").is_file():
         raise CheckpointError(f"{run_dir} is a checkpoint. Give the folder of its run: {run_dir.absolute().parents[1]}")
@@ -68,7 +68,7 @@ def frozen_settings(run_dir: Path, command: str) -> DictConfig:
     if file.is_file():
         return settings_in(file, command)
     if folders := checkpoint_folders(run_dir):
-        raise CheckpointError(f"{run_dir} has lost its config.yaml. {_how_to_bring_back(file, folders)}")
+        raise CheckpointError(f"{run_dir} has no config.yaml any more. {_how_to_restore(file, folders)}")
     if (run_dir / "pipeline.yaml").is_file():
         raise CheckpointError(f"{run_dir} holds a pipeline. Resume it with `r1zero pipeline resume={run_dir}`.")
     raise CheckpointError(f"{run_dir} holds no run (no config.yaml). Give the folder of a run, as in runs/...")
@@ -80,54 +80,53 @@ def settings_in(file: Path, command: str) -> DictConfig:
         stored = read_frozen(file)
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise _damaged(file, str(error).splitlines()[0]) from error
-    if not isinstance(stored, DictConfig) or not EVERY_RUN & stored.keys():
+    if not isinstance(stored, DictConfig) or not IN_EVERY_RUN & stored.keys():
         raise _damaged(file, "it holds no settings")
     try:
         settings = _typed(stored, command)
     except OmegaConfBaseException as error:
         if other := command_of(stored):
             raise CheckpointError(
-                f"{file.parent} holds a run of `r1zero {other}`, which `r1zero {command}` cannot go on with. Use "
+                f"{file.parent} holds a run of `r1zero {other}`, which `r1zero {command}` cannot resume. Use "
                 f"`r1zero {other}`, or give the folder of a run of `r1zero {command}`."
             ) from error
         raise ConfigError(
             f"{file} has settings that this version of r1zero does not have: {error}\nResume with the version that "
             "wrote it, or fix the file."
         ) from error
-    if missing := EVERY_RUN - stored.keys():
+    if missing := IN_EVERY_RUN - stored.keys():
         raise _damaged(file, f"it has no {', '.join(sorted(missing))}")
     return settings
 
 
 def resumed_settings(composed: DictConfig, given: Sequence[str], command: str) -> DictConfig:
-    """The settings of the run that `resume.run` names, but for what is `given` on the command line.
+    """The saved settings of the run that `resume.run` names, changed by the command line.
 
-    `composed` is what the command line would make of a new run, `given` the keys and groups that stand on it, with a
-    `~` before what it takes out. A run that is not named by its folder is composed as it stands.
+    `composed` holds the settings of a new run with this command line. `given` holds the keys and groups on the command
+    line; a `~` marks one that it removes. If resume.run is `never` or `auto`, returns `composed` unchanged.
     """
     if composed.resume.run in ("never", "auto"):
         return composed
     if "experiment" in given:
         raise ConfigError(
-            f"experiment= sets many settings, and resume={composed.resume.run} brings all of its run. Leave it out."
+            f"experiment= would overwrite settings of the run that resume={composed.resume.run} resumes. Leave out "
+            "experiment=."
         )
     settings = frozen_settings(Path(composed.resume.run).expanduser(), command)
-    for key in (some.lstrip("~") for some in given):
+    for key in (key.lstrip("~") for key in given):
         if not f"{key}.".startswith(("hydra.", "run.dir.")) and "/" not in key:
             value = OmegaConf.select(composed, key, default=ABSENT)
-            value = escaped(value) if isinstance(value, str) else value  # which is resolved, and would be again
-            _take(settings, key, value)
+            value = escaped(value) if isinstance(value, str) else value  # it is resolved already, and would be again
+            _change(settings, key, value)
     settings.run.dir = composed.resume.run
-    settings.resume.allow = composed.resume.allow  # what was allowed once is not allowed for ever
-    settings.resume.trust = composed.resume.trust  # nor does a run say of itself that it can be trusted
+    settings.resume.allow = composed.resume.allow  # must be given at each start
+    settings.resume.trust = composed.resume.trust  # a run's own file cannot decide that it is trusted
     return settings
 
 
-def changes(there: DictConfig, config: Any, command: str) -> dict[str, tuple[Any, Any]]:
-    """By key, the two values of each setting of a run of `command` that has another value in `config` than `there`, and
-    has to do with what is learned.
-    """
-    before, after = flat_settings(to_typed(there, command)), flat_settings(config)
+def changes(saved: DictConfig, config: Any, command: str) -> dict[str, tuple[Any, Any]]:
+    """The settings that affect what is learned and differ between `saved` and `config`: by key, both values."""
+    before, after = flat_settings(to_typed(saved, command)), flat_settings(config)
     return {
         key: (before.get(key, "nothing"), after.get(key, "nothing"))
         for key in sorted(before.keys() | after.keys())
@@ -136,10 +135,10 @@ def changes(there: DictConfig, config: Any, command: str) -> dict[str, tuple[Any
 
 
 def check_resumed(config: Any, command: str) -> list[str]:
-    """What will be other than it was in the run that this one goes on with, where that is only rounding.
+    """Check the settings of a run to resume. Returns a note for each changed setting that only affects rounding.
 
-    Raises ConfigError where a setting would change what is learned, unless `resume.allow` names it, and where it
-    cannot change at all.
+    Raises ConfigError if a changed setting would change what is learned and `resume.allow` does not name it, or if it
+    is one that can never change.
     """
     run_dir = Path(config.run.dir)
     if not (run_dir / "config.yaml").exists() and not checkpoint_folders(run_dir):
@@ -147,29 +146,29 @@ def check_resumed(config: Any, command: str) -> list[str]:
     changed = changes(frozen_settings(run_dir, command), config, command)
     allowed = tuple(f"{key}." for key in config.resume.allow)
     if config.optimizer.schedule == Schedule.constant:
-        allowed += ("steps.", "epochs.")  # a run may be made longer: nothing that was done depends on where it ends
-    told = {key: f"{key}: {before} there, {after} now" for key, (before, after) in changed.items()}
+        allowed += ("steps.", "epochs.")  # a run can be made longer: earlier steps do not depend on its length
+    lines = {key: f"{key}: {before} in the run, {after} now" for key, (before, after) in changed.items()}
     fixed = {key: reason for key in changed if (reason := _why_fixed(key, config))}
     rounding = {key for key in changed if key.startswith(ROUNDING) and key not in NOT_ROUNDING} - fixed.keys()
-    refused = [key for key in changed if key not in rounding | fixed.keys() and not f"{key}.".startswith(allowed)]
+    rejected = [key for key in changed if key not in rounding | fixed.keys() and not f"{key}.".startswith(allowed)]
     faults = []
     if fixed:
-        faults += ["These cannot change in a run:", *(f"{told[key]} ({reason})" for key, reason in fixed.items())]
-        faults.append("Start a new run with them, in another run.dir, from the model of this one if you like.")
-    if refused:
-        faults += ["It holds a run of other settings:", *(told[key] for key in refused)]
+        faults += ["These settings cannot change:", *(f"{lines[key]} ({reason})" for key, reason in fixed.items())]
+        faults.append("Start a new run with them in another run.dir; it can start from this run's model.")
+    if rejected:
+        faults += ["These settings would change the results:", *(lines[key] for key in rejected)]
         faults.append(
-            "Give the settings of that run (resume=<its folder> takes them all) or another run.dir. To change them "
-            f"on purpose: resume.allow=[{','.join(refused)}]."
+            "Use the settings of the run (resume=<its folder> takes them all), or another run.dir. To change them on "
+            f"purpose, add resume.allow=[{','.join(rejected)}]."
         )
     if faults:
-        raise ConfigError("\n".join([f"{run_dir} cannot be resumed so.", *faults]))
+        raise ConfigError("\n".join([f"{run_dir} cannot be resumed with these settings.", *faults]))
     _check_length(run_dir, config)
-    return [told[key] for key in sorted(rounding)]
+    return [lines[key] for key in sorted(rounding)]
 
 
 def _why_fixed(key: str, config: Any) -> str | None:
-    if key in STEPS_A_ROLLOUT:
+    if key in STEPS_PER_ROLLOUT:
         if config.optimizer.schedule != Schedule.constant:
             return "the schedule of the learning rate counts optimizer steps"
         if config.rollout.max_new_tokens_schedule:
@@ -178,22 +177,22 @@ def _why_fixed(key: str, config: Any) -> str | None:
 
 
 def _check_length(run_dir: Path, config: Any) -> None:
-    whole = [folder for folder in checkpoint_folders(run_dir) if (folder / "manifest.json").is_file()]
+    complete = [folder for folder in checkpoint_folders(run_dir) if (folder / "manifest.json").is_file()]
     steps = getattr(config, "steps", None)
-    if whole and steps is not None and steps < step_of(whole[0]):
+    if complete and steps is not None and steps < step_of(complete[0]):
         raise ConfigError(
-            f"steps={steps}: the run in {run_dir} has taken {step_of(whole[0])} already. Set steps to that or more, or "
-            "move its later checkpoints away to go on from an earlier one."
+            f"steps={steps}: the run in {run_dir} has already taken {step_of(complete[0])} steps. Set steps to that or "
+            "more, or move its later checkpoints away to resume from an earlier one."
         )
 
 
-def _take(settings: DictConfig, key: str, value: Any) -> None:
-    """Set what the command line gives; what it takes out is not in it, or, of an open dictionary, None."""
+def _change(settings: DictConfig, key: str, value: Any) -> None:
+    """Set a key to the command line's value, or remove it if the value is ABSENT, or None in an open dictionary."""
     parent, _, name = key.rpartition(".")
     if value is ABSENT or (value is None and f"{parent}." in OPEN):
         holder = OmegaConf.select(settings, parent) if parent else settings
         if not isinstance(holder, DictConfig) or name not in holder:
-            raise ConfigError(f"~{key}: the run that is resumed has no such setting (any more). Leave it out.")
+            raise ConfigError(f"~{key}: the run to resume has no such setting (any more). Leave it out.")
         del holder[name]
     else:
         OmegaConf.update(settings, key, value, merge=False, force_add=True)
@@ -205,7 +204,7 @@ def _typed(stored: DictConfig, command: str) -> DictConfig:
 
 
 def command_of(stored: DictConfig) -> str | None:
-    """The command whose settings these are."""
+    """The first command whose schema fits these settings."""
     for command in SCHEMAS:
         try:
             _typed(stored, command)
@@ -216,29 +215,29 @@ def command_of(stored: DictConfig) -> str | None:
 
 
 def _damaged(file: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"{file} is damaged: {why}. {_how_to_bring_back(file, checkpoint_folders(file.parent))}")
+    return CheckpointError(f"{file} is damaged: {why}. {_how_to_restore(file, checkpoint_folders(file.parent))}")
 
 
-def _how_to_bring_back(file: Path, folders: Sequence[Path]) -> str:
+def _how_to_restore(file: Path, folders: Sequence[Path]) -> str:
     if not folders:
-        return "Bring back a copy of it, or start a new run in another run.dir."
+        return "Restore a copy of it, or start a new run in another run.dir."
     return f"Each checkpoint holds a copy: cp {quote(str(folders[0] / file.name))} {quote(str(file))}"
 
 
 def check_same_samples(config: Any, folder: Path) -> None:
-    """Raise ConfigError if `folder` holds samples of other settings. They are left alone."""
+    """Raise ConfigError if `folder` holds samples that were made with other settings; they are not overwritten."""
     config_file = folder / "config.yaml"
     if not config_file.exists():
         return
     before, now = flat_settings(OmegaConf.load(config_file)), flat_settings(OmegaConf.create(frozen_text(config)))
     changed = [
-        f"{key}: {before[key]} there, {now[key]} now"
+        f"{key}: {before[key]} in the folder, {now[key]} now"
         for key in sorted(before.keys() & now.keys())
-        if before[key] != now[key] and (key in NOT_FREE_OF_SAMPLES or not f"{key}.".startswith(FREE_OF_SAMPLES))
+        if before[key] != now[key] and (key in SAMPLES_NOT_FREE or not f"{key}.".startswith(SAMPLES_FREE))
     ]
     if changed:
         raise ConfigError(
-            f"{folder} holds samples of other settings:\n"
+            f"{folder} holds samples that were made with other settings:\n"
             + "\n".join(changed)
-            + "\nGive another run.dir, or the settings of that one."
+            + "\nSet another run.dir, or use the settings in that folder."
         )

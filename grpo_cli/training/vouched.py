@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_cli.errors import CheckpointError
-from grpo_cli.runs.frozen import NOT_OURS, trusting
+from grpo_cli.runs.frozen import NOT_OURS, trust_advice
 from grpo_cli.signature import is_ours, sign
 
 MANIFEST = "manifest.json"
@@ -33,7 +33,7 @@ def check_vouched(checkpoint: Path, setting: str, trust: bool) -> None:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint} is damaged: {MANIFEST} cannot be read ({error}).") from error
     if not is_ours(_content(files), signature):
-        raise CheckpointError(f"{checkpoint} {NOT_OURS}. {trusting(setting)}")
+        raise CheckpointError(f"{checkpoint} {NOT_OURS}. {trust_advice(setting)}")
     there = (path.relative_to(checkpoint) for path in checkpoint.rglob("*") if not path.is_dir() or path.is_symlink())
     added = sorted(str(p) for p in there if not p.parts[0].startswith(LATER) and str(p) not in {*files, MANIFEST})
     if added:

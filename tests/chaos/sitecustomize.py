@@ -1,7 +1,7 @@
-"""Python imports this at its start where tests/chaos is on PYTHONPATH: it lets a rank be killed in a chosen phase.
+"""Kill a rank or its launcher in a chosen phase. Python imports this at its start if tests/chaos is on PYTHONPATH.
 
-CHAOS_PHASE names the phase, CHAOS_VISITS how often it is to be entered before, CHAOS_DELAY_S how long after that the
-kill comes, CHAOS_VICTIM who gets it (`rank` or `launcher`), CHAOS_LOG a file that is told where it struck.
+CHAOS_PHASE: the phase. CHAOS_VISITS: how many of its occurrences to skip. CHAOS_DELAY_S: seconds from the start of the
+phase to the kill. CHAOS_VICTIM: `rank` or `launcher`. CHAOS_LOG: a file to which the place of the kill is appended.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-# Where a phase is: the end of a file's path, and a function in it.
+# The function of each phase: the end of its file's path, and its name.
 PHASES = {
     "generation": ("rollout/collect.py", "collect_rollout"),
     "update": ("training/policy.py", "update"),
@@ -36,7 +36,7 @@ def is_in(phase: str, thread: int) -> bool:
     return any(f.f_code.co_name == function and f.f_code.co_filename.endswith(file) for f in frames(thread))
 
 
-def strike(thread: int) -> None:
+def kill(thread: int) -> None:
     phase = os.environ["CHAOS_PHASE"]
     visits, was_in = int(os.environ["CHAOS_VISITS"]), False
     while phase != "start-up" and visits >= 0:
@@ -45,12 +45,12 @@ def strike(thread: int) -> None:
         was_in = now_in
         time.sleep(0.002)
     time.sleep(float(os.environ["CHAOS_DELAY_S"]))
-    own = [f for f in frames(thread) if "/grpo_cli/" in f.f_code.co_filename]
-    place = f"{own[0].f_code.co_filename.partition('/grpo_cli/')[2]}:{own[0].f_lineno}" if own else "imports"
+    ours = [f for f in frames(thread) if "/grpo_cli/" in f.f_code.co_filename]
+    place = f"{ours[0].f_code.co_filename.partition('/grpo_cli/')[2]}:{ours[0].f_lineno}" if ours else "imports"
     with open(os.environ["CHAOS_LOG"], "a") as log:
         log.write(f"{phase} of the {os.environ['CHAOS_VICTIM']}: {place}\n")
     os.kill(os.getppid() if os.environ["CHAOS_VICTIM"] == "launcher" else os.getpid(), signal.SIGKILL)
 
 
 if "CHAOS_PHASE" in os.environ and "grpo_cli.launch.worker" in sys.orig_argv:
-    threading.Thread(target=strike, args=[threading.get_ident()], daemon=True).start()
+    threading.Thread(target=kill, args=[threading.get_ident()], daemon=True).start()

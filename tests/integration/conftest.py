@@ -1,4 +1,4 @@
-"""The real engines on the built-in model: one process group and one vLLM engine for all tests of this process."""
+"""The real engines on the built-in model. All tests of this process share one process group and one vLLM engine."""
 
 import os
 import random
@@ -17,7 +17,7 @@ from grpo_cli.config.train import TrainConfig
 
 
 def free_port() -> int:
-    """Below those that the kernel gives away: the ranks listen on it seconds later, beside other tests."""
+    """A free port below those that the kernel assigns: ranks listen on it seconds later, while other tests run."""
     while True:
         port = random.randrange(20_000, 30_000)
         with socket.socket() as s, suppress(OSError):
@@ -32,18 +32,18 @@ def unused_port():
 
 @pytest.fixture(scope="session")
 def run_on_ranks() -> Callable[..., None]:
-    """Run a Python text with its arguments as so many ranks, a thread each."""
+    """Run a Python text with its arguments on `num_ranks` ranks with one thread each."""
 
     def run(text: str, *arguments: str, num_ranks: int) -> None:
-        together = {"WORLD_SIZE": f"{num_ranks}", "LOCAL_WORLD_SIZE": f"{num_ranks}", "OMP_NUM_THREADS": "1"}
-        together |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free_port()}", "DS_ACCELERATOR": "cpu"}
+        shared = {"WORLD_SIZE": f"{num_ranks}", "LOCAL_WORLD_SIZE": f"{num_ranks}", "OMP_NUM_THREADS": "1"}
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free_port()}", "DS_ACCELERATOR": "cpu"}
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", f"{text}\nimport os\nos._exit(0)", *arguments],  # as a rank of a run ends
+                [sys.executable, "-c", f"{text}\nimport os\nos._exit(0)", *arguments],  # ranks of a run exit like this
                 stderr=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 text=True,
-                env=os.environ | together | {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"},
+                env=os.environ | shared | {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"},
             )
             for rank in range(num_ranks)
         ]
@@ -56,7 +56,7 @@ def run_on_ranks() -> Callable[..., None]:
 
 @pytest.fixture
 def config() -> TrainConfig:
-    """A run of the built-in task in fp32 on this process."""
+    """A run of the built-in task in fp32 in this process."""
     config = TrainConfig(model=ModelConfig(name="tiny", path="builtin:make_zero"))
     config.cluster = ClusterConfig(
         dtype=DType.fp32,
@@ -72,7 +72,7 @@ def config() -> TrainConfig:
 
 @pytest.fixture(scope="session")
 def ranks() -> None:
-    """This process as the only rank, as the launcher would start it."""
+    """Make this process the only rank, as the launcher would."""
     os.environ.update(
         RANK="0",
         WORLD_SIZE="1",
@@ -99,7 +99,7 @@ def model(config):
 
 @pytest.fixture(scope="session")
 def new_engine(ranks):
-    """Make a vLLM engine."""
+    """Create a vLLM engine for a model."""
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
     return lambda model: RolloutEngine(model, ClusterConfig(dtype=DType.fp32, vllm=VLLMConfig(enforce_eager=True)))
@@ -107,7 +107,7 @@ def new_engine(ranks):
 
 @pytest.fixture(scope="session")
 def rollout_engine(new_engine):
-    """The engine that tests share, of the built-in model."""
+    """The shared engine with the built-in model."""
     from grpo_cli.model import load_base_model
 
     return new_engine(load_base_model(ModelConfig(name="tiny", path="builtin:make_zero"), needed_len=144))

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments and started again end as an undisturbed one: `make chaos` does twenty."""
+"""Runs that are killed at random moments and resumed end like an undisturbed run; `make chaos` tests twenty runs."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ import pytest
 
 CHAOS = Path(__file__).parents[1] / "chaos"
 STEPS = 30
-# One thread a rank: how a sum is split over threads is part of its rounding.
+# One thread per rank: the way in which a sum is split over threads changes its rounding.
 COMMAND = (
     *("train", "experiment=smoke", "logger=wandb", "resume=auto", "run.dir=run", "cluster.threads=1", f"steps={STEPS}"),
     *("checkpoint.every_steps=4", "eval.every_steps=5", "logger.samples_every=3", "optimizer.lr=1e-3"),
     *("algorithm.beta=0.04", "algorithm.reference.refresh_steps=7", "algorithm.dynamic_sampling.max_refills=1"),
 )
-# How often a phase comes in a run, and the longest that is waited in it.
+# For each phase: the largest number of its occurrences to skip before the kill, and the longest delay in it in seconds.
 VISITS = {
     "start-up": (0, 20.0),
     "generation": (12, 0.2),
@@ -46,7 +46,7 @@ def start(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProc
 
 
 def kill(rng: random.Random, folder: Path) -> dict[str, str]:
-    """One death, as tests/chaos/sitecustomize.py takes it."""
+    """The environment for one random kill, which tests/chaos/sitecustomize.py reads."""
     phase = rng.choice(list(VISITS))
     visits, longest_s = VISITS[phase]
     return {
@@ -55,12 +55,12 @@ def kill(rng: random.Random, folder: Path) -> dict[str, str]:
         "CHAOS_VISITS": str(rng.randint(0, visits)),
         "CHAOS_DELAY_S": str(rng.uniform(0, longest_s)),
         "CHAOS_VICTIM": rng.choice(["rank", "launcher"]),
-        "CHAOS_LOG": str(folder / "deaths.txt"),
+        "CHAOS_LOG": str(folder / "kills.txt"),
     }
 
 
 def outcome(run_dir: Path) -> dict:
-    """What must not depend on the deaths: the weights, the metrics but for times, the steps that W&B holds."""
+    """What kills must not change: weights, metrics except times, samples and the steps in W&B's files."""
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return {
         "weights": hashlib.sha256((run_dir / "model/model.safetensors").read_bytes()).hexdigest(),
@@ -79,8 +79,8 @@ def wandb_steps(folder: Path) -> list[int]:
     return [record["history"]["item"]["step"] for record in records if record["type"] == "history"]
 
 
-def survive(folder: Path, seed: int) -> tuple[list[str], dict]:
-    """A run that dies up to three times; where it did, and its outcome."""
+def killed_and_resumed(folder: Path, seed: int) -> tuple[list[str], dict]:
+    """A run that is killed up to three times. Returns where it was killed, and its outcome."""
     rng = random.Random(seed)
     folder.mkdir()
     for _ in range(rng.randint(1, 3)):
@@ -92,33 +92,34 @@ def survive(folder: Path, seed: int) -> tuple[list[str], dict]:
             and "grpo_cli.launch.worker" in (process.info["cmdline"] or [])
             and process.info["status"] != psutil.STATUS_ZOMBIE
         ]
-    ended = start(folder, {})
-    assert ended.returncode == 0, ended.stderr
-    deaths = folder / "deaths.txt"
-    return deaths.read_text().splitlines() if deaths.exists() else [], outcome(folder / "run")
+    finished = start(folder, {})
+    assert finished.returncode == 0, finished.stderr
+    kills = folder / "kills.txt"
+    return kills.read_text().splitlines() if kills.exists() else [], outcome(folder / "run")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("undisturbed")
-    ended = start(folder, {})
-    assert ended.returncode == 0, ended.stderr
+    finished = start(folder, {})
+    assert finished.returncode == 0, finished.stderr
     return outcome(folder / "run")
 
 
-def test_a_run_that_dies_and_goes_on_ends_as_one_that_never_died(tmp_path, undisturbed, pytestconfig, capsys):
+def test_a_run_that_is_killed_and_resumed_ends_like_an_undisturbed_one(tmp_path, undisturbed, pytestconfig, capsys):
     assert undisturbed["wandb"] == list(range(STEPS + 1))
     num_runs = pytestconfig.getoption("--chaos-runs")
     with ThreadPoolExecutor(max_workers=2) as pool:
         seeds = range(num_runs)
-        for seed, (deaths, seen) in zip(seeds, pool.map(lambda s: survive(tmp_path / f"{s}", s), seeds), strict=True):
+        results = pool.map(lambda seed: killed_and_resumed(tmp_path / f"{seed}", seed), seeds)
+        for seed, (kills, seen) in zip(seeds, results, strict=True):
             with capsys.disabled():
-                print(f"\nrun {seed}: {'; '.join(deaths) or 'no death'}", end="", flush=True)
+                print(f"\nrun {seed}: {'; '.join(kills) or 'not killed'}", end="", flush=True)
             for what, value in undisturbed.items():
-                assert seen[what] == value, f"run {seed}: other {what}"
+                assert seen[what] == value, f"run {seed}: different {what}"
 
 
 def test_the_same_command_twice_gives_the_same_bytes(tmp_path, undisturbed):
-    ended = start(tmp_path, {})
-    assert ended.returncode == 0, ended.stderr
+    finished = start(tmp_path, {})
+    assert finished.returncode == 0, finished.stderr
     assert outcome(tmp_path / "run") == undisturbed

@@ -105,7 +105,7 @@ def test_finished_samples_are_not_made_again(undisturbed, r1zero):
 def test_samples_from_other_settings_are_not_touched(undisturbed, r1zero):
     result = r1zero(*SAMPLED, "eval.temperature=0.6", "run.dir=run", cwd=undisturbed.parent)
     assert result.returncode == 1
-    assert "eval.temperature: 1.0 there, 0.6 now" in result.stderr
+    assert "eval.temperature: 1.0 in the folder, 0.6 now" in result.stderr
 
 
 def test_stored_responses_are_scored_as_the_sampled_ones_were(undisturbed, tmp_path, r1zero):

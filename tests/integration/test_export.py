@@ -258,7 +258,7 @@ def test_the_command_writes_a_folder_once_and_pushes_to_the_hub(trained, hub, r1
     )
     again = r1zero("export", "checkpoint=run", "to=exported", cwd=tmp_path)
     assert again.returncode == 1
-    assert "is there and not an empty folder" in again.stderr
+    assert "exists and is not an empty folder" in again.stderr
 
     for checkpoint in ("run", "exported"):
         hub.requests.clear()

@@ -1,4 +1,4 @@
-"""Faults from outside, each answered in plain words or survived; what a unit alone cannot show."""
+"""Faults from outside: each is reported in plain words or survived. For what unit tests cannot show."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ from grpo_cli.types import Completion, Problem, Prompt, ScoredGroup, Verdict
 PROMPT = (23, 15, 16, 12, 6)
 
 
-# ------------------------------------------------------------ the hub
+# ------------------------------------------------------------ the Hub
 
 LOAD = {
     "data": "from grpo_cli.config.data import DataConfig; from grpo_cli.data.problems import load_problem_set; "
@@ -36,7 +36,7 @@ LOAD = {
 
 
 @pytest.mark.parametrize("what", LOAD)
-def test_a_hub_that_takes_the_call_and_never_answers_is_given_up(what, tmp_path):
+def test_a_hub_that_never_answers_is_given_up(what, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         done = subprocess.run(
@@ -44,10 +44,10 @@ def test_a_hub_that_takes_the_call_and_never_answers_is_given_up(what, tmp_path)
             capture_output=True,
             text=True,
             env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"},
-            timeout=90,  # it would try for minutes
+            timeout=90,  # otherwise it would retry for minutes
         )
     assert "grpo_cli.errors.SetupError" in done.stderr
-    assert {"data": "data.path=<file>", "model": "give a folder as model.path"}[what] in done.stderr
+    assert {"data": "data.path=<file>", "model": "set model.path to a folder"}[what] in done.stderr
 
 
 # ------------------------------------------------------------ model folders
@@ -68,7 +68,7 @@ def cut_short(file):
         ("config.json", os.unlink, "config.json and the tokenizer"),
     ],
 )
-def test_a_damaged_model_folder_is_refused_with_the_mend(tmp_path, name, damage, message):
+def test_a_damaged_model_folder_is_rejected_with_the_fix(tmp_path, name, damage, message):
     folder = shutil.copytree(base_model_dir(), tmp_path / "model")
     damage(folder / name)
     with pytest.raises(ConfigError, match=message) as error:
@@ -76,7 +76,7 @@ def test_a_damaged_model_folder_is_refused_with_the_mend(tmp_path, name, damage,
     assert f"model.path={folder}" in str(error.value)
 
 
-def test_a_part_of_the_weights_that_is_not_there_is_named(tmp_path):
+def test_a_missing_part_of_the_weights_is_named(tmp_path):
     folder = shutil.copytree(base_model_dir(), tmp_path / "model")
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     weight_map = '{"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}'
@@ -85,12 +85,12 @@ def test_a_part_of_the_weights_that_is_not_there_is_named(tmp_path):
         load_base_model(ModelConfig(name="damaged", path=str(folder)))
 
 
-# ------------------------------------------------------------ responses of next to nothing
+# ------------------------------------------------------------ empty and almost empty responses
 
 
 @pytest.mark.usefixtures("ranks")
 @pytest.mark.parametrize("weighting", Weighting)
-def test_responses_of_an_end_alone_or_of_nothing_are_scored_and_trained_on(
+def test_responses_with_only_an_end_token_or_no_token_are_scored_and_trained_on(
     weighting, compose_train, model, config, tmp_path
 ):
     composed = compose_train()
@@ -119,7 +119,7 @@ def test_responses_of_an_end_alone_or_of_nothing_are_scored_and_trained_on(
     assert update["policy/skipped_steps"] == 0
 
 
-# ------------------------------------------------------------ data, as the command answers it
+# ------------------------------------------------------------ data, through the command
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_responses_of_an_end_alone_or_of_nothing_are_scored_and_trained_on(
     ],
     ids=["nothing", "blank lines", "NUL bytes", "cut short"],
 )
-def test_data_that_cannot_be_read_are_told_without_a_traceback(tmp_path, r1zero, content, message):
+def test_unreadable_data_is_reported_without_a_traceback(tmp_path, r1zero, content, message):
     (tmp_path / "p.jsonl").write_bytes(content)
     done = r1zero("train", "data=file", "data.path=p.jsonl", cwd=tmp_path)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Ranks as a user meets them: they agree, they end together, and none is left behind."""
+"""Ranks of real runs: they agree, they end together, and no process is left running."""
 
 import fcntl
 import json
@@ -16,18 +16,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grpo_cli.launch.requests import SAME_S
+from grpo_cli.launch.requests import SAME_REQUEST_S
 from grpo_cli.training.checkpoint_files import whole_checkpoints
 
 TWO_RANKS = ("train", "cluster=cpu_2rank", "logger=none", "run.dir=run", "data.num_heldout=16")
 
 
 class Run:
-    """A run of two ranks in `<folder>/run`, and the processes that it has started."""
+    """A run of two ranks in `<folder>/run`, and its child processes."""
 
     def __init__(self, process: subprocess.Popen, folder: Path) -> None:
         self.process, self.folder = process, folder
-        self.family: list[psutil.Process] = []
+        self.children: list[psutil.Process] = []
 
     @property
     def printed(self) -> str:
@@ -38,22 +38,22 @@ class Run:
         metrics = self.folder / "run/metrics.jsonl"
         return metrics.read_bytes().count(b"\n") - 1 if metrics.exists() else -1
 
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Wait, while the run goes on."""
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds. Fails if the run ends before."""
         deadline = time.monotonic() + 200
-        while not is_so():
+        while not condition():
             assert self.process.poll() is None, self.printed
             assert time.monotonic() < deadline
-            self.family = family(self.process) or self.family
+            self.children = children(self.process) or self.children
             time.sleep(0.1)
 
-    def saved_its_last_step(self) -> bool:
+    def saved_last_step(self) -> bool:
         checkpoint, *_ = whole_checkpoints(self.folder / "run")
         last = json.loads((self.folder / "run/metrics.jsonl").read_text().splitlines()[-1])["step"]
         return last > 0 and checkpoint.name == f"step_{last:06d}"
 
 
-def family(process: subprocess.Popen) -> list[psutil.Process]:
+def children(process: subprocess.Popen) -> list[psutil.Process]:
     try:
         return psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -62,11 +62,11 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Run]]:
-    """Start a run with these settings; whatever the test leaves of it is killed."""
+    """Start a run with these settings. Its processes are killed after the test."""
     runs = []
 
-    def start(*settings: str, within: Sequence[str] = (), **options) -> Run:
-        command = [*within, Path(sys.executable).parent / "r1zero", *TWO_RANKS, "steps=500", *settings]
+    def start(*settings: str, wrapper: Sequence[str] = (), **options) -> Run:
+        command = [*wrapper, Path(sys.executable).parent / "r1zero", *TWO_RANKS, "steps=500", *settings]
         with (tmp_path / "printed.txt").open("w") as printed:
             options = {"stdout": printed, "stderr": printed, "cwd": tmp_path, "start_new_session": True} | options
             runs.append(Run(subprocess.Popen(command, **options), tmp_path))
@@ -74,77 +74,77 @@ def start(tmp_path) -> Iterator[Callable[..., Run]]:
 
     yield start
     for run in runs:
-        for member in [*run.family, *family(run.process)]:
-            if member.is_running():
-                member.kill()
+        for child in [*run.children, *children(run.process)]:
+            if child.is_running():
+                child.kill()
         run.process.kill()
         run.process.wait()
 
 
 @pytest.fixture
 def running(start) -> Run:
-    """One that is past its first step."""
+    """A run after its first step."""
     run = start()
     run.wait_until(lambda: run.steps >= 1)
     return run
 
 
-def ranks_of(family: list[psutil.Process]) -> list[psutil.Process]:
-    ranks = [member for member in family if "grpo_cli.launch.worker" in " ".join(member.cmdline())]
+def ranks_of(children: list[psutil.Process]) -> list[psutil.Process]:
+    ranks = [child for child in children if "grpo_cli.launch.worker" in " ".join(child.cmdline())]
     return sorted(ranks, key=lambda rank: rank.environ().get("RANK", ""))
 
 
-def left_behind(family: list[psutil.Process]) -> list[psutil.Process]:
-    _, alive = psutil.wait_procs(family, timeout=60)
-    return [member for member in alive if member.status() != psutil.STATUS_ZOMBIE]
+def still_running(children: list[psutil.Process]) -> list[psutil.Process]:
+    _, alive = psutil.wait_procs(children, timeout=60)
+    return [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_a_rank_that_dies_ends_all_and_is_named(running):
-    ranks = ranks_of(running.family)
+def test_a_rank_that_dies_ends_all_ranks_and_is_named(running):
+    ranks = ranks_of(running.children)
     assert len(ranks) == 2
     ranks[1].kill()
     assert running.process.wait(timeout=60) == 1
     assert "Rank 1 was killed by SIGKILL, as Linux does when memory runs out" in running.printed
-    assert left_behind(running.family) == []
+    assert still_running(running.children) == []
 
 
-def test_a_launcher_that_is_killed_takes_its_ranks_along(running):
+def test_ranks_end_when_their_launcher_is_killed(running):
     running.process.kill()
-    assert left_behind(running.family) == []
+    assert still_running(running.children) == []
 
 
-def test_a_run_has_one_writer_which_saves_its_step_when_it_is_asked_to_stop(running, r1zero):
+def test_a_run_has_one_writer_which_saves_its_step_on_a_request_to_stop(running, r1zero):
     before = (running.folder / "run/config.yaml").read_text()
     second = r1zero(*TWO_RANKS, "steps=600", "resume=auto", cwd=running.folder)
     assert second.returncode == 1
-    assert "run is in use by another start of it (process" in second.stderr
+    assert "run is in use (process" in second.stderr
     assert (running.folder / "run/config.yaml").read_text() == before
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(timeout=120) == 128 + signal.SIGINT
-    assert running.saved_its_last_step()
-    assert "Stopped as asked after step" in running.printed
-    assert "resume=auto goes on" in running.printed
+    assert running.saved_last_step()
+    assert "which is saved" in running.printed
+    assert "resume=auto" in running.printed
     assert "Traceback" not in running.printed
-    assert left_behind(running.family) == []
+    assert still_running(running.children) == []
 
 
 def test_a_signal_to_all_processes_still_saves_the_step(start):
     run = start("logger=wandb", "logger.mode=offline")
     run.wait_until(lambda: run.steps >= 1)
-    for member in [psutil.Process(run.process.pid), *run.family]:  # as systemd stops a service
+    for process in [psutil.Process(run.process.pid), *run.children]:  # as systemd stops a service
         with suppress(psutil.NoSuchProcess):
-            member.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
     assert run.process.wait(timeout=120) == 128 + signal.SIGTERM
-    assert run.saved_its_last_step()
+    assert run.saved_last_step()
     assert "Traceback" not in run.printed
-    assert left_behind(run.family) == []
+    assert still_running(run.children) == []
 
 
-def test_a_terminal_that_closes_lets_the_step_be_saved(start):
+def test_a_run_saves_its_step_when_its_terminal_is_closed(start):
     ours, theirs = os.openpty()
     os.set_blocking(ours, False)
     run = start(
-        "logger=console",  # which prints at each step
+        "logger=console",  # prints at each step
         **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
@@ -152,60 +152,60 @@ def test_a_terminal_that_closes_lets_the_step_be_saved(start):
 
     def is_in_a_step() -> bool:
         with suppress(BlockingIOError):
-            os.read(ours, 2**16)  # else the terminal is full some time
+            os.read(ours, 2**16)  # otherwise the terminal's buffer fills up
         return run.steps >= 1
 
     run.wait_until(is_in_a_step)
     os.close(ours)
     assert run.process.wait(timeout=120) == 128 + signal.SIGHUP
-    assert run.saved_its_last_step()
-    assert left_behind(run.family) == []
+    assert run.saved_last_step()
+    assert still_running(run.children) == []
 
 
-def test_a_run_under_nohup_goes_on_without_its_terminal(start):
+def test_a_run_under_nohup_continues_without_its_terminal(start):
     run = start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     run.wait_until(lambda: run.steps >= 1)
-    for member in [psutil.Process(run.process.pid), *ranks_of(run.family)]:
-        member.send_signal(signal.SIGHUP)
-    seen = run.steps
-    run.wait_until(lambda: run.steps >= seen + 3)  # it would have stopped after one
+    for process in [psutil.Process(run.process.pid), *ranks_of(run.children)]:
+        process.send_signal(signal.SIGHUP)
+    steps_before = run.steps
+    run.wait_until(lambda: run.steps >= steps_before + 3)  # otherwise it would stop after one step
     run.process.terminate()
     assert run.process.wait(timeout=120) == 128 + signal.SIGTERM
-    assert run.saved_its_last_step()
+    assert run.saved_last_step()
 
 
 def test_a_second_request_does_not_wait_for_the_step(running):
-    ranks = ranks_of(running.family)
+    ranks = ranks_of(running.children)
     for rank in ranks:
         rank.suspend()  # a step without end
     running.process.send_signal(signal.SIGINT)
-    running.wait_until(lambda: "A second one ends it at once" in running.printed)
-    time.sleep(SAME_S)
+    running.wait_until(lambda: "A second SIGINT ends it immediately" in running.printed)
+    time.sleep(SAME_REQUEST_S)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(timeout=60) == 128 + signal.SIGINT
-    assert left_behind(running.family) == []
+    assert still_running(running.children) == []
 
 
-def test_a_run_that_is_starting_ends_at_once(start):
+def test_a_run_that_is_starting_ends_immediately(start):
     run = start()
-    run.wait_until(lambda: len(ranks_of(run.family)) == 2)
+    run.wait_until(lambda: len(ranks_of(run.children)) == 2)
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(timeout=60) == 128 + signal.SIGINT
     assert run.steps == -1
     assert "Stopped by SIGINT" in run.printed
     assert "Traceback" not in run.printed
-    assert left_behind(run.family) == []
+    assert still_running(run.children) == []
 
 
-def test_a_machine_whose_name_does_not_resolve_runs_all_the_same(start):
-    within = ("unshare", "--uts", "sh", "-c", 'hostname nowhere.invalid && exec "$@"', "sh")
-    if shutil.which("unshare") is None or subprocess.run([*within, "true"], stderr=subprocess.DEVNULL).returncode:
+def test_a_run_works_on_a_machine_whose_name_does_not_resolve(start):
+    wrapper = ("unshare", "--uts", "sh", "-c", 'hostname nowhere.invalid && exec "$@"', "sh")
+    if shutil.which("unshare") is None or subprocess.run([*wrapper, "true"], stderr=subprocess.DEVNULL).returncode:
         pytest.skip("needs unshare, and root, to change the host name")
-    run = start(within=within)
+    run = start(wrapper=wrapper)
     run.wait_until(lambda: run.steps >= 1)
 
 
-def test_a_rewards_function_that_leaves_is_named_though_another_is_stuck(tmp_path, start):
+def test_a_reward_function_that_exits_is_named_although_another_is_stuck(tmp_path, start):
     (tmp_path / "my_rewards.py").write_text(
         "import sys, time\n"
         "def stuck(completion, problem): time.sleep(10_000)\n"
@@ -228,13 +228,13 @@ def test_two_sharded_ranks_train_on_what_vllm_sampled(tmp_path, r1zero, sharing)
 
 
 def test_a_shared_engine_starts_next_to_another_and_leaves_no_shared_memory(tmp_path, r1zero):
-    vllms_own = Path("/dev/shm/-tp:0-[0-1]-cpushm_0")  # what a run that uses vLLM's names holds while it runs
-    before = {vllms_own.name, *(file.name for file in Path("/dev/shm").iterdir())}
-    vllms_own.touch()
+    vllms_file = Path("/dev/shm/-tp:0-[0-1]-cpushm_0")  # a running process that uses vLLM's default names has this file
+    before = {vllms_file.name, *(file.name for file in Path("/dev/shm").iterdir())}
+    vllms_file.touch()
     try:
         shared = ("cluster.vllm.tensor_parallel_size=2", "steps=1", "eval.every_steps=0")
         result = r1zero(*TWO_RANKS, *shared, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert [f.name for f in Path("/dev/shm").iterdir() if "cpushm" in f.name and f.name not in before] == []
     finally:
-        vllms_own.unlink(missing_ok=True)
+        vllms_file.unlink(missing_ok=True)

@@ -20,9 +20,9 @@ def test_changed_settings_show_in_the_metrics_of_the_first_step(tmp_path, r1zero
     start = ("experiment=smoke", "steps=1", "run.dir=run", "optimizer.lr=1e-3", "optimizer.schedule=cosine")
     assert r1zero("train", *start, "logger=none", cwd=tmp_path).returncode == 0
     changes = ("steps=2", "optimizer.lr=1e-5", "~reward.terms.format")
-    refused = r1zero("train", "resume=run", *changes, cwd=tmp_path)
-    assert refused.returncode == 1
-    assert "resume.allow=[optimizer.lr,reward.terms.format.weight,steps]" in refused.stderr
+    rejected = r1zero("train", "resume=run", *changes, cwd=tmp_path)
+    assert rejected.returncode == 1
+    assert "resume.allow=[optimizer.lr,reward.terms.format.weight,steps]" in rejected.stderr
     resumed = r1zero(
         "train", "resume=run", *changes, "resume.allow=[optimizer.lr,reward.terms.format,steps]", cwd=tmp_path
     )
@@ -39,10 +39,10 @@ def test_changed_settings_show_in_the_metrics_of_the_first_step(tmp_path, r1zero
     damaged = r1zero("train", "resume=run", "steps=3", "resume.allow=[steps]", cwd=tmp_path)
     assert damaged.returncode == 1
     assert "metrics.jsonl, line 2 is not JSON" in damaged.stderr
-    assert "No checkpoint needs it: remove the line" in damaged.stderr
+    assert "Resuming does not need it: remove the line" in damaged.stderr
 
 
-def test_a_run_that_diverged_goes_on_from_its_last_healthy_checkpoint(
+def test_a_run_that_diverged_resumes_from_its_last_healthy_checkpoint(
     compose_train, rollout_engine, tmp_path, monkeypatch
 ):
     from grpo_cli.training import grpo
@@ -51,7 +51,7 @@ def test_a_run_that_diverged_goes_on_from_its_last_healthy_checkpoint(
     update = Policy.update
 
     def diverging(policy, minibatches):
-        """From the fourth optimizer step on, as a rate that is too high does."""
+        """Diverge from the fourth optimizer step on if the learning rate is too high."""
         if policy.lr > 1e-4 and policy._engine.num_steps >= 3:
             minibatches = [[replace(s, advantage=math.nan) for s in minibatch] for minibatch in minibatches]
         return update(policy, minibatches)
@@ -67,10 +67,10 @@ def test_a_run_that_diverged_goes_on_from_its_last_healthy_checkpoint(
     ):
         grpo.train(compose_train(*settings, "optimizer.lr=1e-3"), io.StringIO())
     assert [row["policy/skipped_steps"] for row in rows(tmp_path)[1:]] == [0, 0, 0, 1, 1]
-    said = io.StringIO()
-    grpo.train(compose_train(*settings, "optimizer.lr=1e-4"), said)
-    assert "The run diverged after step_000003" in said.getvalue()
-    assert "From step 3 on: optimizer.lr=0.0001 (0.001 before)" in said.getvalue()
+    printed = io.StringIO()
+    grpo.train(compose_train(*settings, "optimizer.lr=1e-4"), printed)
+    assert "The run diverged after step_000003" in printed.getvalue()
+    assert "From step 3 on: optimizer.lr=0.0001 (0.001 before)" in printed.getvalue()
     assert [row["policy/lr"] for row in rows(tmp_path)[1:]] == [1e-3] * 2 + [1e-4] * 5
     assert (tmp_path / "model/model.safetensors").is_file()
 

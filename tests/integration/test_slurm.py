@@ -1,4 +1,4 @@
-"""Runs and sweeps through a real Slurm, started for these tests: a controller and two nodes on this machine."""
+"""Runs and sweeps through a real Slurm that these tests start: a controller and two nodes on this machine."""
 
 import json
 import os
@@ -33,8 +33,8 @@ def slurm() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", path)
         subprocess.run([SCRIPT, "start", "2"], check=True)
-        said = subprocess.run([SCRIPT, "env"], check=True, capture_output=True, text=True).stdout
-        patch.setenv("SLURM_CONF", said.strip().removeprefix("export SLURM_CONF="))
+        printed = subprocess.run([SCRIPT, "env"], check=True, capture_output=True, text=True).stdout
+        patch.setenv("SLURM_CONF", printed.strip().removeprefix("export SLURM_CONF="))
         yield
         subprocess.run([SCRIPT, "stop"], check=True)
 
@@ -47,12 +47,12 @@ def has_steps(run_dir: Path, number: int) -> bool:
     return (run_dir / "metrics.jsonl").exists() and len(steps(run_dir)) > number
 
 
-def saved_its_last_step(run_dir: Path) -> bool:
+def saved_last_step(run_dir: Path) -> bool:
     return whole_checkpoints(run_dir)[0].name == f"step_{steps(run_dir)[-1]:06d}"
 
 
 def queue() -> str:
-    """The jobs that wait or run; one that has ended may be "completing" for a moment."""
+    """The jobs that wait or run, without those that have ended but are still "completing"."""
     command = ["squeue", "--noheader", "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -72,7 +72,7 @@ def test_two_nodes_train_one_run(tmp_path, r1zero):
     assert "rank 1 of 2 is on n1" in log_of_rank_1.read_text()
 
 
-def test_a_ranks_fault_is_told_as_on_one_machine(tmp_path, r1zero):
+def test_the_error_of_a_rank_is_reported_as_on_one_machine(tmp_path, r1zero):
     result = r1zero(
         *("train", "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run", "rollout.max_prompt_tokens=1"), cwd=tmp_path
     )
@@ -84,11 +84,11 @@ def test_a_ranks_fault_is_told_as_on_one_machine(tmp_path, r1zero):
 
 @pytest.fixture
 def started(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start a run of two nodes in `<tmp_path>/run`; what the test leaves of it is cancelled."""
+    """Start a run on two nodes in `<tmp_path>/run`. It is cancelled after the test."""
     launchers = []
 
-    def start(*overrides: str, within: Sequence[str] = ()) -> subprocess.Popen:
-        command = [*within, Path(sys.executable).parent / "r1zero", "train", "cluster=slurm_2x1_cpu", *RUN, *overrides]
+    def start(*overrides: str, wrapper: Sequence[str] = ()) -> subprocess.Popen:
+        command = [*wrapper, Path(sys.executable).parent / "r1zero", "train", "cluster=slurm_2x1_cpu", *RUN, *overrides]
         with (tmp_path / "printed.txt").open("w") as printed:
             launchers.append(subprocess.Popen(command, stdout=printed, stderr=printed, cwd=tmp_path))
         return launchers[-1]
@@ -100,9 +100,9 @@ def started(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
     subprocess.run(["scancel", "--me"])
 
 
-def wait_until(is_so: Callable[[], bool], launcher: subprocess.Popen) -> None:
+def wait_until(condition: Callable[[], bool], launcher: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
-    while not is_so():
+    while not condition():
         assert launcher.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -126,21 +126,21 @@ def test_a_launcher_that_is_stopped_lets_the_job_save_its_step(tmp_path, started
     launcher.send_signal(signal.SIGINT)
     assert launcher.wait(timeout=120) == 128 + signal.SIGINT
     assert "the job saves at the end of this step" in (tmp_path / "printed.txt").read_text()
-    assert saved_its_last_step(tmp_path / "run")
+    assert saved_last_step(tmp_path / "run")
     assert queue() == ""
 
 
 def test_a_run_on_one_machine_saves_its_step_when_slurm_signals_all_its_processes(tmp_path, started):
     settings = ("cluster=cpu_2rank", "checkpoint.every_steps=0")
-    launcher = started(*settings, within=("srun", "--ntasks=1"))
+    launcher = started(*settings, wrapper=("srun", "--ntasks=1"))
     wait_until(lambda: has_steps(tmp_path / "run", 1), launcher)
     (job,) = queue().split()[:1]
     subprocess.run(["scancel", "--signal=TERM", job], check=True)
     assert launcher.wait(timeout=120) == 128 + signal.SIGTERM, (tmp_path / "printed.txt").read_text()
-    assert saved_its_last_step(tmp_path / "run")
+    assert saved_last_step(tmp_path / "run")
 
 
-def test_a_run_within_a_job_of_slurm_is_a_job_like_any_other(tmp_path):
+def test_a_run_can_be_submitted_from_within_a_slurm_job(tmp_path):
     run = shlex.join([str(Path(sys.executable).parent / "r1zero"), "train", "cluster=slurm_2x1_cpu", *ONE_RANK])
     outer = ["sbatch", "--array=3", "--mem-per-cpu=100", "--output=outer.txt", f"--wrap={run}"]
     subprocess.run(outer, check=True, cwd=tmp_path)
@@ -152,13 +152,15 @@ def test_a_run_within_a_job_of_slurm_is_a_job_like_any_other(tmp_path):
     assert "COMPLETED" in (tmp_path / "outer.txt").read_text()
 
 
-def test_a_requeued_job_saves_and_goes_on_by_itself(tmp_path, started):
+def test_a_requeued_job_saves_and_resumes_by_itself(tmp_path, started):
     launcher = started("steps=12", "checkpoint.every_steps=0", "experiment=smoke")
     wait_until(lambda: has_steps(tmp_path / "run", 3), launcher)
     (job,) = queue().split()[:1]
     subprocess.run(["scontrol", "requeue", job], check=True)
     wait_until(lambda: " PD " in queue(), launcher)
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)  # else in two minutes
+    subprocess.run(
+        ["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True
+    )  # otherwise it waits two minutes
     printed = tmp_path / "printed.txt"
     assert launcher.wait(timeout=200) == 0, printed.read_text()
     assert steps(tmp_path / "run") == list(range(13))
@@ -166,7 +168,7 @@ def test_a_requeued_job_saves_and_goes_on_by_itself(tmp_path, started):
     assert (tmp_path / "run/logs/rank_0.log").read_text().count("Stopped as asked after step") == 1
 
 
-def test_a_sweep_is_a_job_of_slurm_for_each_of_its_jobs(tmp_path, r1zero):
+def test_each_job_of_a_sweep_is_a_slurm_job(tmp_path, r1zero):
     result = r1zero(
         *("train", "-m", "hydra/launcher=submitit_slurm", "hydra.sweep.dir=sweep", "experiment=smoke", "logger=none"),
         *("steps=1", "data.num_heldout=4", "algorithm.beta=0,0.04"),

@@ -1,4 +1,4 @@
-"""Ranks start on their own devices, and wait for each other as long as it takes."""
+"""Each rank uses its own device, and ranks wait for each other as long as necessary."""
 
 import pkgutil
 
@@ -6,7 +6,7 @@ import pytest
 
 from grpo_cli.config.commands import COMMAND_OF_LOOP, LOOPS
 
-# The second rank has a long response, and the process group a short patience.
+# Rank 1 has a long response, and the process group has a short timeout.
 WAIT = """
 import sys, time
 from datetime import timedelta
@@ -33,28 +33,28 @@ assert gather(rank()) == [0, 1]
 
 
 @pytest.mark.parametrize("started_by", ["start_ranks", "init_distributed"])
-def test_a_rank_waits_for_a_long_response_of_another(started_by, run_on_ranks):
+def test_a_rank_waits_for_a_long_response_on_another_rank(started_by, run_on_ranks):
     run_on_ranks(WAIT, started_by, num_ranks=2)
 
 
-class GPUTakenError(Exception):
+class GPUSelectedError(Exception):
     pass
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_every_command_takes_its_gpu_before_anything_else(loop, compose_as, monkeypatch):
+def test_every_loop_selects_its_gpu_before_anything_else(loop, compose_as, monkeypatch):
     import torch
 
-    def take(index: int) -> None:
-        raise GPUTakenError(index)
+    def set_device(index: int) -> None:
+        raise GPUSelectedError(index)
 
     def join(*_, **__) -> None:
-        raise AssertionError("it has joined the others first")
+        raise AssertionError("joined the other ranks first")
 
     monkeypatch.setenv("LOCAL_RANK", "3")
-    monkeypatch.setattr(torch.cuda, "set_device", take)
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
     monkeypatch.setattr(torch.distributed, "init_process_group", join)
     monkeypatch.setattr(torch.distributed, "all_gather_object", join)
     config = compose_as(COMMAND_OF_LOOP[loop], "cluster=gpu_1")
-    with pytest.raises(GPUTakenError, match="3"):
+    with pytest.raises(GPUSelectedError, match="3"):
         pkgutil.resolve_name(LOOPS[loop])(config, None)

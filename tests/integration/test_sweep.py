@@ -61,7 +61,7 @@ def test_the_same_sweep_again_skips_what_finished(sweep, r1zero):
     before = [(file, file.stat().st_mtime_ns) for file in sorted(folder.glob("*/metrics.jsonl"))]
     result = r1zero(*SWEEP, cwd=folder.parent)
     assert result.returncode == 1
-    assert result.stdout.count("has finished before") == 2
+    assert result.stdout.count("has already finished") == 2
     assert [(file, file.stat().st_mtime_ns) for file in sorted(folder.glob("*/metrics.jsonl"))] == before
 
 

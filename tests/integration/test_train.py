@@ -1,4 +1,4 @@
-"""`r1zero train` as a user starts it: what it leaves behind, how it goes on, how it stops."""
+"""`r1zero train` as a user starts it: what it writes, how it resumes and how it stops."""
 
 import io
 import json
@@ -23,14 +23,14 @@ def without_times(row: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, r1zero) -> tuple[Path, str]:
-    """A run of two steps, and what it printed."""
+    """The folder of a run of two steps, and its output."""
     folder = tmp_path_factory.mktemp("train")
     result = r1zero("train", "experiment=smoke", "run.dir=run", "logger.samples_every=1", cwd=folder)
     assert result.returncode == 0, result.stderr
     return folder / "run", result.stdout
 
 
-def test_every_step_has_its_row_and_its_metrics(run):
+def test_every_step_has_a_row_with_its_metrics(run):
     written = rows(run[0])
     assert [row["step"] for row in written] == [0, 1, 2]
     assert written[0].keys() >= {"eval/heldout/avg", "eval/heldout/greedy"}
@@ -63,18 +63,18 @@ def test_every_step_has_its_row_and_its_metrics(run):
         assert not row.keys() & {"perf/mfu", "perf/trained_squares", "perf/trained_responses"}
 
 
-def test_the_metrics_that_may_choose_the_best_checkpoint_exist(run, compose_train):
+def test_the_metrics_that_keep_best_accepts_exist(run, compose_train):
     evaluated = rows(run[0])[0].keys()
     assert set(compose_train("experiment=smoke").evaluation_metrics()) <= evaluated
 
 
-def test_it_says_what_was_reached_and_what_to_type_next(run):
+def test_the_output_shows_the_accuracy_and_how_to_resume(run):
     assert "held-out accuracy greedy:" in run[1]
     assert "r1zero train resume=run steps=4" in run[1]
     assert (run[0] / "learning_curve.png").stat().st_size > 1000
 
 
-def test_wandb_holds_every_step_once_and_in_order(run):
+def test_wandb_has_every_step_once_and_in_order(run):
     (offline,) = (run[0] / "wandb").glob("offline-run-*")
     inspected = subprocess.run(
         [BIN / "wandb", "leet", "inspect", "--json", offline], capture_output=True, text=True, check=True
@@ -106,13 +106,13 @@ def test_the_final_model_answers_in_vllm_and_in_transformers(run, new_engine, mo
     assert list(completion.token_ids) == greedy
 
 
-def test_resume_goes_on_from_the_last_checkpoint_as_if_never_stopped(tmp_path, r1zero, monkeypatch):
+def test_a_resumed_run_gives_the_same_metrics_as_one_that_never_stopped(tmp_path, r1zero, monkeypatch):
     whole = r1zero("train", "experiment=smoke", "steps=4", "run.dir=whole", "logger=none", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     starts = [
         ("experiment=smoke", "steps=2", "run.dir=part", "logger=none", "resume=auto"),  # there is nothing to resume
         ("resume=part", "steps=3"),
-        ("experiment=smoke", "steps=4", "run.dir=part", "logger=none"),  # as a job that Slurm has requeued
+        ("experiment=smoke", "steps=4", "run.dir=part", "logger=none"),  # like a job that Slurm has requeued
     ]
     for start in starts:
         part = r1zero("train", *start, cwd=tmp_path)
@@ -121,30 +121,30 @@ def test_resume_goes_on_from_the_last_checkpoint_as_if_never_stopped(tmp_path, r
     whole_rows, part_rows = rows(tmp_path / "whole"), rows(tmp_path / "part")
     assert [row["step"] for row in part_rows] == [0, 1, 2, 3, 4]
     assert "resume=part steps=8" in part.stdout
-    for step in (2, 3):  # they were last steps there
+    for step in (2, 3):  # they were last steps of a start, which are evaluated
         part_rows[step] = {key: value for key, value in part_rows[step].items() if not key.startswith("eval/")}
     assert [without_times(row) for row in part_rows] == [without_times(row) for row in whole_rows]
 
 
-def test_a_sync_that_is_skipped_stops_the_run(compose_train, rollout_engine, tmp_path, monkeypatch):
+def test_a_skipped_weight_sync_stops_the_run(compose_train, rollout_engine, tmp_path, monkeypatch):
     from grpo_cli.training import grpo
 
     config = compose_train("logger=none", "steps=5", "data.num_heldout=4", "optimizer.lr=1e-2", f"run.dir={tmp_path}")
     calls = []
 
-    def sync_but_once(policy, engine):
+    def sync_except_once(policy, engine):
         calls.append(1)
         return 0 if len(calls) == 3 else sync_weights(policy, engine)  # the third follows step 2
 
     sync_weights = grpo.sync_weights
     monkeypatch.setattr(grpo, "RolloutEngine", lambda *_, **__: rollout_engine)
-    monkeypatch.setattr(grpo, "sync_weights", sync_but_once)
+    monkeypatch.setattr(grpo, "sync_weights", sync_except_once)
     with pytest.raises(TrainingError, match="the last weight sync did not reach vLLM"):
         grpo.train(config, io.StringIO())
     assert [row["step"] for row in rows(tmp_path)] == [0, 1, 2, 3]
 
 
-def test_a_fault_in_the_data_is_told_without_a_traceback(tmp_path, r1zero):
+def test_a_fault_in_the_data_is_reported_without_a_traceback(tmp_path, r1zero):
     (tmp_path / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n' * 8)
     result = r1zero("train", "data=file", "data.path=train.jsonl", "run.dir=run", "logger=none", cwd=tmp_path)
     assert result.returncode == 1
@@ -152,7 +152,7 @@ def test_a_fault_in_the_data_is_told_without_a_traceback(tmp_path, r1zero):
     assert "Traceback" not in result.stderr
 
 
-def test_a_gold_that_cannot_be_graded_is_told_with_its_row(tmp_path, r1zero):
+def test_a_gold_that_cannot_be_graded_is_reported_with_its_row(tmp_path, r1zero):
     rows_ = [{"id": str(n), "problem": f"{n + 3} 1 1 1", "answer": f"{n + 3} 1 1 1 = {n}"} for n in range(8)]
     rows_[3]["answer"] = "thirteen"
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_))
@@ -166,7 +166,7 @@ def test_a_gold_that_cannot_be_graded_is_told_with_its_row(tmp_path, r1zero):
     assert "data.on_bad_gold=drop" in result.stderr
 
 
-def test_evaluating_changes_no_training_step(compose_train, rollout_engine, tmp_path, monkeypatch):
+def test_evaluating_does_not_change_training(compose_train, rollout_engine, tmp_path, monkeypatch):
     from grpo_cli.training import grpo
 
     monkeypatch.setattr(grpo, "RolloutEngine", lambda *_, **__: rollout_engine)

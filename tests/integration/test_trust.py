@@ -1,4 +1,4 @@
-"""Files of somebody else: what runs of them, and what they are told of this machine."""
+"""Files from somebody else run no code, and files that a run writes contain no secrets."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def sampler() -> EpochSampler:
 
 @pytest.fixture(params=[0, 2, 3])
 def learner(request, ranks, config, model, tmp_path) -> Policy:
-    """A policy of some ZeRO stage after a step."""
+    """A policy after one step, at each ZeRO stage."""
     config.cluster.zero_stage = request.param
     config.run.dir, config.data.name = str(tmp_path / "run"), "unused"
     policy = Policy(model, config)
@@ -55,7 +55,7 @@ def load(config, policy, sampler) -> int:
     return Checkpoints(config, "train", print).load_latest(policy, sampler)
 
 
-def test_a_checkpoint_of_another_account_is_read_only_where_it_is_trusted(
+def test_a_checkpoint_of_another_account_is_read_only_if_it_is_trusted(
     saved, learner, config, sampler, monkeypatch, tmp_path
 ):
     assert load(config, learner, sampler) == 1
@@ -79,7 +79,7 @@ def test_even_a_trusted_checkpoint_runs_no_code(saved, learner, config, sampler,
     made = tmp_path / "made by a pickle"
     for file in (saved / place).iterdir():
         if place == "random":
-            file = file.rename(file.with_suffix(".pt"))  # as versions of before wrote it
+            file = file.rename(file.with_suffix(".pt"))  # as earlier versions wrote it
         torch.save({"python": Malice(made)}, file)
     config.resume.trust = True
     write_manifest(saved)
@@ -89,7 +89,7 @@ def test_even_a_trusted_checkpoint_runs_no_code(saved, learner, config, sampler,
 
 
 def write_manifest(checkpoint: Path) -> None:
-    """As it would be if these had been the files."""
+    """Write the manifest again, for the files that are there now."""
     (checkpoint / "manifest.json").unlink()
     files = {
         str(path.relative_to(checkpoint)): {
@@ -102,7 +102,7 @@ def write_manifest(checkpoint: Path) -> None:
     (checkpoint / "manifest.json").write_text(signed_manifest(files))
 
 
-def test_random_states_of_before_are_still_read(saved, learner, config, sampler):
+def test_random_states_of_earlier_versions_can_be_read(saved, learner, config, sampler):
     (file,) = (saved / "random").iterdir()
     file.unlink()
     states = {"python": random.getstate(), "numpy": numpy.random.get_state(), "torch": torch.get_rng_state()}
@@ -114,14 +114,14 @@ def test_random_states_of_before_are_still_read(saved, learner, config, sampler)
 
 
 def test_a_file_that_was_added_is_named(saved):
-    (saved / "health").write_text("proved")  # which later steps write
+    (saved / "health").write_text("proved")  # later steps write this file
     check_vouched(saved, "trust", False)
     (saved / "deepspeed/added_optim_states.pt").write_text("")
     with pytest.raises(CheckpointError, match="such as deepspeed/added_optim_states"):
         check_vouched(saved, "trust", False)
 
 
-def test_a_model_that_brings_code_is_refused(tmp_path, config, model):
+def test_a_model_with_its_own_code_is_rejected(tmp_path, config, model):
     folder = shutil.copytree(model.folder, tmp_path / "model")
     settings = json.loads((folder / "config.json").read_text())
     settings |= {
@@ -131,7 +131,7 @@ def test_a_model_that_brings_code_is_refused(tmp_path, config, model):
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     config.model.path = str(folder)
-    with pytest.raises(ConfigError, match="r1zero runs no code of a model, and no setting allows it"):
+    with pytest.raises(ConfigError, match="r1zero never runs code that comes with a model"):
         load_base_model(config.model)
     assert not (tmp_path / "ran").exists()
 
@@ -140,13 +140,13 @@ REWARD = """
 import os, sys
 def reward(completion, problem):
     assert os.environ["MY_TEAM"] == "planted-team"
-    assert sys.stdin.read() == "", "what is typed comes to a rank"
+    assert sys.stdin.read() == "", "a rank can read what the user types"
     return 0.0
 """
 
 
 def command(folder: Path, *arguments: str) -> str:
-    """What `r1zero` printed; it must succeed."""
+    """Run `r1zero`, which must succeed. Returns its output."""
     r1zero = Path(sys.executable).parent / "r1zero"
     env = os.environ | SECRETS | {"WANDB_MODE": "offline"}
     done = subprocess.run(
@@ -156,8 +156,8 @@ def command(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_no_secret_is_in_what_a_run_writes_and_no_file_of_its_folder_hides_a_library(tmp_path):
-    (tmp_path / "profile.py").write_text("open('ran', 'w')")  # which torch imports
+def test_a_run_writes_no_secrets_and_imports_no_file_of_the_current_folder_as_a_library(tmp_path):
+    (tmp_path / "profile.py").write_text("open('ran', 'w')")  # torch imports a module of this name
     (tmp_path / "mine.py").write_text(REWARD)
     small = ("data.num_heldout=1", "eval.every_steps=0", "rollout.prompts_per_step=2", "rollout.group_size=2")
     secret = ("data.name=${oc.env:MY_TEAM}", "model.name=tiny_planted-api-key", "logger.samples_every=1")

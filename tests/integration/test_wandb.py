@@ -1,4 +1,4 @@
-"""The real W&B client: its off-line files read back with its own reader, and a stub server for on-line runs."""
+"""The real W&B client: its offline files are read back with its own reader; online runs use a stub server."""
 
 import gzip
 import json
@@ -31,9 +31,9 @@ SAMPLES = [
 
 @pytest.fixture(autouse=True)
 def fresh_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No key and no server but those that a test sets, and a W&B service of its own."""
+    """Only the key and the server that a test sets, and a new W&B service for each test."""
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DATA_DIR", "WANDB_RUN_ID"):
-        monkeypatch.setenv(name, "")  # so that it is put back as it was, too, when the code sets it
+        monkeypatch.setenv(name, "")  # so that it is restored after the test even if the code sets it
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -43,7 +43,7 @@ def fresh_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
 
 
 class Server(ThreadingHTTPServer):
-    """As much of W&B's server as one run needs, and a record of what it was sent."""
+    """The part of W&B's server that one run needs; records what it receives."""
 
     daemon_threads = True
 
@@ -51,7 +51,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.history: list[dict] = []
-        self.run: dict = {}  # what the run called itself
+        self.run: dict = {}  # the run's name, project and other variables
         self.uploads: dict[str, bytes] = {}
         self.exit_codes: list[int] = []
 
@@ -141,7 +141,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def run_logger(run_dir: Path, config: LoggerConfig | None = None, **options) -> tuple[RunLogger, StringIO]:
-    """A logger, and the text that its console shows."""
+    """A logger, and the output of its console."""
     shown = StringIO()
     config = config or LoggerConfig(console=False, samples_every=2, group="sweep")
     options = {"run_name": "tiny", "steps": 3, "settings": {"algorithm": {"beta": 0.04}}} | options
@@ -154,7 +154,7 @@ def log_steps(logger: RunLogger, *steps: int) -> None:
 
 
 def offline_records(run_dir: Path) -> dict[str, list[dict]]:
-    """The records of all off-line starts in `run_dir`, by type, as W&B's own reader gives them."""
+    """The records of all offline starts in `run_dir`, by type, from W&B's own reader."""
     records: dict[str, list[dict]] = {}
     for folder in sorted((run_dir / "wandb").glob("offline-run-*")):
         command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", folder]
@@ -196,7 +196,7 @@ def test_an_offline_run_reads_back_with_every_step_once_in_order_and_its_table(t
     assert len(shown.getvalue().splitlines()) == 1
 
 
-def test_what_an_offline_run_needs_for_a_sync_lies_in_the_run_folder(tmp_path):
+def test_all_files_that_a_sync_of_an_offline_run_needs_are_in_the_run_folder(tmp_path):
     logger, _ = run_logger(tmp_path)
     with logger:
         log_steps(logger, 2)
@@ -206,9 +206,9 @@ def test_what_an_offline_run_needs_for_a_sync_lies_in_the_run_folder(tmp_path):
     assert all(path.is_relative_to(tmp_path / "wandb") and path.exists() for path in paths)
 
 
-def test_a_table_that_fails_takes_no_metrics_with_it(tmp_path, monkeypatch):
+def test_metrics_are_logged_even_if_the_table_fails(tmp_path, monkeypatch):
     def fail(*_: object) -> None:
-        raise wandb.CommError("the server is away")
+        raise wandb.CommError("the server is unreachable")
 
     monkeypatch.setattr(wandb, "Table", fail)
     logger, shown = run_logger(tmp_path)
@@ -249,14 +249,14 @@ def test_a_resumed_online_run_is_the_same_run_and_sends_no_step_twice(tmp_path, 
     with logger:
         log_steps(logger, 1, 2, 3)
     first = server.run["name"]
-    logger, _ = run_logger(tmp_path, start_step=2, steps=5)  # step 3 was done after the last checkpoint
+    logger, _ = run_logger(tmp_path, start_step=2, steps=5)  # step 3 came after the last checkpoint
     with logger:
         log_steps(logger, 3, 4, 5)
     assert server.run["name"] == first
     assert [row["step"] for row in server.history] == [1, 2, 3, 4, 5]
 
 
-def test_with_a_key_but_no_server_the_run_goes_on_offline(tmp_path, monkeypatch):
+def test_with_a_key_but_no_server_the_run_continues_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setattr(wandb_run, "INIT_TIMEOUT_S", 1)
@@ -267,14 +267,14 @@ def test_with_a_key_but_no_server_the_run_goes_on_offline(tmp_path, monkeypatch)
     assert [row["item"]["step"] for row in offline_records(tmp_path)["history"]] == [1]
 
 
-def test_a_server_that_goes_away_holds_up_neither_the_steps_nor_the_end(tmp_path, server, monkeypatch):
+def test_a_server_that_goes_away_delays_neither_the_steps_nor_the_end(tmp_path, server, monkeypatch):
     monkeypatch.setattr(wandb_run, "FINISH_TIMEOUT_S", 1)
     logger, shown = run_logger(tmp_path)
     log_steps(logger, 1)
     server.shutdown()
     server.server_close()
     started = time.monotonic()
-    log_steps(logger, 2, 3, 4)  # W&B tries the table of step 2 for 20 s
+    log_steps(logger, 2, 3, 4)  # W&B retries the table of step 2 for 20 s
     assert time.monotonic() - started < 5
     logger.close()
     assert time.monotonic() - started < 40
@@ -290,12 +290,14 @@ def test_a_server_that_goes_away_holds_up_neither_the_steps_nor_the_end(tmp_path
         (WandbMode.auto, "offline", "key", ["offline"]),
         (WandbMode.auto, "disabled", "key", []),
         (WandbMode.offline, None, "key", ["offline"]),
-        (WandbMode.offline, "online", "key", ["offline"]),  # what the command says wins
+        (WandbMode.offline, "online", "key", ["offline"]),  # the setting wins
         (WandbMode.online, None, None, ["offline"]),  # instead of asking for a key
         (WandbMode.auto, None, "malformed", ["offline"]),
     ],
 )
-def test_online_or_offline(tmp_path, monkeypatch, server, mode, environment, key, folders):
+def test_setting_environment_and_key_decide_whether_a_run_is_online(
+    tmp_path, monkeypatch, server, mode, environment, key, folders
+):
     monkeypatch.setenv("WANDB_API_KEY", {"key": "a" * 40, "malformed": "a b", None: ""}[key])
     if environment:
         monkeypatch.setenv("WANDB_MODE", environment)
@@ -312,7 +314,7 @@ def test_online_or_offline(tmp_path, monkeypatch, server, mode, environment, key
 
 
 @pytest.mark.parametrize(("command", "folders"), [("disabled", []), ("offline", ["offline"])])
-def test_what_wandbs_own_command_has_set_is_honoured(tmp_path, server, monkeypatch, command, folders):
+def test_the_mode_that_the_wandb_command_has_set_is_used(tmp_path, server, monkeypatch, command, folders):
     monkeypatch.chdir(tmp_path)
     subprocess.run([Path(sys.executable).with_name("wandb"), command], check=True, capture_output=True)
     logger, shown = run_logger(tmp_path, LoggerConfig(console=False))
@@ -323,7 +325,7 @@ def test_what_wandbs_own_command_has_set_is_honoured(tmp_path, server, monkeypat
     assert ("W&B is disabled" in shown.getvalue()) == (command == "disabled")
 
 
-def test_a_run_is_named_by_wandbs_variables(tmp_path, monkeypatch):
+def test_wandbs_variables_name_the_run(tmp_path, monkeypatch):
     for name in ("PROJECT", "NAME", "RUN_GROUP", "JOB_TYPE"):
         monkeypatch.setenv(f"WANDB_{name}", f"my {name}")
     logger, _ = run_logger(tmp_path, LoggerConfig(console=False))
@@ -336,7 +338,7 @@ def test_a_run_is_named_by_wandbs_variables(tmp_path, monkeypatch):
 
 
 def test_a_killed_wandb_service_does_not_stop_the_run(tmp_path):
-    """In a process of its own: how it ends, and what it prints at exit, belong to the promise."""
+    """In a separate process: its exit status and its output at exit are tested too."""
     script = f"""
 import time
 from pathlib import Path
@@ -364,7 +366,7 @@ with RunLogger(LoggerConfig(), run_dir, run_name="tiny", steps=9, settings={{}},
 
 
 def start_and_kill(run_dir: Path, *, start_step: int, kill_after: int, unflushed: bool) -> None:
-    """Logs from `start_step` on in a process that is killed after a step, before or after W&B's file has it."""
+    """Log from `start_step` on, in a process that is killed after a step, before or after W&B has written the step."""
     script = f"""
 import os, time
 from pathlib import Path
@@ -397,9 +399,9 @@ os.kill(os.getpid(), 9)
         time.sleep(0.1)
 
 
-def test_a_run_that_is_killed_again_and_again_has_every_step_once_over_all_files(tmp_path):
+def test_a_run_that_is_killed_several_times_has_every_step_once_in_all_files_together(tmp_path):
     start_and_kill(tmp_path, start_step=0, kill_after=6, unflushed=False)
-    start_and_kill(tmp_path, start_step=0, kill_after=9, unflushed=True)  # no checkpoint: it began anew
+    start_and_kill(tmp_path, start_step=0, kill_after=9, unflushed=True)  # without a checkpoint it started again
     start_and_kill(tmp_path, start_step=8, kill_after=12, unflushed=False)
     logger, shown = run_logger(tmp_path, start_step=10, steps=14)
     with logger:
@@ -428,7 +430,7 @@ def test_a_run_that_is_killed_again_and_again_has_every_step_once_over_all_files
         pytest.param(lambda file, size: file[: size // 2] + bytes(1000) + file[size // 2 + 1000 :], id="holed"),
     ],
 )
-def test_what_a_damaged_offline_file_has_lost_is_logged_again(tmp_path, damage):
+def test_steps_missing_in_a_damaged_offline_file_are_logged_again(tmp_path, damage):
     logger, _ = run_logger(tmp_path, LoggerConfig(console=False, samples_every=0))
     with logger:
         for step in range(1, 201):
@@ -437,8 +439,8 @@ def test_what_a_damaged_offline_file_has_lost_is_logged_again(tmp_path, damage):
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     written = file.read_bytes()
     file.write_bytes(damage(written, len(written)))
-    held = [record["item"]["step"] for record in offline_records(tmp_path).get("history", [])]
-    assert len(held) < 200
+    steps = [record["item"]["step"] for record in offline_records(tmp_path).get("history", [])]
+    assert len(steps) < 200
     logger, shown = run_logger(tmp_path, start_step=190)
     with logger:
         for step in range(191, 204):
@@ -467,7 +469,7 @@ def test_an_alert_whose_step_was_lost_is_not_sent_again(tmp_path):
     assert offline_records(tmp_path)["alert"] == [alert]
 
 
-def test_earlier_files_that_cannot_be_read_are_told_and_logging_goes_on(tmp_path, monkeypatch):
+def test_unreadable_earlier_files_are_reported_and_logging_continues(tmp_path, monkeypatch):
     logger, _ = run_logger(tmp_path)
     with logger:
         log_steps(logger, 1, 2, 3)
@@ -498,7 +500,7 @@ def test_a_server_that_lost_the_last_steps_is_sent_them_on_resume(tmp_path, serv
         (["algorithm.beta=0.04", "optimizer.lr=3e-2"], ["KL exploded"]),
     ],
 )
-def test_what_ails_a_run_is_told_and_is_a_wandb_alert(tmp_path, r1zero, settings, findings):
+def test_a_health_problem_is_printed_and_is_a_wandb_alert(tmp_path, r1zero, settings, findings):
     result = r1zero("train", "experiment=smoke", "steps=6", "run.dir=run", *settings, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     alerts = {alert["title"]: alert["text"] for alert in offline_records(tmp_path / "run").get("alert", [])}
@@ -507,7 +509,7 @@ def test_what_ails_a_run_is_told_and_is_a_wandb_alert(tmp_path, r1zero, settings
         assert f"health: {alerts[title]}" in result.stdout
 
 
-def test_a_sound_run_gives_no_alert(tmp_path, r1zero):
+def test_a_healthy_run_gives_no_alert(tmp_path, r1zero):
     result = r1zero("train", "experiment=smoke", "steps=6", "rollout.max_new_tokens=128", "run.dir=run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "health:" not in result.stdout

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A throw-away Slurm on this machine: a controller and some node daemons, without systemd, cgroups or accounting.
-# Everything is in one folder, $SLURM_HOME; nothing is written elsewhere. It needs root, and Debian's packages:
+# A temporary Slurm on this machine: a controller and some node daemons, without systemd, cgroups or accounting.
+# All files are in one folder, $SLURM_HOME. Needs root and these Debian packages:
 #   apt-get install --no-install-recommends slurm-wlm munge
 #
 #   tests/slurm/slurm.sh start [nodes=2]
@@ -8,21 +8,21 @@
 #   tests/slurm/slurm.sh stop
 set -euo pipefail
 home=${SLURM_HOME:-${TMPDIR:-/tmp}/r1zero-slurm}
-port=${SLURM_PORT:-16817}  # of the controller; the nodes' follow
+port=${SLURM_PORT:-16817}  # of the controller; the nodes use the next ones
 export SLURM_CONF=$home/slurm.conf
 
 start() {
   local nodes=$1 node
   stop
   mkdir -p "$home"/{state,log,run,munge}
-  chmod 755 "$home" "$home/run"  # munged refuses a socket that others cannot reach
+  chmod 755 "$home" "$home/run"  # munged rejects a socket that others cannot reach
   chmod 700 "$home/munge"
   (umask 077; head -c 128 /dev/urandom > "$home/munge/key")
   munged --force --key-file="$home/munge/key" --seed-file="$home/munge/seed" --socket="$home/run/munge.socket" \
     --pid-file="$home/run/munged.pid" --log-file="$home/log/munged.log"
   configure "$nodes" > "$SLURM_CONF"
   slurmctld -c
-  wait_for "scontrol ping | grep -q UP"  # a node that finds no controller waits 10 s before it asks again
+  wait_for "scontrol ping | grep -q UP"  # otherwise a node would wait 10 s before it tries again
   for node in $(seq 0 $((nodes - 1))); do
     mkdir -p "$home/spool/n$node"
     slurmd -N "n$node"
@@ -33,7 +33,7 @@ start() {
 configure() {
   local nodes=$1 node host cores memory
   host=$(hostname -s)
-  cores=$(($(nproc) / nodes)); cores=$((cores > 0 ? cores : 1))  # what a node says it has; tasks are not bound to them
+  cores=$(($(nproc) / nodes)); cores=$((cores > 0 ? cores : 1))  # what a node reports; tasks are not bound to cores
   memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
   cat <<CONF
 ClusterName=r1zero

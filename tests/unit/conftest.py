@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def one_rank() -> Iterator[None]:
-    """A process group of this process alone, without a network; that of the integration tests will do."""
+    """A process group with this process only, without a network; an existing one is used as it is."""
     import torch.distributed as dist
 
     if dist.is_initialized():

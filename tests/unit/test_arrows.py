@@ -1,4 +1,4 @@
-"""Imports point one way, and each heavy library has one door."""
+"""Imports point in one direction, and each heavy library is imported in one file."""
 
 import ast
 import importlib
@@ -11,8 +11,8 @@ import grpo_cli
 PACKAGE = Path(grpo_cli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A room may import itself, what stands on a floor below its own, and nothing else of the project.
-FLOORS = [
+# A package (or file at the root) may import itself and packages of lower layers, and nothing else of the project.
+LAYERS = [
     {
         "__init__",
         *[
@@ -45,9 +45,9 @@ FLOORS = [
     {"commands"},
     {"cli"},
 ]
-# Packages of which only the page is public: grpo_cli/<name>/__init__.py.
+# Packages whose only public file is grpo_cli/<name>/__init__.py.
 SEALED = ("grading", "sandbox")
-DOORS = {
+ONLY_IMPORTED_IN = {
     "vllm": "rollout/vllm_engine.py",
     "deepspeed": "training/engine.py",
     "peft": "training/lora.py",
@@ -65,27 +65,27 @@ def imports(path: Path) -> set[str]:
     return modules
 
 
-def room_of(module: str) -> str:
-    """The package or file directly in grpo_cli; reward.terms is a room inside another, since config reads it."""
+def package_of(module: str) -> str:
+    """The package or file directly in grpo_cli. reward.terms counts as its own package, since config imports it."""
     parts = module.split(".")
     return "reward.terms" if parts[1:3] == ["reward", "terms"] else parts[1]
 
 
-def floor(room: str) -> int:
-    return next(level for level, rooms in enumerate(FLOORS) if room in rooms)
+def layer(package: str) -> int:
+    return next(level for level, packages in enumerate(LAYERS) if package in packages)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path):
+def test_imports_point_to_lower_layers(path):
     here = path.relative_to(PACKAGE)
-    room = room_of(f"grpo_cli.{'.'.join(here.with_suffix('').parts)}")
+    package = package_of(f"grpo_cli.{'.'.join(here.with_suffix('').parts)}")
     for module in imports(path):
         if not module.startswith("grpo_cli."):
             continue
-        other = room_of(module)
+        other = package_of(module)
         if not (PACKAGE / other.split(".")[0]).is_dir() and not (PACKAGE / f"{other}.py").is_file():
             continue  # a name in grpo_cli/__init__.py
-        allowed = other == room or floor(other) < floor(room)
+        allowed = other == package or layer(other) < layer(package)
         assert allowed, f"{here} imports {module}"
 
 
@@ -98,22 +98,22 @@ def test_a_sealed_package_is_used_through_its_public_page(package):
             assert inner <= {f"grpo_cli.{package}.{name}" for name in public}, path
 
 
-@pytest.mark.parametrize(("library", "door"), DOORS.items())
-def test_a_heavy_library_has_one_door(library, door):
+@pytest.mark.parametrize(("library", "file"), ONLY_IMPORTED_IN.items())
+def test_a_heavy_library_is_imported_in_one_file(library, file):
     users = {
         str(path.relative_to(PACKAGE))
         for path in FILES
         if any(module.split(".")[0] == library for module in imports(path))
     }
-    assert users == {door}
+    assert users == {file}
 
 
-def test_the_algorithm_knows_no_settings():
+def test_the_algorithm_does_not_import_settings():
     for path in (PACKAGE / "algorithm").glob("*.py"):
         assert not any(module.startswith("grpo_cli.config") for module in imports(path)), path
 
 
-def test_no_code_asks_for_an_algorithm_by_name():
+def test_no_code_contains_the_name_of_an_algorithm():
     names = {path.stem for path in (PACKAGE.parent / "conf" / "algorithm").glob("*.yaml")}
     surrogates = {"cispo"}  # also the name of its surrogate
     for path in FILES:

@@ -1,4 +1,4 @@
-"""The command line answers at once and in plain words; the real process, as a user types it."""
+"""The command line as a user types it, in a real process."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from grpo_cli.choices import Device
 from grpo_cli.config.machine import installed_vllm
 
 R1ZERO = Path(sys.executable).parent / "r1zero"
-CLUSTER = "cluster=gpu_1" if installed_vllm()[1] == Device.cuda else "cluster=cpu"  # that this machine can run
+CLUSTER = "cluster=gpu_1" if installed_vllm()[1] == Device.cuda else "cluster=cpu"  # what this machine can run
 
 
 def r1zero(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -26,7 +26,7 @@ def test_help_lists_the_commands():
         assert command in result.stdout
 
 
-def test_an_unknown_command_is_answered_with_the_nearest():
+def test_the_error_for_an_unknown_command_suggests_the_nearest():
     result = r1zero("trian")
     assert result.returncode == 2
     assert "Did you mean `r1zero train`?" in result.stderr
@@ -68,10 +68,10 @@ BAD_INPUT = [
     (["rollout.group_size=4,8"], "Add -m for a sweep"),
     (["cluster.nodes=2", "cluster.ranks=2"], "reached through Slurm"),
     (["cluster=slurm_2x8", "cluster.ranks=9"], "for example cluster.ranks=8"),
-    (["hydra.job.chdir=true"], "r1zero does not change its folder"),
-    (["-m", "run.dir=x", "seed=1,2"], "Give that one, as in hydra.sweep.dir=x"),
+    (["hydra.job.chdir=true"], "r1zero does not change its working folder"),
+    (["-m", "run.dir=x", "seed=1,2"], "Set that instead, as in hydra.sweep.dir=x"),
     (["algorithm=glob(gr*)"], "Add -m for a sweep"),
-    (["-m", "algorithm=glob(zz*)"], "algorithm=glob(zz*): fits no algorithm. There are: cispo"),
+    (["-m", "algorithm=glob(zz*)"], "algorithm=glob(zz*): matches no algorithm. Choose from cispo"),
     (["data.path=\x1b[2J"], r"\x1b[2J"),
     (["cluster.slurm.partition=a100"], "as in cluster=slurm_2x8"),
     (["cluster=slurm_2x8", "cluster.slurm.partitoin=a100"], "Did you mean cluster.slurm.partition?"),
@@ -79,7 +79,7 @@ BAD_INPUT = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), BAD_INPUT, ids=[case[0][0][:60] for case in BAD_INPUT])
-def test_bad_input_is_answered_in_one_screen(overrides, message, tmp_path):
+def test_the_error_for_bad_input_fits_on_one_screen(overrides, message, tmp_path):
     result = r1zero("train", *overrides, cwd=tmp_path)
     assert result.returncode == 1
     assert message in result.stderr
@@ -99,14 +99,14 @@ def test_a_run_folder_is_never_overwritten(tmp_path):
     assert [path.name for path in (tmp_path / "old").iterdir()] == ["metrics.jsonl"]
 
 
-def test_a_reward_term_of_ones_own_is_given_as_any_other_setting(tmp_path):
+def test_a_users_own_reward_term_is_given_like_any_other_setting(tmp_path):
     result = r1zero("train", "--cfg", "job", "reward.terms.brevity.function=my_rewards:brevity", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "function: my_rewards:brevity" in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [("train", "--cfg", "job"), ("--help",), ("grade", "--help")])
-def test_output_that_nobody_reads_is_no_fault(arguments):
+def test_output_to_a_closed_pipe_is_not_an_error(arguments):
     reading, writing = os.pipe()
     os.close(reading)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -115,38 +115,38 @@ def test_output_that_nobody_reads_is_no_fault(arguments):
     )
     os.close(writing)
     assert done.stderr == ""
-    assert done.returncode in (0, 128 + signal.SIGPIPE)  # by how much of it was written before its end
+    assert done.returncode in (0, 128 + signal.SIGPIPE)  # depends on how much was written before the end
 
 
-def test_a_pipe_that_breaks_elsewhere_is_a_fault():
+def test_any_other_broken_pipe_is_an_error():
     broken = "from grpo_cli import cli\ndef fail(_): raise BrokenPipeError('another')\ncli._run = fail\ncli.main()"
     done = subprocess.run([sys.executable, "-c", broken], capture_output=True, text=True, timeout=60)
     assert "BrokenPipeError: another" in done.stderr
 
 
-def test_ctrl_c_before_a_run_has_started_ends_it_in_a_word():
+def test_ctrl_c_before_a_run_has_started_prints_one_word():
     stopped = "from grpo_cli import cli\ndef stop(_): raise KeyboardInterrupt\ncli._run = stop\ncli.main()"
     done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "r1zero: Stopped.\n")
 
 
 @pytest.mark.parametrize("command", ["plan", "export"])
-def test_what_is_for_one_run_takes_no_sweep(command, tmp_path):
+def test_a_command_for_one_run_rejects_a_sweep(command, tmp_path):
     result = r1zero(command, "-m", cwd=tmp_path)
     assert result.returncode == 2
     assert f"`r1zero {command}` is for one run at a time" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_that_came_with_a_model_read_nothing_from_the_environment(tmp_path):
+def test_settings_that_came_with_a_model_cannot_read_the_environment(tmp_path):
     (tmp_path / "r1zero_config.yaml").write_text("logger: {entity: '${oc.env:HOME}'}\n")
     settings = ("--config-path", str(tmp_path), "--config-name", "r1zero_config")
     result = r1zero("train", *settings, "--cfg", "job", "--resolve", cwd=tmp_path)
     assert result.returncode == 1
-    assert "came with a model and reads from your environment: ${oc.env:HOME}" in result.stderr
+    assert "reads from your environment, which is not allowed: ${oc.env:HOME}" in result.stderr
 
 
-def test_a_pattern_sweeps_over_the_options_that_it_fits(tmp_path):
+def test_a_pattern_sweeps_over_the_options_that_match_it(tmp_path):
     result = r1zero("train", "-m", "algorithm=glob(gr*)", "steps=0", "hydra.sweep.dir=sweep", CLUSTER, cwd=tmp_path)
     assert "steps=0: must be" in result.stderr
     assert [folder.name for folder in (tmp_path / "sweep").iterdir() if folder.is_dir()] == ["0_algorithm-grpo"]

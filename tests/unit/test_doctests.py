@@ -1,4 +1,4 @@
-"""The examples in docstrings hold."""
+"""The examples in docstrings are correct."""
 
 import doctest
 import importlib
@@ -17,7 +17,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_in_docstrings_hold(name):
+def test_the_examples_in_docstrings_are_correct(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0
     assert result.failed == 0

@@ -1,4 +1,4 @@
-"""No code of a model, of a checkpoint or of the current folder runs by way of a library."""
+"""No library runs code from a model, a checkpoint or the current folder."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ PACKAGE = Path(grpo_cli.__file__).parent
 
 
 def calls() -> list[tuple[str, ast.Call]]:
-    """Every call in the project, with its place."""
+    """Every function call in the project, with its file and line."""
     return [
         (f"{path.relative_to(PACKAGE)}:{node.lineno}", node)
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -22,7 +22,7 @@ def keyword(call: ast.Call, name: str) -> str | None:
     return next((ast.unparse(given.value) for given in call.keywords if given.arg == name), None)
 
 
-def test_no_model_brings_its_own_code():
+def test_no_code_of_a_model_is_run():
     trusting = []
     for place, call in calls():
         function = ast.unparse(call.func)
@@ -33,13 +33,13 @@ def test_no_model_brings_its_own_code():
     assert trusting == []
 
 
-def test_torch_loads_data_alone():
+def test_torch_loads_only_data():
     loads = [(place, call) for place, call in calls() if ast.unparse(call.func) == "torch.load"]
     assert loads
     assert [place for place, call in loads if keyword(call, "weights_only") != "True"] == []
 
 
-def test_the_current_folder_is_not_first_on_the_path_of_what_is_started():
+def test_processes_are_started_without_the_current_folder_on_their_path():
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call | ast.List | ast.Tuple):

@@ -1,4 +1,4 @@
-"""What surrounds the measurements on a GPU: stages, time limits, results, peaks and parts of a step."""
+"""The code around measurements on a GPU: stages, time limits, results, peaks and parts of a step."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-TELL = "import json\nprint('figure: ' + json.dumps({'speed': 3.5}), flush=True)\n"
+PRINT_FIGURE = "import json\nprint('figure: ' + json.dumps({'speed': 3.5}), flush=True)\n"
 
 
 @pytest.fixture
@@ -29,23 +29,23 @@ def run(gpu_check, text: str, limit_s: float = 60):
     return gpu_check.run_stage("a stage", [sys.executable, "-c", text], limit_s)
 
 
-def test_a_stage_that_fails_keeps_what_it_showed(gpu_check):
-    outcome = run(gpu_check, TELL + "raise ValueError('no such kernel')")
+def test_a_stage_that_fails_keeps_the_figures_that_it_printed(gpu_check):
+    outcome = run(gpu_check, PRINT_FIGURE + "raise ValueError('no such kernel')")
     assert outcome.figures == {"speed": 3.5}
     assert outcome.fault == "ValueError: no such kernel"
     assert "Traceback" in outcome.output[1]
 
 
-def test_a_stage_that_crashes_says_by_which_signal(gpu_check):
-    outcome = run(gpu_check, TELL + "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+def test_the_signal_that_ended_a_stage_is_named(gpu_check):
+    outcome = run(gpu_check, PRINT_FIGURE + "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     assert outcome.figures == {"speed": 3.5}
     assert outcome.fault.startswith("ended by SIGSEGV")
 
 
-def test_a_stage_out_of_time_is_stopped_with_all_that_it_started(gpu_check):
+def test_a_stage_out_of_time_is_stopped_with_all_its_children(gpu_check):
     child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)"
-    tell = "print('figure: ' + json.dumps(dict(pid=child.pid)), flush=True)"
-    outcome = run(gpu_check, f"import json, subprocess, sys\nchild = {child}\n{tell}\nchild.wait()", limit_s=3)
+    print_pid = "print('figure: ' + json.dumps(dict(pid=child.pid)), flush=True)"
+    outcome = run(gpu_check, f"import json, subprocess, sys\nchild = {child}\n{print_pid}\nchild.wait()", limit_s=3)
     assert outcome.fault == "stopped after 3 s"
     pid = outcome.figures["pid"]
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -56,7 +56,7 @@ def test_a_failed_stage_does_not_stop_the_next(gpu_check, monkeypatch):
     assert [name for name, _ in gpu_check.outcomes(["update", "attention"], 8, tiny=True)] == ["update", "attention"]
 
 
-def test_all_stages_together_keep_to_the_minutes(gpu_check, monkeypatch):
+def test_all_stages_together_stay_within_the_time_limit(gpu_check, monkeypatch):
     clock, limits = [0.0], []
     monkeypatch.setattr(gpu_check, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
@@ -79,7 +79,7 @@ def test_without_vllm_only_the_stages_that_need_it_are_left_out(gpu_check, monke
     assert {name for name, outcome in measured.items() if outcome.fault} == {"doctor", "train", "generation", "bench"}
 
 
-def test_stages_measured_later_on_a_day_join_the_table(gpu_check, tmp_path):
+def test_stages_measured_later_on_the_same_day_are_added_to_the_table(gpu_check, tmp_path):
     first = {"attention": gpu_check.Outcome("Attention", 1.0, {"loop, ms": 2.5})}
     gpu_check.write(tmp_path, None, first)
     file = gpu_check.write(tmp_path, None, {"update": gpu_check.Outcome("Update", 9.0, {}, "out of | memory")})
@@ -89,22 +89,22 @@ def test_stages_measured_later_on_a_day_join_the_table(gpu_check, tmp_path):
     assert "| FAILED | out of \\| memory |" in table
 
 
-def test_every_stage_has_its_program(gpu_check, module):
+def test_every_stage_has_a_program(gpu_check, module):
     assert list(module("gpu_stage").STAGES) == list(gpu_check.STAGES)
 
 
-def test_a_peak_between_two_looks_is_seen(module):
-    value, looked = [1.0], threading.Semaphore(0)
+def test_a_peak_between_two_calls_is_recorded(module):
+    value, num_reads = [1.0], threading.Semaphore(0)
 
-    def look() -> float:
-        looked.release()
+    def read() -> float:
+        num_reads.release()
         return value[0]
 
-    peak = module("relay").Peak(look)
-    looked.acquire()  # the first, of the constructor
+    peak = module("relay").Peak(read)
+    num_reads.acquire()  # the first read, in the constructor
     value[0] = 5.0
-    looked.acquire()
-    looked.acquire()  # the thread has looked once since, and kept it
+    num_reads.acquire()
+    num_reads.acquire()  # by now the thread has read and recorded the value
     value[0] = 2.0
     assert peak.largest() == 5.0
 

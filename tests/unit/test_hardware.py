@@ -23,16 +23,16 @@ from grpo_cli.hardware import GPUS, find_gpu, measure_cpu
         ("NVIDIA GeForce RTX 4090", "RTX 4090"),
     ],
 )
-def test_a_gpu_is_known_by_the_name_that_its_driver_reports(reported, name):
+def test_a_gpu_is_recognised_by_its_drivers_name_for_it(reported, name):
     assert find_gpu(reported).name == name
 
 
 @pytest.mark.parametrize("name", ["NVIDIA A10G", "Tesla V100-SXM2-32GB", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", ""])
-def test_what_is_not_in_the_table_is_not_guessed(name):
+def test_a_gpu_that_is_not_in_the_table_is_not_guessed(name):
     assert find_gpu(name) is None
 
 
-def test_each_gpu_finds_itself_and_is_faster_computing_than_reading():
+def test_each_gpu_of_the_table_is_found_by_its_name_and_has_plausible_figures():
     for gpu in GPUS:
         assert find_gpu(gpu.name) == gpu
         assert 30 < gpu.peak_flops / gpu.bandwidth < 1000

@@ -1,4 +1,4 @@
-"""JSON lines: what ends a line, what is skipped, and how each fault is named, in every reader of such files."""
+"""JSON lines: what ends a line, what is skipped, and how each fault is reported, in every reader of such files."""
 
 import ast
 import json
@@ -22,12 +22,12 @@ from grpo_cli.evaluation.samples import Sample, read_samples
 from grpo_cli.jsonl import BOM, check_unique, json_text, read_jsonl, read_objects, with_nan
 from grpo_cli.types import Problem, Verdict
 
-NO_LINE_ENDS = "a\u2028b\u2029c\u0085d\fe\x1cf\vg"  # where str.splitlines parts lines
+NO_LINE_ENDS = "a\u2028b\u2029c\u0085d\fe\x1cf\vg"  # str.splitlines would split at these characters
 PROBLEMS = [Problem(NO_LINE_ENDS, "?", "1")]
 
 
 def raw(*rows) -> bytes:
-    """The rows with every character as it stands that JSON allows."""
+    """The rows as JSON lines, without escapes for characters that JSON allows."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
@@ -42,7 +42,7 @@ def test_only_a_newline_ends_a_line(tmp_path):
     assert list(read_objects(file)) == [(1, row), (4, row)]
 
 
-def test_a_last_line_without_its_end_is_read_unless_it_may_be_unfinished(tmp_path):
+def test_a_last_line_without_a_newline_is_read_unless_it_may_be_unfinished(tmp_path):
     file = write(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": 2}')
     assert list(read_objects(file)) == [(1, {"a": 1}), (2, {"a": 2})]
     assert list(read_objects(file, drop_unfinished=True)) == [(1, {"a": 1})]
@@ -54,7 +54,7 @@ FAULTY = [
     (b'"text"', 'line 2: "text" is not a JSON object'),
     (b"\f", "line 2 is not JSON"),
     (b'{"a": "\xff"}', "line 2 is not UTF-8: invalid start byte at byte 8"),
-    (BOM + b"{}", "line 2 is not JSON"),  # it belongs to the start of a file alone
+    (BOM + b"{}", "line 2 is not JSON"),  # allowed only at the start of a file
     (b'{"a": 1', "line 2 is not JSON: .* at column 8"),
     (b'{"a": ' + b"[" * 100_000, "line 2 is not JSON that can be read"),
     (b'{"a": ' + b"1" * 5_000 + b"}", "line 2 is not JSON that can be read"),
@@ -64,25 +64,25 @@ FAULTY = [
 
 
 @pytest.mark.parametrize(("line", "message"), FAULTY, ids=[case[1] for case in FAULTY])
-def test_a_faulty_line_is_named_with_what_it_should_be(tmp_path, line, message):
+def test_the_error_for_a_faulty_line_names_it_and_says_what_it_should_be(tmp_path, line, message):
     file = write(tmp_path / "a.jsonl", b'{"a": 1}\n' + line + b"\n")
     with pytest.raises(DataError, match=f"a.jsonl, {message}") as error:
         read_jsonl(file, lambda row: int(row["a"]), "An object has a.")
     assert str(error.value).endswith("An object has a.")
 
 
-def test_a_file_that_is_not_there_is_a_plain_fault(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(DataError, match=r"a.jsonl cannot be read: No such file"):
         list(read_objects(tmp_path / "a.jsonl"))
 
 
-def test_of_two_lines_with_one_id_both_are_named():
+def test_two_lines_with_the_same_id_are_both_named():
     check_unique(Path("a"), {1: "x", 3: "y"}, "the id")
-    with pytest.raises(DataError, match="a, line 5: the id 'x' is on line 1 already"):
+    with pytest.raises(DataError, match="a, line 5: the id 'x' is already on line 1"):
         check_unique(Path("a"), {1: "x", 3: "y", 5: "x"}, "the id")
 
 
-def test_a_case_holds_any_character(tmp_path):
+def test_a_case_can_contain_any_character(tmp_path):
     case = {"id": NO_LINE_ENDS, "gold": NO_LINE_ENDS, "completion": "a\u2028b"}
     [read] = read_cases(write(tmp_path / "a.jsonl", BOM + json.dumps(case, ensure_ascii=False).encode()))
     assert (read["id"], read["text"]) == (NO_LINE_ENDS, "a\u2028b")
@@ -91,7 +91,7 @@ def test_a_case_holds_any_character(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"id": "p", "gold": 2, "completion": ""}', "line 2: the id 'p' is on line 1 already"),
+        ('{"id": "p", "gold": 2, "completion": ""}', "line 2: the id 'p' is already on line 1"),
         ("null", "line 2: null is not a JSON object. Fix it. A case is a JSON object with id, gold"),
         ("[]", r"line 2: \[\] is not a JSON object"),
         ('{"id": null, "gold": 2, "completion": ""}', "line 2: id is null, and must be text or a number"),
@@ -108,7 +108,7 @@ def test_a_faulty_case_is_named(tmp_path, line, message):
         read_cases(file)
 
 
-def test_a_response_holds_any_character(tmp_path):
+def test_a_response_can_contain_any_character(tmp_path):
     row = {"benchmark": "b", "id": NO_LINE_ENDS, "text": "a\u2028b"}
     stored = StoredResponder(write(tmp_path / "a.jsonl", BOM + raw(row, row | {"text": "c"}) + b"\r\n"))
     assert stored.num_samples("b", PROBLEMS) == 2
@@ -120,7 +120,7 @@ RESPONSE = '{"benchmark": "b", "id": "p", "text": "", "sample": 0'
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (RESPONSE + "}", "line 2: the response 'b, p, sample 0' is on line 1 already"),
+        (RESPONSE + "}", "line 2: the response 'b, p, sample 0' is already on line 1"),
         ("null", "line 2: null is not a JSON object. Fix it. A response is a JSON object with benchmark"),
         ("[1]", r"line 2: \[1\] is not a JSON object"),
         ('{"benchmark": "b", "id": "p", "text": null}', "line 2: text is null, and must be text"),
@@ -138,12 +138,12 @@ def test_a_faulty_response_is_named(tmp_path, line, message):
         StoredResponder(write(tmp_path / "a.jsonl", f"{RESPONSE}}}\n{line}\n".encode()))
 
 
-def test_a_sample_is_read_by_real_lines(tmp_path):
+def test_samples_are_split_only_at_newlines(tmp_path):
     made = Sample("b", "p", 0, 0, "a\u2028b\u0085", None, Verdict.wrong, 1, False, True)
     assert read_samples(write(tmp_path / "a.jsonl", raw(asdict(made)) + b'{"id": "cut o')) == [made]
 
 
-def test_data_and_metrics_are_read_by_real_lines(tmp_path):
+def test_data_and_metrics_are_split_only_at_newlines(tmp_path):
     row = {"problem": "a\u2028b\u2029c\u0085d", "answer": "1", "step": 1}
     file = write(tmp_path / "a.jsonl", BOM + raw(row, row))
     assert read_path(str(file), "train", "data") == {"line 1": row, "line 2": row}
@@ -162,7 +162,7 @@ def test_a_row_that_is_a_list_is_named(tmp_path):
         (b'{"id": "2", "pass_rate": NaN}', "line 2: pass_rate is nan, and must be a share from 0 to 1"),
         (b'{"id": "2", "pass_rate": 1.5}', "line 2: pass_rate is 1.5"),
         (b'{"id": "2", "pass_rate": null}', "line 2: pass_rate is None"),
-        (b'{"id": "1", "pass_rate": 0.5}', "line 2: the pass rate of '1' is on line 1 already"),
+        (b'{"id": "1", "pass_rate": 0.5}', "line 2: the pass rate of '1' is already on line 1"),
         (b"null", "line 2: null is not a JSON object. Fix it. Give data.pass_rates"),
     ],
 )
@@ -175,8 +175,8 @@ def test_a_faulty_pass_rate_is_named(tmp_path, line, message):
         load_problem_set(config, seed=0)
 
 
-def test_nothing_parts_the_text_of_a_file_where_str_splitlines_does():
-    """`read_text().splitlines()` is right only for what is no JSON: there a line may hold U+2028."""
+def test_no_json_file_is_split_with_str_splitlines():
+    """`read_text().splitlines()` is wrong for JSON, where a line may contain U+2028."""
     found = []
     for path in Path(grpo_cli.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -212,7 +212,7 @@ with folder.run_folder_lock(Path("run"), TemplateConfig(text="\\u65e5"), lambda:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_is_no_number_is_null_and_comes_back_as_nan():
+def test_nan_and_infinity_are_written_as_null_and_read_as_nan():
     text = json_text({"a": [1.5, float("nan")], "b": float("inf"), "c": "nan"})
     assert text == '{"a": [1.5, null], "b": null, "c": "nan"}'
     row = with_nan({"step": 1, "avg_se": None})

@@ -20,16 +20,18 @@ pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
 @pytest.fixture
 def make(tmp_path):
-    """Run make as on a machine without a GPU, with its venv in `tmp_path`; what it prints."""
+    """Run make as on a machine without a GPU, with its venv in `tmp_path`. Returns its output."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, script in {"python": PYTHON, "nvidia-smi": "#!/bin/sh\nexit 9\n"}.items():
         (tools / name).write_text(script)
         (tools / name).chmod(0o755)
-    ours = ("STACK", "VENV", "PYTHON", "UV", "WORKERS")
-    # `make test` hands its own settings down.
+    make_variables = ("STACK", "VENV", "PYTHON", "UV", "WORKERS")
+    # `make test` passes its own settings on to the tests.
     kept = {
-        key: value for key, value in os.environ.items() if key not in ours and not key.startswith(("MAKE", "MFLAGS"))
+        key: value
+        for key, value in os.environ.items()
+        if key not in make_variables and not key.startswith(("MAKE", "MFLAGS"))
     }
     environment = kept | {"PATH": f"{tools}:{os.environ['PATH']}"}
 
@@ -92,7 +94,7 @@ case "$*" in *one*) exit 1;; esac
     ]
 
 
-@pytest.mark.parametrize("stamp", [".cpu-ready", ".cpu-begun"])  # the second alone: it was interrupted
+@pytest.mark.parametrize("stamp", [".cpu-ready", ".cpu-begun"])  # the second without the first: it was interrupted
 def test_a_venv_of_the_other_stack_is_replaced(make, old_file, tmp_path, stamp):
     for name in stamps(tmp_path) - {stamp}:
         (tmp_path / "venv" / name).unlink()
@@ -114,7 +116,7 @@ def test_a_venv_of_the_same_stack_is_updated(make, old_file):
     assert old_file.exists()
 
 
-def test_a_cuda_venv_stays_one_where_no_gpu_is_seen(make, old_file, tmp_path):
+def test_a_cuda_venv_is_kept_on_a_machine_without_a_gpu(make, old_file, tmp_path):
     make("setup", "STACK=cuda")
     assert "rm " not in make("setup")
     assert "cluster=gpu_1" in make("--dry-run", "train")

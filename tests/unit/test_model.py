@@ -1,4 +1,4 @@
-"""What is read of a model's folder."""
+"""What is read from a model's folder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ TEXT = "It's  3.14 = \\boxed{12345} <think>\n\n\tnaïve 数学 </think>"
 
 
 @pytest.mark.parametrize("name", ["trained", "deepseek_v3"])
-def test_a_tokenizer_reads_text_as_its_own_file_says_whatever_its_model_is(name, tmp_path):
-    # As DeepSeek's say, and then AutoTokenizer takes the rules of Llama 2's tokenizer, and drops each space.
+def test_a_tokenizer_follows_its_own_file_whatever_the_models_type(name, tmp_path):
+    # DeepSeek's files say this; AutoTokenizer then uses the rules of Llama 2's tokenizer, which drop every space.
     write_realistic_model(tmp_path / "model", name, mean_len=8)
     settings = tmp_path / "model/tokenizer_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": "LlamaTokenizerFast"}))
@@ -33,7 +33,9 @@ def test_a_tokenizer_reads_text_as_its_own_file_says_whatever_its_model_is(name,
 
 
 def write_base(folder: Path, num_rows: int, *, special: Sequence[str] = (), vocabulary: Mapping[str, int] = {}) -> None:
-    """A byte-level tokenizer (ids 0 to 255, and 256 to end), with more entries, before an embedding of so many rows."""
+    """Write a model with `num_rows` rows in its embedding, and a byte-level tokenizer (ids 0 to 255, 256 is the end)
+    with more entries.
+    """
     build_base(folder)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.add_tokens([AddedToken(text, special=True) for text in special], special_tokens=True)
@@ -58,28 +60,28 @@ def load(folder: Path) -> BaseModel:
     return load_base_model(ModelConfig(name="m", path=str(folder)))
 
 
-def test_the_vocabulary_reaches_to_the_highest_id_over_gaps(tmp_path):
+def test_the_vocabulary_size_includes_the_highest_id_even_with_gaps(tmp_path):
     write_base(tmp_path, 320, vocabulary={"xx": 300})
     model = load(tmp_path)
-    assert len(model.tokenizer) == 258  # an id above it would never be sampled, though the tokenizer writes it
+    assert len(model.tokenizer) == 258  # lower than the highest id
     assert model.vocab_size == 301
 
 
-def test_a_tokenizer_whose_ids_exceed_the_embedding_is_refused(tmp_path):
+def test_a_tokenizer_whose_ids_exceed_the_embedding_is_rejected(tmp_path):
     write_base(tmp_path, 257, vocabulary={"xx": 300})
     with pytest.raises(ConfigError, match=r"ids go up to 300, and the model's embedding has 257 rows"):
         load(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("of_generation", "ends"),
+    ("generation_config", "ends"),
     [({"eos_token_id": [10, 11]}, (10, 11, 256)), ({"eos_token_id": 12}, (12, 256)), ({}, (256,)), (None, (256,))],
 )
-def test_every_end_token_of_the_generation_config_and_the_tokenizer_ends_a_response(tmp_path, of_generation, ends):
+def test_every_end_token_of_the_generation_config_and_the_tokenizer_ends_a_response(tmp_path, generation_config, ends):
     write_base(tmp_path, 257)
     (tmp_path / "generation_config.json").unlink(missing_ok=True)
-    if of_generation is not None:
-        (tmp_path / "generation_config.json").write_text(json.dumps(of_generation))
+    if generation_config is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(generation_config))
     assert load(tmp_path).end_token_ids == ends
 
 

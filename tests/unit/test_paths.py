@@ -1,4 +1,4 @@
-"""Names that libraries take for what they are."""
+"""Paths that libraries can handle."""
 
 import glob
 import os
@@ -12,7 +12,7 @@ from grpo_cli.paths import plain_name, shorten_temporary_folder
 
 
 @pytest.mark.parametrize("name", ["plain", "a[1]", "all *", "what?"])
-def test_files_are_found_by_a_pattern_in_a_folder_of_any_name(tmp_path, name):
+def test_glob_finds_files_in_a_folder_with_any_name(tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
     (folder / "weights.pt").write_text("7")
@@ -23,7 +23,7 @@ def test_files_are_found_by_a_pattern_in_a_folder_of_any_name(tmp_path, name):
 
 @pytest.fixture
 def temporary_folder(monkeypatch, tmp_path):
-    """As TMPDIR, below `tmp_path`, with a path of so many bytes."""
+    """Set TMPDIR to a folder in `tmp_path` whose path has `num_bytes` bytes."""
 
     def use(num_bytes: int) -> Path:
         missing = num_bytes - len(os.fsencode(tmp_path)) - 1
@@ -41,7 +41,7 @@ def test_a_socket_fits_into_a_temporary_folder_with_a_long_path(temporary_folder
     shorten_temporary_folder()
     made = tempfile.mkdtemp(prefix="pymp-")
     with Listener(os.path.join(made, "listener-abcdefgh"), family="AF_UNIX"):
-        assert [path.name for path in folder.iterdir()] == [Path(made).name]  # the files are where the user wants them
+        assert [path.name for path in folder.iterdir()] == [Path(made).name]  # the files are in the user's TMPDIR
     shorten_temporary_folder()
     assert os.environ["TMPDIR"] == tempfile.gettempdir()
     Path(tempfile.gettempdir()).unlink()

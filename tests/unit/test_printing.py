@@ -1,4 +1,4 @@
-"""What is printed cannot command the terminal."""
+"""Printed text cannot control the terminal."""
 
 import ast
 from io import StringIO
@@ -15,7 +15,7 @@ CLEAR = "\x1b[2J\x1b]0;title\x07\x9b31m"
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
-def test_no_text_brings_its_own_escape_sequences(is_terminal):
+def test_escape_sequences_in_a_text_are_escaped(is_terminal):
     shown = StringIO()
     screen = Screen(file=shown, width=120, force_terminal=is_terminal, color_system=None)
     table = Table("id")

@@ -1,4 +1,4 @@
-"""How a rank joins the others."""
+"""How a rank joins the process group."""
 
 from datetime import timedelta
 
@@ -11,18 +11,18 @@ from grpo_cli import ranks
 
 @pytest.fixture
 def calls(monkeypatch) -> list:
-    """What the third rank of a node asks of torch, in order; nothing of it is done."""
+    """The calls of torch that the rank with LOCAL_RANK 3 makes, in order; they are recorded and not executed."""
     made = []
     monkeypatch.setenv("LOCAL_RANK", "3")
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: made.append(f"GPU {index}"))
     monkeypatch.setattr(dist, "is_initialized", lambda: False)
     monkeypatch.setattr(dist, "init_process_group", lambda backend, timeout: made.append((backend, timeout)))
     monkeypatch.setattr(dist, "new_group", lambda backend, timeout: made.append((backend, timeout)))
-    monkeypatch.setattr(ranks, "_exchange_group", ranks._exchange_group.__wrapped__)  # which remembers no group
+    monkeypatch.setattr(ranks, "_exchange_group", ranks._exchange_group.__wrapped__)  # without its cache
     return made
 
 
-def test_a_rank_takes_its_own_gpu_before_it_joins_the_others(calls):
+def test_a_rank_selects_its_gpu_before_it_joins_the_others(calls):
     ranks.start_ranks("cuda")
     gpu, (backend, timeout), exchange = calls
     assert gpu == "GPU 3"
@@ -31,12 +31,12 @@ def test_a_rank_takes_its_own_gpu_before_it_joins_the_others(calls):
     assert exchange == ("gloo", timedelta(days=1))
 
 
-def test_a_rank_on_a_cpu_asks_for_no_gpu(calls):
+def test_a_rank_on_a_cpu_selects_no_gpu(calls):
     ranks.start_ranks("cpu")
     assert [backend for backend, _ in calls] == ["gloo", "gloo"]
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_values_are_gathered_in_a_process_group_that_others_have_started():
+def test_gather_works_in_a_process_group_that_was_started_elsewhere():
     assert ranks.gather({"a": 1}) == [{"a": 1}]
     assert ranks.gather("b", dist.new_group(backend="gloo")) == ["b"]

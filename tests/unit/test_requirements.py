@@ -1,4 +1,4 @@
-"""The locked lists: what pyproject.toml asks for, installable anywhere, one stack each."""
+"""The locked requirements of each stack: they satisfy pyproject.toml and install anywhere."""
 
 import re
 import tomllib
@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OF_ONE_STACK = {"torch", "triton", "apache-tvm-ffi"}  # in both lists, in another version
+DIFFERENT = {"torch", "triton", "apache-tvm-ffi"}  # in both lists, with different versions
 
 
 def locked(stack: str) -> dict[str, str]:
@@ -20,13 +20,13 @@ def locked(stack: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stack", ["cpu", "cuda"])
-def test_a_list_is_names_and_versions_alone(stack):
+def test_a_list_contains_only_names_and_versions(stack):
     for line in (ROOT / f"requirements-{stack}.txt").read_text().splitlines():
         assert re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+(\+cpu)?", line)
 
 
 @pytest.mark.parametrize("stack", ["cpu", "cuda"])
-def test_a_list_has_what_the_project_asks_for(stack):
+def test_a_list_satisfies_the_projects_requirements(stack):
     extras = PROJECT["optional-dependencies"]
     versions = locked(stack)
     for text in [*PROJECT["dependencies"], *extras[stack], *extras["dev"]]:
@@ -34,14 +34,14 @@ def test_a_list_has_what_the_project_asks_for(stack):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)], prereleases=True), text
 
 
-def test_the_lists_agree_where_they_can():
+def test_the_lists_agree_except_in_packages_that_must_differ():
     cpu, cuda = locked("cpu"), locked("cuda")
-    assert {name for name in cpu.keys() & cuda.keys() if cpu[name] != cuda[name]} == OF_ONE_STACK
+    assert {name for name in cpu.keys() & cuda.keys() if cpu[name] != cuda[name]} == DIFFERENT
     assert cpu["torch"] == f"{cuda['torch']}+cpu"
 
 
-def test_the_cuda_list_has_one_release_of_cudas_bindings():
-    # cuda-python 12 and cuda-bindings 13 write the same files
+def test_the_cuda_list_has_one_release_of_the_cuda_bindings():
+    # cuda-python 12 and cuda-bindings 13 would write the same files.
     cuda = locked("cuda")
     assert cuda["cuda-python"] == cuda["cuda-bindings"]
 

@@ -1,4 +1,4 @@
-"""What is masked, and what stays as it is."""
+"""What is masked as a secret, and what is not."""
 
 import pytest
 
@@ -8,19 +8,19 @@ from grpo_cli.secret import masked, masked_shell_line, note_variable
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    monkeypatch.setattr(secret, "_read", set())
+    monkeypatch.setattr(secret, "_used_in_settings", set())
     monkeypatch.setenv("HF_TOKEN", "not-for-others")
     monkeypatch.setenv("LONGER_KEY", "not-for-others-at-all")
     monkeypatch.setenv("SHORT_KEY", "abc")
     monkeypatch.setenv("TEAM", "blue")
 
 
-def test_the_value_of_a_variable_with_a_secrets_name_is_masked_by_that_name():
+def test_the_value_of_a_variable_with_a_secret_name_is_replaced_by_that_name():
     assert masked("a not-for-others, b not-for-others-at-all") == "a <HF_TOKEN>, b <LONGER_KEY>"
     assert masked("abc and blue") == "abc and blue"
 
 
-def test_what_a_setting_read_is_a_secret_whatever_its_name():
+def test_a_variable_used_in_a_setting_is_a_secret_whatever_its_name():
     note_variable("TEAM")
     assert masked("blue") == "<TEAM>"
     assert masked("a blue sky") == "a blue sky"  # too short to be a secret inside a text
@@ -30,13 +30,13 @@ def test_what_a_setting_read_is_a_secret_whatever_its_name():
     "text",
     ["hf_" + "a1" * 17, "sk-" + "b2" * 20, "ghp_" + "c3" * 18, "AKIA" + "D4" * 8, "https://me:word@host/x"],
 )
-def test_what_looks_like_a_token_is_masked(text):
+def test_a_text_that_looks_like_a_token_is_masked(text):
     assert "<masked>" in masked(f"with {text}.")
     assert text.removeprefix("https://").partition("@")[0] not in masked(f"with {text}.")
 
 
 @pytest.mark.parametrize("text", ["hf_hub", "half_life", "sk-learn", "<think>", "https://host:8080/a@b"])
-def test_ordinary_words_are_not(text):
+def test_ordinary_words_are_not_masked(text):
     assert masked(text) == text
 
 
@@ -53,5 +53,5 @@ def test_ordinary_words_are_not(text):
         ("export X=not-for-others", "export X=<HF_TOKEN>"),
     ],
 )
-def test_a_shell_line_keeps_all_but_its_secrets(line, expected):
+def test_only_the_secrets_of_a_shell_line_are_masked(line, expected):
     assert masked_shell_line(line) == expected

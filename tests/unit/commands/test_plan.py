@@ -16,15 +16,15 @@ from grpo_cli.errors import ConfigError
 
 @pytest.fixture
 def plan(monkeypatch):
-    """`r1zero plan <overrides>`, in this process."""
-    monkeypatch.setattr("grpo_cli.commands.plan.given_keys", lambda: [])  # Hydra's own, which is not running
+    """Run `r1zero plan <overrides>` in this process."""
+    monkeypatch.setattr("grpo_cli.commands.plan.given_keys", lambda: [])  # it would ask Hydra, which does not run
     register_schemas()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield lambda *overrides: run(compose("train", ["run.dir=unused", *overrides]))
     GlobalHydra.instance().clear()
 
 
-def test_it_shows_what_a_run_would_need(plan, capsys):
+def test_the_plan_shows_what_a_run_needs(plan, capsys):
     plan("experiment=oat_zero_7b")
     printed = capsys.readouterr().out
     for shown in ["7.62 B parameters", "ZeRO-3", "1,600", "4,120,576", "6.5 GiB", "73 of the longest sequences"]:
@@ -32,7 +32,7 @@ def test_it_shows_what_a_run_would_need(plan, capsys):
     assert "it fits into 80 GiB per GPU and leaves 30.0 GiB" in printed
 
 
-def test_it_estimates_how_long_a_run_takes_and_names_the_hardware(plan, capsys):
+def test_the_plan_estimates_the_time_and_names_the_hardware(plan, capsys):
     plan("experiment=oat_zero_7b", "cluster.gpu=A100")
     printed = capsys.readouterr().out
     for shown in ["Time, an estimate", "1,500 tokens on average (half of rollout.max_new_tokens)", "of 8 GPUs"]:
@@ -47,7 +47,7 @@ def test_without_the_name_of_a_gpu_no_time_is_estimated(plan, capsys):
     assert "Set cluster.gpu to a GPU model" in printed
 
 
-def test_a_run_is_shown_next_to_its_estimate(plan, capsys, tmp_path):
+def test_measured_times_are_shown_next_to_the_estimate(plan, capsys, tmp_path):
     config = to_typed(compose("train", ["run.dir=unused", "rollout.max_new_tokens=100"]), "train")
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     row = {"time/rollout": 111.0, "time/update": 222.0, "time/sync": 333.0, "time/step": 777.0}
@@ -60,7 +60,7 @@ def test_a_run_is_shown_next_to_its_estimate(plan, capsys, tmp_path):
     assert "116" in printed  # the longest sequence, by the settings of the run instead of the defaults
 
 
-def test_what_does_not_fit_is_shown_and_rejected(plan, capsys):
+def test_a_plan_that_does_not_fit_is_shown_and_rejected(plan, capsys):
     with pytest.raises(ConfigError, match=r"Training needs 139\.9 GiB of a GPU that has 80"):
         plan("experiment=oat_zero_7b", "cluster=gpu_1")
     assert "139.9 GiB" in capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_faults_of_settings_and_of_the_model_are_reported_together(plan):
     assert "the shape of this model is unknown" in str(raised.value)
 
 
-def test_it_answers_without_torch():
+def test_plan_does_not_import_torch():
     command = [sys.executable, "-X", "importtime", "-m", "grpo_cli.cli", "plan"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "Training" in answer.stdout
@@ -99,7 +99,7 @@ def test_the_shape_is_read_from_a_folder(tmp_path):
     assert (shape.num_kv_heads, shape.head_dim, shape.tied_embeddings) == (4, 16, False)  # not in the file
 
 
-def test_the_shape_is_read_from_the_cache_of_the_hub(tmp_path, monkeypatch):
+def test_the_shape_is_read_from_the_hubs_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
     model = ModelConfig(name="mine", path="org/mine")
@@ -115,7 +115,7 @@ def test_the_shape_is_read_from_the_cache_of_the_hub(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["org/mine/too/long", "C:\\model", "model with spaces"])
-def test_a_path_that_is_no_hub_id_has_no_shape(path):
+def test_a_path_that_is_not_a_hub_id_has_no_shape(path):
     with pytest.raises(ConfigError, match="the shape of this model is unknown"):
         find_shape(ModelConfig(name="mine", path=path))
 
@@ -135,11 +135,11 @@ def test_the_shape_of_a_mixture_of_experts_is_not_guessed(tmp_path):
 def test_a_folder_without_a_shape_is_rejected(text, tmp_path):
     if text:
         (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"(?s)has no shape that can be planned.*Set model\.shape"):
+    with pytest.raises(ConfigError, match=r"(?s)does not describe a shape that can be planned.*Set model\.shape"):
         find_shape(ModelConfig(name="mine", path=str(tmp_path)))
 
 
-def test_the_shapes_of_the_built_in_models_are_those_of_their_folders(compose_train, tmp_path):
+def test_the_shapes_in_conf_match_the_folders_of_the_built_in_models(compose_train, tmp_path):
     random_base.build_base(tmp_path)
     folders = {
         "tiny": make_zero.base_model_dir(),

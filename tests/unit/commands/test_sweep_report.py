@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from grpo_cli.commands.sweep_report import conclude, main
+from grpo_cli.commands.sweep_report import main, report_at_end
 from grpo_cli.errors import DataError
 
 
@@ -19,7 +19,7 @@ def sweep(tmp_path):
     return tmp_path
 
 
-def test_it_prints_the_leaderboard_and_writes_it_into_the_sweep(sweep, capsys):
+def test_the_leaderboard_is_printed_and_written_to_the_sweeps_folder(sweep, capsys):
     main([str(sweep)])
     printed = capsys.readouterr().out
     assert printed.index("0.625") < printed.index("failed")
@@ -30,19 +30,19 @@ def test_it_prints_the_leaderboard_and_writes_it_into_the_sweep(sweep, capsys):
 
 
 def test_the_end_of_a_sweep_counts_unfinished_jobs_and_says_how_to_repeat_them(sweep, capsys):
-    assert conclude(sweep) == 1
+    assert report_at_end(sweep) == 1
     assert f"hydra.sweep.dir={sweep}" in capsys.readouterr().out
     (sweep / "1_beta-0.04" / "job.json").write_text('{"swept": {"algorithm.beta": "0.04"}, "objective": 0.5}')
-    assert conclude(sweep) == 0
+    assert report_at_end(sweep) == 0
 
 
 def test_a_sweep_that_ended_before_its_first_job_has_no_report(tmp_path, capsys):
-    assert conclude(tmp_path) == 0
+    assert report_at_end(tmp_path) == 0
     assert capsys.readouterr().out == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_no_sweep_is_rejected(tmp_path):
+def test_a_folder_without_a_sweep_is_rejected(tmp_path):
     with pytest.raises(DataError, match="contains no jobs of a sweep"):
         main([str(tmp_path)])
 

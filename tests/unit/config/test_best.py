@@ -1,4 +1,4 @@
-"""Which metric may choose the best checkpoint."""
+"""Which metrics checkpoint.keep_best accepts."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from grpo_cli.config.best import is_better_low, keep_best_faults
         ("reward-model", "eval/heldout/pair_accuracy", []),
     ],
 )
-def test_a_metric_that_exists_can_choose(compose_as, command, metric, overrides):
+def test_a_metric_of_the_runs_evaluations_is_accepted(compose_as, command, metric, overrides):
     config = compose_as(command, *overrides, f"checkpoint.keep_best={metric}")
     assert list(keep_best_faults(config.checkpoint, config.evaluation_metrics())) == []
 
@@ -25,7 +25,7 @@ def test_a_metric_that_exists_can_choose(compose_as, command, metric, overrides)
     ("command", "metric", "instead"),
     [
         ("train", "eval/heldout/accuracy", "eval/heldout/avg"),
-        ("train", "eval/math500/avg", "eval/heldout/avg"),  # no benchmark of this run
+        ("train", "eval/math500/avg", "eval/heldout/avg"),  # not a benchmark of this run
         ("train", "eval/heldout/pass@8", "eval/heldout/avg"),  # held-out problems are sampled once
         ("sft", "eval/heldout/avg", "eval/heldout/loss"),
         ("reward-model", "eval/heldout/avg", "eval/heldout/pair_accuracy"),
@@ -38,6 +38,6 @@ def test_a_metric_that_no_evaluation_has_is_rejected(compose_as, command, metric
     assert f"Set checkpoint.keep_best={instead}" in fault
 
 
-def test_each_evaluation_has_a_metric_that_is_better_high(compose_as):
+def test_a_higher_accuracy_and_a_lower_loss_are_better(compose_as):
     assert not is_better_low(compose_as("train").evaluation_metrics()[0])
     assert is_better_low("eval/heldout/loss")

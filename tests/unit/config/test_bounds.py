@@ -1,4 +1,4 @@
-"""Every number among the settings has bounds next to it, and nothing that is not finite passes any command."""
+"""Every numeric setting declares bounds, and no command accepts a number that is not finite."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from grpo_cli.pipeline.stages import Stage
 from grpo_cli.reward.terms import BUILT_IN, FunctionTerm, Term, typed_terms
 
 TERMS = {**BUILT_IN, "mine": FunctionTerm}
-NEEDED = {"model": {"path": "x"}, "mine": {"function": "m:f"}}  # by a term
+NEEDED = {"model": {"path": "x"}, "mine": {"function": "m:f"}}  # required options of a term
 NOT_FINITE = [math.nan, math.inf, -math.inf]
 
 
@@ -30,7 +30,7 @@ def types_in(hint: Any) -> Iterator[Any]:
 
 
 def groups(schema: type) -> Iterator[type]:
-    """A schema and every dataclass inside of it."""
+    """A schema and every dataclass in it."""
     yield schema
     for hint in get_type_hints(schema).values():
         for kind in types_in(hint):
@@ -48,13 +48,13 @@ def numeric_fields() -> dict[str, Field]:
     }
 
 
-def test_every_number_among_the_settings_declares_its_bounds():
+def test_every_numeric_setting_declares_its_bounds():
     found = numeric_fields()
     assert len(found) > 90
     assert [name for name, field in found.items() if "bounds" not in field.metadata] == []
 
 
-def test_every_default_lies_within_its_bounds():
+def test_every_default_is_within_its_bounds():
     for name, field in numeric_fields().items():
         default = field.default_factory() if callable(field.default_factory) else field.default
         if default != "???":
@@ -62,7 +62,7 @@ def test_every_default_lies_within_its_bounds():
 
 
 def float_keys(settings: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted key of every number with a fraction, of those in a list too."""
+    """The dotted key of every float, also of those in a list."""
     hints = get_type_hints(type(settings))
     for field in fields(settings):
         value, key = getattr(settings, field.name), f"{prefix}{field.name}"
@@ -73,7 +73,7 @@ def float_keys(settings: Any, prefix: str = "") -> Iterator[str]:
 
 
 def replaced(settings: Any, key: str, value: float) -> Any:
-    """A copy with another value; where there is a list, as its first."""
+    """A copy with another value; in a list, as its first item."""
     changed = deepcopy(settings)
     *path, name = key.split(".")
     group = changed
@@ -85,7 +85,7 @@ def replaced(settings: Any, key: str, value: float) -> Any:
 
 
 @pytest.mark.parametrize("command", [command for command in SCHEMAS if command != "export"])
-def test_no_float_of_a_command_may_be_nan_or_infinite(command, compose_as):
+def test_no_float_setting_of_a_command_may_be_nan_or_infinite(command, compose_as):
     settings = compose_as(command)
     keys = list(float_keys(settings))
     assert len(keys) > 7
@@ -98,7 +98,7 @@ def test_no_float_of_a_command_may_be_nan_or_infinite(command, compose_as):
 
 @pytest.mark.parametrize("name", TERMS)
 @pytest.mark.parametrize("value", [*NOT_FINITE, 10**400], ids=["nan", "inf", "-inf", "too large"])
-def test_no_float_of_a_reward_term_may_be_nan_or_infinite(name, value):
+def test_no_float_option_of_a_reward_term_may_be_nan_or_infinite(name, value):
     options = [field.name for field in fields(TERMS[name]) if field.type is float]
     assert "weight" in options
     for option in options:
@@ -106,12 +106,12 @@ def test_no_float_of_a_reward_term_may_be_nan_or_infinite(name, value):
             typed_terms({name: {**NEEDED.get(name, {}), option: value}})
 
 
-def test_no_weight_of_a_mixed_data_set_may_be_nan(compose_as):
+def test_the_weight_of_a_mixed_data_set_may_not_be_nan(compose_as):
     with pytest.raises(ConfigError, match=r"data.mix.more.weight=nan: must be finite"):
         check_settings(compose_as("sft", "++data.mix.more.path=README.md", "++data.mix.more.weight=nan"))
 
 
-def test_no_stage_of_a_pipeline_takes_nan():
+def test_a_stage_of_a_pipeline_may_not_contain_nan_or_infinity():
     stage = Stage("rl", ["train", "optimizer.lr=nan", "optimizer.betas=[0.9,inf]"], uses=[])
     with pytest.raises(ConfigError) as error:
         check_stages([stage], Path("/p"))
@@ -148,7 +148,7 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize(("command", "override", "message"), OUT_OF_RANGE, ids=[f"{c}:{o}" for c, o, _ in OUT_OF_RANGE])
-def test_a_number_out_of_its_bounds_is_answered_with_one_within(command, override, message, compose_as):
+def test_the_error_for_a_number_out_of_bounds_suggests_one_within(command, override, message, compose_as):
     with pytest.raises(ConfigError) as error:
         check_settings(compose_as(command, override))
     key = override.split("=")[0].lstrip("+")
@@ -156,7 +156,7 @@ def test_a_number_out_of_its_bounds_is_answered_with_one_within(command, overrid
     assert message in line
 
 
-def test_the_ends_belong_to_the_bounds_as_they_are_named():
+def test_at_least_and_at_most_include_their_ends_and_above_and_below_do_not():
     assert [Bounds(at_least=0, at_most=1).allow(value) for value in (-0.1, 0, 1, 1.1)] == [False, True, True, False]
     assert [Bounds(above=0, below=1).allow(value) for value in (0, 0.1, 1)] == [False, True, False]
-    assert Bounds().allow(10**400)  # which is no float
+    assert Bounds().allow(10**400)  # too large for a float

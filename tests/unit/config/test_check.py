@@ -1,4 +1,4 @@
-"""Each rule between settings: what breaks it, and the mend that its message names."""
+"""The rules between settings: what breaks each rule, and the fix that its message suggests."""
 
 import pytest
 
@@ -95,53 +95,53 @@ SAMPLE_FAULTS = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), FAULTS, ids=[faults[0][0] for faults in FAULTS])
-def test_a_fault_is_answered_with_its_mend(overrides, message, compose_train):
+def test_each_fault_of_train_comes_with_its_fix(overrides, message, compose_train):
     with pytest.raises(ConfigError) as raised:
         check_settings(compose_train(*overrides))
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(("overrides", "message"), EVAL_FAULTS, ids=[faults[0][0] for faults in EVAL_FAULTS])
-def test_a_fault_of_an_evaluation_is_answered_with_its_mend(overrides, message, compose_as):
+def test_each_fault_of_eval_comes_with_its_fix(overrides, message, compose_as):
     with pytest.raises(ConfigError) as raised:
         check_settings(compose_as("eval", *overrides))
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(("overrides", "message"), ANALYZE_FAULTS, ids=[faults[0][0] for faults in ANALYZE_FAULTS])
-def test_a_fault_of_an_analysis_is_answered_with_its_mend(overrides, message, compose_as):
+def test_each_fault_of_analyze_comes_with_its_fix(overrides, message, compose_as):
     with pytest.raises(ConfigError) as raised:
         check_settings(compose_as("analyze", *overrides))
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(("overrides", "message"), SAMPLE_FAULTS, ids=[faults[0][0] for faults in SAMPLE_FAULTS])
-def test_a_fault_of_a_sampling_is_answered_with_its_mend(overrides, message, compose_as):
+def test_each_fault_of_sample_comes_with_its_fix(overrides, message, compose_as):
     with pytest.raises(ConfigError) as raised:
         check_settings(compose_as("sample", *overrides))
     assert message in str(raised.value)
 
 
-def test_limits_that_leave_room_pass(compose_as):
+def test_limits_that_some_response_can_meet_are_accepted(compose_as):
     limits = ("sample.min_tokens=8", "sample.max_tokens=8", "sample.max_similarity=0.5", "to=traces.jsonl")
     check_settings(compose_as("sample", *limits, "sample.keep=[one_language]", "sample.language=ru"))
     check_settings(compose_as("sample", "sample.min_tokens=8"))
 
 
-def test_all_faults_are_told_at_once(compose_train):
+def test_all_faults_are_reported_together(compose_train):
     with pytest.raises(ConfigError) as raised:
         check_settings(compose_train("steps=0", "rollout.temperature=0", "data.path=nowhere.jsonl"))
     assert str(raised.value).count("\n- ") == 3
 
 
-def test_a_job_that_would_not_find_its_run_again_is_warned_of(compose_train):
+def test_a_slurm_job_that_could_not_resume_after_a_requeue_is_warned_about(compose_train):
     (warning,) = all_warnings(compose_train(), [], in_slurm_job=True)
     assert "Set run.dir" in warning
     for given in ("run.dir", "resume.run"):
         assert all_warnings(compose_train(), [given], in_slurm_job=True) == []
 
 
-def test_an_epsilon_without_effect_is_warned_of(compose_train):
+def test_an_epsilon_without_effect_is_warned_about(compose_train):
     config = compose_train("algorithm.epsilon=0.1")
     assert "epsilon has no effect" in all_warnings(config, ["algorithm.epsilon"])[0]
     assert all_warnings(config, ["steps"]) == []
@@ -170,7 +170,7 @@ def test_general_prompts_need_a_term_that_scores_them():
     assert "reward=r1_general reward.terms.model.path=" in fault
 
 
-def test_general_prompts_need_an_algorithm_that_sees_more_than_right_and_wrong():
+def test_general_prompts_need_an_algorithm_that_uses_more_than_correct_answers():
     config = general(model={"path": "x"})
     config.algorithm.select = Select.correct
     assert "algorithm.select=all" in ungraded_prompts_error([POEM], config)
@@ -179,7 +179,7 @@ def test_general_prompts_need_an_algorithm_that_sees_more_than_right_and_wrong()
 
 
 @pytest.mark.parametrize(
-    ("overrides", "mend"),
+    ("overrides", "fix"),
     [
         ([], "as in data.path=runs/.../pairs.jsonl"),
         (["data.path=nowhere.jsonl"], "data.path=nowhere.jsonl: there is no such file"),
@@ -189,14 +189,14 @@ def test_general_prompts_need_an_algorithm_that_sees_more_than_right_and_wrong()
         (["data.path=README.md", "data.num_heldout=0"], "data.num_heldout=0: must be 1 or more"),
     ],
 )
-def test_each_fault_of_reward_model_names_its_mend(overrides, mend, compose_as):
+def test_each_fault_of_reward_model_comes_with_its_fix(overrides, fix, compose_as):
     with pytest.raises(ConfigError) as error:
         check_settings(compose_as("reward-model", *overrides))
-    assert mend in str(error.value)
+    assert fix in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "mend"),
+    ("overrides", "fix"),
     [
         (["data.source=null"], "as in data.path=traces.jsonl"),
         (["data.path=nowhere.jsonl"], "data.path=nowhere.jsonl: there is no such file"),
@@ -212,13 +212,13 @@ def test_each_fault_of_reward_model_names_its_mend(overrides, mend, compose_as):
         (["eval.n=4", "eval.temperature=0"], "Set eval.temperature=0.6"),
     ],
 )
-def test_each_fault_of_sft_names_its_mend(overrides, mend, compose_as):
+def test_each_fault_of_sft_comes_with_its_fix(overrides, fix, compose_as):
     with pytest.raises(ConfigError) as error:
         check_settings(compose_as("sft", *overrides))
-    assert mend in str(error.value)
+    assert fix in str(error.value)
 
 
-def test_a_term_that_never_counts_is_told(compose_train):
+def test_a_term_that_never_counts_is_warned_about(compose_train):
     [warning] = all_warnings(compose_train("+reward.terms.format.from_step=21", "steps=20"), [])
     assert "reward.terms.format.from_step=21 is after steps=20" in warning
     assert all_warnings(compose_train("+reward.terms.format.from_step=20", "steps=20"), []) == []

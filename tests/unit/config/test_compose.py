@@ -20,27 +20,27 @@ MISSPELT = [
 
 
 @pytest.mark.parametrize(("argument", "message"), MISSPELT)
-def test_a_misspelt_name_is_answered_with_the_nearest(argument, message):
+def test_the_error_for_a_misspelt_name_suggests_the_nearest(argument, message):
     with pytest.raises(ConfigError) as raised:
         check_overrides("train", ["steps=3", argument])
     assert message in str(raised.value)
 
 
-def test_all_misspelt_names_are_told_at_once():
+def test_all_misspelt_names_are_reported_together():
     with pytest.raises(ConfigError) as raised:
         check_overrides("train", ["stepz=3", "sead=1"])
     assert "steps" in str(raised.value)
     assert "seed" in str(raised.value)
 
 
-def test_a_sweep_is_refused_before_its_first_job():
+def test_a_sweep_over_bad_values_is_rejected_before_its_first_job():
     with pytest.raises(ConfigError) as error:
         check_overrides("train", ["-m", "optimizer.lr=1e-6,nan,-1", "rollout.group_size=range(0,4)", "seed=1,2"])
     *lines, _ = str(error.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["optimizer.lr=nan", "optimizer.lr=-1", "rollout.group_size=0"]
 
 
-def test_what_exists_passes():
+def test_existing_settings_and_choices_are_accepted():
     check_overrides(
         "train",
         [
@@ -70,7 +70,7 @@ def test_the_length_limit_follows_its_schedule(compose_train):
     assert rollout.longest_sequence == rollout.max_prompt_tokens + 65536
 
 
-def test_a_folder_of_ones_own_adds_to_the_groups(tmp_path):
+def test_config_dir_adds_options_to_the_groups(tmp_path):
     (tmp_path / "algorithm").mkdir()
     (tmp_path / "algorithm" / "mine.yaml").write_text("beta: 0.1\n")
     check_overrides("train", ["--config-dir", str(tmp_path), "algorithm=mine"])
@@ -79,7 +79,7 @@ def test_a_folder_of_ones_own_adds_to_the_groups(tmp_path):
         check_overrides("train", ["--config-dir", str(tmp_path), "algorithm=min"])
 
 
-def test_several_templates_become_entries_of_their_own(compose_as):
+def test_each_of_several_templates_becomes_an_entry(compose_as):
     words = expand_shorthands("analyze", ["template=[r1,none]", "analyze.judge=null"])
     assert words == ["+template@templates.r1=r1", "+template@templates.none=none", "analyze.judge=null"]
     config = compose_as("analyze", *words)
@@ -95,7 +95,7 @@ def test_rules_are_a_list_with_and_without_brackets(given, compose_as):
     assert expand_shorthands("sample", ["sample.keep=correct"]) == ["sample.keep=[correct]"]
 
 
-def test_a_sweep_over_rules_stays_one():
+def test_a_sweep_over_rules_is_not_changed():
     words = ["-m", "sample.keep=[correct],[correct,well_formed]"]
     assert expand_shorthands("sample", words) == words
 
@@ -106,7 +106,7 @@ def test_rescore_is_a_flag_with_a_file():
         expand_shorthands("eval", ["--rescore"])
 
 
-def test_a_path_of_a_benchmark_that_is_not_chosen_is_answered_with_the_choice():
+def test_the_error_for_a_setting_of_a_benchmark_that_is_not_chosen_shows_how_to_choose_it():
     hydra_says = "Could not override 'benchmark.math500.path'.\nKey 'math500' is not in struct"
     assert explain_hydra_error(ValueError(hydra_says)).endswith("Choose it, as in benchmark=[math500].")
     assert explain_hydra_error(ValueError("anything else")) == "anything else"
@@ -118,13 +118,13 @@ def test_benchmarks_are_a_list_and_each_takes_a_path(compose_as):
     assert config.benchmark["math500"].path == "local.jsonl"
 
 
-def test_a_model_brings_the_template_that_suits_it_unless_one_is_given(compose_as):
+def test_a_model_sets_its_template_unless_one_is_given(compose_as):
     assert "<|im_start|>" in compose_as("eval", "model=qwen2_5_math_7b").template.text
     assert compose_as("eval", "model=qwen2_5_math_7b", "template=none").template.text == "{problem}"
     assert compose_as("eval", "model=random").eval.max_new_tokens == 64
 
 
-def test_the_tiny_models_settings_give_way_to_an_algorithms(compose_train):
+def test_the_algorithms_settings_win_over_those_of_the_tiny_model(compose_train):
     assert compose_train().optimizer.lr == 5e-5
     assert compose_train("algorithm=r1_zero").optimizer.lr == 3e-6
     assert compose_train("model=qwen2_5_3b").optimizer.lr == 1e-6
@@ -132,7 +132,7 @@ def test_the_tiny_models_settings_give_way_to_an_algorithms(compose_train):
 
 @pytest.mark.parametrize("command", ["eval", "sample", "analyze"])
 @pytest.mark.parametrize("cluster", ["gpu_1", "gpu_8", "slurm_2x8"])
-def test_a_command_without_a_trainer_leaves_the_gpu_to_vllm(command, cluster, compose_as):
+def test_in_a_command_without_a_trainer_vllm_uses_the_whole_gpu(command, cluster, compose_as):
     assert compose_as(command, f"cluster={cluster}").cluster.vllm.gpu_memory_utilization == 0.9
     chosen = compose_as(command, f"cluster={cluster}", "cluster.vllm.gpu_memory_utilization=0.5")
     assert chosen.cluster.vllm.gpu_memory_utilization == 0.5

@@ -1,4 +1,4 @@
-"""Nothing in conf/ can rot: every file composes, alone and with what it needs beside it."""
+"""Every file in conf/ composes and passes the checks, if necessary with the settings that it needs."""
 
 import pytest
 
@@ -8,11 +8,11 @@ from grpo_cli.config.compose import conf_dir
 SAMPLING_GROUPS = ("benchmark", "cluster", "logger", "model", "template")
 ANALYZE_GROUPS = ("cluster", "data", "logger", "model", "template")
 REWARD_MODEL_GROUPS = ("cluster", "logger", "model", "supervised_tuning")
-# Pipelines have tests of their own; the others are of one command, not of train.
+# Pipelines have their own tests; supervised_tuning is not for train.
 ELSEWHERE = ("pipeline", "supervised_tuning")
 ALL_FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().glob("*/*.yaml"))
 FILES = [path for path in ALL_FILES if path.parent.name not in ELSEWHERE]
-# Those that leave a value to the user.
+# Files that leave a value to the user.
 NEEDS = {
     "reward/code": ["data.grader=code"],
     "reward/r1_general": ["reward.terms.model.path=reward_model"],
@@ -41,7 +41,7 @@ def test_the_groups_of_analyze_compose_with_it_too(path, compose_as):
     check_settings(compose_as("analyze", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
 
 
-# A random model has nothing worth keeping.
+# The random model sets options that `sample` does not have.
 SAMPLED = [path for path in FILES if path.parent.name in ANALYZE_GROUPS and path.stem != "random"]
 
 
@@ -51,7 +51,7 @@ def test_the_groups_of_sample_compose_with_it_too(path, compose_as):
     check_settings(compose_as("sample", f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
 
 
-# A random model comes with settings of responses.
+# The random model sets options of responses, which `reward-model` does not have.
 TAUGHT = [path for path in ALL_FILES if path.parent.name in REWARD_MODEL_GROUPS and path.stem != "random"]
 
 

@@ -1,4 +1,4 @@
-"""What Hydra's grammar cannot read is answered with what to type, which shell and grammar then read as meant."""
+"""If Hydra's grammar cannot read an override, the error says what to type, and shell and grammar can read that."""
 
 import random
 import subprocess
@@ -12,7 +12,7 @@ from grpo_cli.errors import ConfigError
 
 
 def advice(command: str, *arguments: str) -> tuple[str, str]:
-    """The line about the last argument, and what a POSIX shell makes of the word that it says to type."""
+    """The line of the error about the last argument, and its suggestion after a POSIX shell has read it."""
     with pytest.raises(ConfigError) as error:
         check_overrides(command, arguments)
     [line] = [line for line in str(error.value).splitlines() if line.startswith(f"{arguments[-1]}: ")]
@@ -21,7 +21,7 @@ def advice(command: str, *arguments: str) -> tuple[str, str]:
     return line, typed
 
 
-UNREADABLE = [  # the value of a text, and what the grammar stops at
+UNREADABLE = [  # a text, and where the grammar stops
     ("a<b", "'<'"),
     ("runs/lr=1e-5/traces.jsonl", "'='"),
     ("part#2.jsonl", "'#'"),
@@ -40,7 +40,7 @@ UNREADABLE = [  # the value of a text, and what the grammar stops at
 
 
 @pytest.mark.parametrize(("value", "stop"), UNREADABLE, ids=lambda case: case)
-def test_a_text_that_cannot_be_read_is_answered_with_its_quoted_form(value, stop):
+def test_the_error_for_a_text_that_cannot_be_read_shows_its_quoted_form(value, stop):
     line, typed = advice("train", f"data.path={value}")
     assert f"Hydra's grammar stops at {stop}. " in line
     assert typed.partition("=")[0] == "data.path"
@@ -48,19 +48,19 @@ def test_a_text_that_cannot_be_read_is_answered_with_its_quoted_form(value, stop
     check_overrides("train", [typed])
 
 
-def test_each_entry_of_a_list_is_quoted_where_it_has_to_be():
+def test_each_entry_of_a_list_is_quoted_if_it_needs_quotes():
     line, typed = advice("train", "template.stop=[</answer>,STOP,<|im_end|>]")
     assert line.endswith("""'template.stop=["</answer>",STOP,"<|im_end|>"]'""")
     assert parsed(typed).value() == ["</answer>", "STOP", "<|im_end|>"]
 
 
-def test_each_value_of_a_sweep_is_quoted_where_it_has_to_be():
+def test_each_value_of_a_sweep_is_quoted_if_it_needs_quotes():
     line, typed = advice("train", "-m", "data.path=a#b,c")
     assert line.endswith("""'data.path="a#b",c'""")
     assert parsed(typed).is_sweep_override()
 
 
-def test_several_values_without_a_sweep_are_answered_with_both_ways():
+def test_the_error_for_several_values_without_a_sweep_shows_both_fixes():
     line, typed = advice("train", "template.text=Well,then")
     assert "Add -m" in line
     assert parsed(typed).value() == "Well,then"
@@ -72,25 +72,25 @@ def test_several_values_without_a_sweep_are_answered_with_both_ways():
 
 
 @pytest.mark.parametrize("argument", ["steps", "steps 3", "optimizer lr=1", "=3x<"])
-def test_what_is_no_key_and_value_is_answered_with_the_form(argument):
+def test_the_error_for_an_argument_without_key_and_value_shows_the_form(argument):
     with pytest.raises(ConfigError, match=r"is not key=value, as in optimizer\.lr=1e-5"):
         check_overrides("train", [argument])
 
 
-def test_faults_of_grammar_and_of_names_are_told_at_once():
+def test_faults_of_grammar_and_of_names_are_reported_together():
     with pytest.raises(ConfigError) as error:
         check_overrides("train", ["data.path=a#b", "stepz=3", "run.name=<x>"])
     assert len(str(error.value).splitlines()) == 4
 
 
-def test_the_value_of_a_flag_is_no_override(tmp_path):
+def test_the_value_of_a_flag_is_not_an_override(tmp_path):
     (tmp_path / "a#b=c").mkdir()
     check_overrides("train", ["--config-dir", str(tmp_path / "a#b=c"), "--cfg", "job", "~reward.terms.format"])
     check_overrides("train", ["--info", "searchpath"])
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_text_survives_being_quoted(seed):
+def test_any_quoted_text_is_read_back_unchanged(seed):
     draw = random.Random(seed)
     for _ in range(1000):
         text = "".join(draw.choices("ab1 '\"\\$!`{}[](),=#<>~é日\n\t:", k=draw.randint(0, 8)))
@@ -99,14 +99,14 @@ def test_any_text_survives_being_quoted(seed):
         assert "'" in word or '"' in word or word == f"key={text}"
 
 
-def test_words_for_the_shell_come_back_from_it():
+def test_the_shell_reads_quoted_words_back_unchanged():
     draw = random.Random(0)
     texts = ["".join(draw.choices("ab '\"\\$!`{}[](),=#<>~é*?;&|", k=8)) for _ in range(50)]
     script = "; ".join(f"printf '%s\\n' {shell_word(text)}" for text in texts)
     assert subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout.splitlines() == texts
 
 
-ESCAPED = [  # as a shell hands it over, and what the template gets
+ESCAPED = [  # the argument from the shell, and the value that the template gets
     (r"template.text=a\nb", "a\nb"),
     (r'template.text="{problem}\n\tAnswer:"', "{problem}\n\tAnswer:"),
     (r"template.text='a\\nb'", r"a\nb"),
@@ -124,12 +124,12 @@ def test_a_line_break_in_a_template_is_written_as_backslash_n(argument, value):
     assert word.partition("=")[0] == argument.partition("=")[0]
 
 
-def test_escapes_stay_as_they_are_elsewhere():
+def test_escapes_in_other_settings_are_not_changed():
     for argument in (r"data.columns.answer_pattern=a\nb", r"run.dir=a\nb", r"template.text=a#\nb", "template.text=ab"):
         assert expand_shorthands("train", [argument]) == [argument]
 
 
-def test_the_templates_of_a_sweep_have_line_breaks_too():
+def test_templates_in_a_sweep_get_line_breaks_too():
     [_, word] = expand_shorthands("train", ["-m", r"template.text=a\nb,c"])
     assert list(parsed(word).sweep_iterator())[1] == "c"
     assert "a\nb" in word
@@ -141,7 +141,7 @@ def test_a_template_with_a_line_break_reaches_the_run(compose_train):
     assert (template.text, template.stop) == ("{problem}\nAnswer:", ["\n"])
 
 
-def test_a_dictionary_may_be_given_whole(compose_train):
+def test_a_whole_dictionary_can_be_given(compose_train):
     words = allow_new_entries("train", ["rollout.max_new_tokens_schedule={8200:9}", "reward.terms={format:{weight:2}}"])
     config = compose_train(*words)
     assert config.rollout.max_new_tokens_schedule == {8200: 9}

@@ -24,7 +24,7 @@ ON_CPU, ON_GPU = ClusterConfig(device=Device.cpu), ClusterConfig(device=Device.c
 
 @pytest.fixture
 def install(monkeypatch):
-    """Let these distributions be the installed ones, by name and version."""
+    """Pretend that exactly these packages are installed, by name and version."""
 
     def installed(**releases: str) -> None:
         def version(name: str) -> str:
@@ -42,12 +42,12 @@ def install(monkeypatch):
     [
         (CUDA_BUILD, Device.cuda),
         (CPU_BUILD, Device.cpu),
-        ({"vllm": "0.32.0+cpu"}, Device.cpu),  # compiled from its sources
+        ({"vllm": "0.32.0+cpu"}, Device.cpu),  # compiled from source
         ({}, None),
-        (CUDA_BUILD | CPU_BUILD, None),  # each has overwritten files of the other
+        (CUDA_BUILD | CPU_BUILD, None),  # they overwrite each other's files
     ],
 )
-def test_the_build_of_vllm_is_known_by_its_metadata(install, releases, device):
+def test_the_build_of_vllm_is_read_from_its_metadata(install, releases, device):
     install(**releases)
     assert installed_vllm()[1] == device
 
@@ -56,7 +56,7 @@ def test_the_build_of_vllm_is_known_by_its_metadata(install, releases, device):
     ("releases", "cluster", "fix"),
     [(CUDA_BUILD, ON_CPU, "Set cluster=gpu_1"), (CPU_BUILD, ON_GPU, "`make setup STACK=cuda`, or set cluster=cpu")],
 )
-def test_a_cluster_of_the_other_build_is_rejected_with_the_fix(install, releases, cluster, fix):
+def test_a_cluster_for_the_other_build_is_rejected_with_the_fix(install, releases, cluster, fix):
     install(**releases)
     ((name, release),) = releases.items()
     with pytest.raises(ConfigError) as raised:
@@ -70,19 +70,19 @@ def test_a_cluster_of_the_other_build_is_rejected_with_the_fix(install, releases
 @pytest.mark.parametrize(
     ("releases", "cluster"), [(CUDA_BUILD, ON_GPU), (CPU_BUILD, ON_CPU), ({}, ON_CPU), ({}, ON_GPU)]
 )
-def test_a_cluster_that_the_build_is_for_passes(install, releases, cluster):
+def test_a_cluster_that_the_build_supports_is_accepted(install, releases, cluster):
     install(**releases)
     check_machine(cluster)
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    """Run `r1zero <arguments>` in this process and an empty folder: its exit status and what it prints.
+    """Run `r1zero <arguments>` in this process in an empty folder. Returns its exit status and its output.
 
-    The status is STARTED where it would start ranks.
+    The status is STARTED if it would start ranks.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # to be put back as it was
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # restored after the test
     monkeypatch.setattr(local, "launch", lambda *_: sys.exit(STARTED))
 
     def run(*arguments: str) -> tuple[int, str]:
@@ -98,25 +98,25 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", sorted(LOOPS.keys() & cli.COMMANDS.keys() - {"reward-model"}))
-def test_every_command_that_starts_ranks_asks_before_it_writes(install, command, tmp_path, name):
+def test_every_command_that_starts_ranks_checks_the_machine_before_it_writes(install, command, tmp_path, name):
     install(**CUDA_BUILD)
     status, printed = command(name)
     assert (status, "Set cluster=gpu_1" in printed) == (1, True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_responses_that_are_there_are_scored_without_vllm(install, command, tmp_path):
+def test_rescoring_needs_no_vllm(install, command, tmp_path):
     install(**CUDA_BUILD)
     (tmp_path / "responses.jsonl").write_text("no JSON")
     assert command("eval", "--rescore", "responses.jsonl")[0] == STARTED
 
 
-def test_a_plan_for_another_machine_is_made(install, command):
+def test_plan_works_for_other_machines(install, command):
     install(**CPU_BUILD)
     assert command("plan", "cluster=gpu_8")[0] == 0
 
 
-def test_a_pipeline_checks_all_its_stages_on_this_machine_unless_it_only_shows_them(install):
+def test_a_pipeline_checks_all_stages_for_this_machine_unless_it_only_shows_them(install):
     stages = [Stage("a", ["sample", "cluster=cpu"], uses=[]), Stage("b", ["eval", "cluster=gpu_1"], uses=[])]
     install(**CPU_BUILD)
     check_stages(stages, Path("/p"))

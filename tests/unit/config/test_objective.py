@@ -1,4 +1,4 @@
-"""What an objective warns of, and what its shorthands mean."""
+"""Warnings about an objective, and the settings of published methods."""
 
 import pytest
 
@@ -24,17 +24,17 @@ FINE = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), WARNED, ids=[" ".join(overrides) for overrides, _ in WARNED])
-def test_a_combination_that_does_something_else_is_warned_of(overrides, message, compose_train):
+def test_a_combination_that_does_not_do_what_it_seems_to_is_warned_about(overrides, message, compose_train):
     (warning,) = compose_train(*overrides).warnings([])
     assert message in warning
 
 
 @pytest.mark.parametrize("overrides", [*FINE, *([f"algorithm={method}"] for method in METHODS)], ids=" ".join)
-def test_what_is_meant_is_not_warned_of(overrides, compose_train):
+def test_a_sensible_combination_gives_no_warning(overrides, compose_train):
     assert list(compose_train(*overrides).warnings([])) == []
 
 
-def test_the_sampler_is_corrected_for_where_the_two_round_differently():
+def test_by_default_the_sampler_is_corrected_only_in_bf16():
     correction = SamplerCorrectionConfig()
     assert correction.method_in(DType.fp32) is SamplerCorrection.none
     assert (correction.method_in(DType.bf16), correction.cap) == (SamplerCorrection.token_truncate, 2)
@@ -42,14 +42,14 @@ def test_the_sampler_is_corrected_for_where_the_two_round_differently():
 
 @pytest.mark.parametrize("dtype", DType)
 @pytest.mark.parametrize("method", ["none", "token_mask"])
-def test_a_correction_that_is_chosen_holds_in_any_dtype(method, dtype, compose_train):
+def test_an_explicit_correction_is_used_in_every_dtype(method, dtype, compose_train):
     correction = compose_train(f"algorithm.sampler_correction.method={method}").algorithm.sampler_correction
     assert correction.method_in(dtype) == method
 
 
-def test_dapo_takes_off_half_of_what_a_right_answer_earns(compose_train):
+def test_the_full_overlong_penalty_of_dapo_is_half_the_difference_of_right_and_wrong(compose_train):
     terms = compose_train("algorithm=dapo", "reward=accuracy").reward.terms
-    # DAPO: right is 1, wrong is -1, and at the limit 1 is taken off.
+    # DAPO: right is 1, wrong is -1, and a response at the limit loses 1.
     assert terms["overlong"]["weight"] / terms["accuracy"]["weight"] == 1 / (1 - -1)
 
 
@@ -61,7 +61,7 @@ def test_dapo_takes_off_half_of_what_a_right_answer_earns(compose_train):
         ("7b", "Qwen/Qwen2.5-Math-7B", "math_lvl3to5", "qwen_math"),
     ],
 )
-def test_oat_zero_is_what_its_authors_ran(size, model, data, template, compose_train):
+def test_oat_zero_has_the_settings_of_its_authors(size, model, data, template, compose_train):
     config = compose_train(f"experiment=oat_zero_{size}")
     assert (config.model.path, config.data.name) == (model, data)
     assert config.template == compose_train(f"template={template}").template

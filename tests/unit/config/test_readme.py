@@ -1,4 +1,4 @@
-"""Every command that the README and the docs show works, and every link in them leads to a file."""
+"""Every command in the README and the docs composes, and every link leads to a file."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ EVENING_PATH_LINES = 3500
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """The words of each command in the fenced blocks that name no language; a line that ends in \\ goes on."""
+    """The words of each command in fenced blocks without a language. A line that ends in \\ is joined to the next."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     lines = [line for language, block in fenced if not language for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line, comments=True) for line in lines if COMMAND.match(line)]
@@ -32,8 +32,8 @@ def commands_in(text: str) -> list[list[str]]:
 SHOWN = {page: commands_in(page.read_text(encoding="utf-8")) for page in PAGES}
 LINES = [list(words) for words in dict.fromkeys(tuple(words) for page in PAGES for words in SHOWN[page])]
 COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and COMMANDS[words[1]].settings]
-# What the user must provide.
-THEIR_OWN = {
+# Settings that name the user's own files.
+USERS_FILES = {
     "model.path=base/": "model.path=org/base",
     "algorithm=mine": "algorithm=grpo",
 }
@@ -59,7 +59,7 @@ def test_the_index_lists_every_page():
     assert not unlisted
 
 
-def test_the_evening_path_is_read_in_an_evening():
+def test_the_evening_path_is_short_enough_for_an_evening():
     section = README.read_text(encoding="utf-8").partition("### The evening path")[2].partition("\n## ")[0]
     places = [ROOT / name for name in re.findall(r"`(grpo_cli/[^`]+)`", section)]
     files = {file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])}
@@ -68,23 +68,23 @@ def test_the_evening_path_is_read_in_an_evening():
 
 
 @pytest.mark.parametrize("words", [words for words in LINES if words[:1] == ["r1zero"]], ids=shlex.join)
-def test_its_subcommands_exist(words):
+def test_the_subcommand_exists(words):
     assert words[1] in COMMANDS
 
 
 @pytest.mark.parametrize("words", [words for words in LINES if words[:1] == ["make"]], ids=shlex.join)
-def test_its_make_targets_exist(words):
+def test_the_make_targets_exist(words):
     makefile = (ROOT / "Makefile").read_text()
     for target in words[1:]:
         assert "=" in target or re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(("command", "arguments"), COMPOSED, ids=lambda words: shlex.join(words) if words else "none")
-def test_its_runs_compose_and_pass_the_checks(command, arguments, compose_as):
+def test_the_command_composes_and_passes_the_checks(command, arguments, compose_as):
     if "--compare" in arguments:
         return  # takes no settings
     config_name = COMMANDS[command].conf or command
-    arguments = expand_shorthands(config_name, [_their_own(argument) for argument in arguments])
+    arguments = expand_shorthands(config_name, [_with_existing_file(argument) for argument in arguments])
     check_overrides(config_name, arguments)
     overrides = OverridesParser.create().parse_overrides(
         allow_new_entries(config_name, [argument for argument in arguments if "=" in argument])
@@ -102,14 +102,14 @@ def test_its_runs_compose_and_pass_the_checks(command, arguments, compose_as):
         )
 
 
-def _their_own(argument: str) -> str:
+def _with_existing_file(argument: str) -> str:
     key, _, value = argument.partition("=")
     if value.endswith(".jsonl") and key != "to":
         return f"{key}=README.md"  # any file that exists
-    return "README.md" if argument.endswith(".jsonl") and not value else THEIR_OWN.get(argument, argument)
+    return "README.md" if argument.endswith(".jsonl") and not value else USERS_FILES.get(argument, argument)
 
 
-def test_the_method_by_yaml_alone_composes(compose_train):
+def test_the_example_of_a_new_algorithm_composes(compose_train):
     page = (ROOT / "docs/algorithms.md").read_text(encoding="utf-8")
     (method,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     config = compose_train(*(f"algorithm.{key}" for key in _dotted(yaml.safe_load(method))))

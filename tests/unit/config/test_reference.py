@@ -1,4 +1,4 @@
-"""Every setting says what it means, where users look: in --help and in docs/settings.md."""
+"""Every setting is explained in --help and in docs/settings.md."""
 
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ def settings_in(group: type, prefix: str = "") -> list[Setting]:
 
 
 @pytest.mark.parametrize("group", [*SCHEMAS.values(), *BUILT_IN.values(), FunctionTerm])
-def test_every_setting_says_what_it_means(group):
+def test_every_setting_has_a_meaning(group):
     assert is_dataclass(group)
     assert [setting.key for setting in settings_in(group) if not setting.meaning.endswith(".")] == []
 

@@ -26,7 +26,7 @@ def test_terms_become_their_dataclasses_in_order():
 
 
 @pytest.mark.parametrize(
-    ("terms", "seen", "mend"),
+    ("terms", "seen", "fix"),
     [
         ({"acuracy": {}}, "reward.terms.acuracy", "Did you mean accuracy?"),
         ({"mine": {"weight": 1.0}}, "reward.terms.mine", "reward.terms.mine.function=my_package.my_module:my_reward"),
@@ -53,18 +53,18 @@ def test_terms_become_their_dataclasses_in_order():
         ({"format": {"function": "m:f"}}, "reward.terms.format.function", "another name"),
     ],
 )
-def test_each_fault_names_its_key_and_its_mend(terms, seen, mend):
+def test_each_fault_names_its_key_and_its_fix(terms, seen, fix):
     with pytest.raises(ConfigError) as error:
         typed_terms(terms)
     assert seen in str(error.value)
-    assert mend in str(error.value)
+    assert fix in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("from_step", "to_step", "steps"),
     [(0, 0, [None, 1, 2, 3, 4]), (3, 0, [3, 4]), (0, 2, [1, 2]), (2, 3, [2, 3]), (3, 3, [3])],
 )
-def test_a_window_holds_both_its_ends(from_step, to_step, steps):
+def test_a_term_counts_from_its_first_to_its_last_step(from_step, to_step, steps):
     term = FormatTerm(from_step=from_step, to_step=to_step)
     assert [step for step in (None, 1, 2, 3, 4) if term.counts_at(step)] == steps
 

@@ -1,4 +1,4 @@
-"""W&B's own variables of the environment, and what the settings say instead."""
+"""W&B's own environment variables, and the settings that win over them."""
 
 import pytest
 
@@ -10,18 +10,18 @@ from grpo_cli.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """No variable of W&B but those that a test sets."""
+    """No W&B variables except those that a test sets."""
     for name in ("PROJECT", "NAME", "RUN_GROUP", "JOB_TYPE", "MODE", "DISABLED"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     return lambda **values: [monkeypatch.setenv(f"WANDB_{name}", value) for name, value in values.items()]
 
 
-def test_without_them_a_run_is_its_own_group_in_our_project():
+def test_without_variables_the_group_is_the_runs_name_and_the_project_is_r1zero():
     names = tracker_names(LoggerConfig(), "run", "train")
     assert names == {"name": "run", "project": "r1zero", "entity": None, "group": "run", "job_type": "train"}
 
 
-def test_they_name_the_run_and_settings_come_first(environment):
+def test_variables_name_the_run_but_settings_win(environment):
     environment(PROJECT="p", NAME="n", RUN_GROUP="g", JOB_TYPE="j")
     names = tracker_names(LoggerConfig(), "run", "train")
     assert names == {"name": "n", "project": "p", "entity": None, "group": "g", "job_type": "j"}
@@ -43,15 +43,15 @@ def test_they_name_the_run_and_settings_come_first(environment):
         ({"DISABLED": "true", "MODE": "disabled"}, WandbMode.offline, "offline"),
     ],
 )
-def test_the_mode_is_the_settings_then_the_environments(environment, values, setting, expected):
+def test_the_mode_comes_from_the_settings_otherwise_from_the_environment(environment, values, setting, expected):
     environment(**values)
     assert tracker_mode(LoggerConfig(mode=setting)) == expected
 
 
 @pytest.mark.parametrize(
-    ("mode", "seen"), [("", "WANDB_MODE is set, and empty"), ("ofline", "WANDB_MODE=ofline: is none")]
+    ("mode", "seen"), [("", "WANDB_MODE is set but empty"), ("ofline", "WANDB_MODE=ofline: unknown mode")]
 )
-def test_a_mode_without_a_meaning_is_named_where_it_would_decide(environment, mode, seen):
+def test_an_unknown_wandb_mode_is_rejected_if_it_would_decide(environment, mode, seen):
     environment(MODE=mode)
     with pytest.raises(ConfigError, match=rf"{seen}.*online, run, offline, dryrun, disabled.*logger\.mode"):
         check_tracker(LoggerConfig())

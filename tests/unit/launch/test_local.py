@@ -1,4 +1,4 @@
-"""What becomes of a rank that fails: the launcher reports its fault as what it was."""
+"""How the launcher reports a rank that fails."""
 
 import json
 import signal
@@ -16,20 +16,20 @@ def report(logs: Path, rank: int, kind: str) -> None:
     (logs / f"rank_{rank}.error.json").write_text(text)
 
 
-def test_a_fault_of_the_users_comes_back_as_what_it_was(tmp_path):
+def test_an_error_that_the_user_can_fix_keeps_its_type_and_message(tmp_path):
     report(tmp_path, 0, "DataError")
     error = _explain(tmp_path, {0: 1})
     assert type(error) is DataError
     assert str(error) == "message of 0"
 
 
-def test_the_rank_that_failed_first_is_the_one_that_is_reported(tmp_path):
+def test_the_rank_that_failed_first_is_reported(tmp_path):
     report(tmp_path, 1, "DataError")
-    report(tmp_path, 0, "RuntimeError")  # killed by the collective that rank 1 left
+    report(tmp_path, 0, "RuntimeError")  # from the collective that rank 1 left
     assert str(_explain(tmp_path, {0: 1, 1: 1})) == "message of 1"
 
 
-def test_any_other_fault_comes_with_its_traceback_and_the_place_of_the_log(tmp_path):
+def test_any_other_error_comes_with_its_traceback_and_the_path_of_the_logs(tmp_path):
     report(tmp_path, 0, "ZeroDivisionError")
     error = _explain(tmp_path, {0: 1})
     assert type(error) is TrainingError
@@ -42,21 +42,21 @@ def test_any_other_fault_comes_with_its_traceback_and_the_place_of_the_log(tmp_p
     [
         (-signal.SIGKILL, "was killed by SIGKILL, as Linux does when memory runs out"),
         (-signal.SIGSEGV, "was killed by SIGSEGV"),
-        (7, "ended with exit code 7 and gave no reason"),
+        (7, "exited with code 7 and no error message"),
     ],
 )
-def test_a_rank_that_says_nothing_is_named_with_how_it_ended(tmp_path, code, how):
+def test_a_rank_without_an_error_file_is_named_with_its_exit_code_or_signal(tmp_path, code, how):
     assert str(_explain(tmp_path, {3: code})) == f"Rank 3 {how}. Its log: {tmp_path}/rank_3.log"
 
 
 @pytest.mark.parametrize("number", stop.REQUESTS)
-def test_a_rank_that_a_request_has_ended_is_no_fault(tmp_path, number):
-    report(tmp_path, 0, "RuntimeError")  # its neighbour is gone
+def test_a_rank_that_a_request_to_stop_ended_is_not_an_error(tmp_path, number):
+    report(tmp_path, 0, "RuntimeError")  # because rank 1 is gone
     assert _explain(tmp_path, {0: 1, 1: -number}) is None
 
 
-def test_a_killed_rank_is_the_cause_of_what_the_others_report(tmp_path):
-    report(tmp_path, 0, "RuntimeError")  # its neighbour is gone
+def test_a_killed_rank_is_reported_instead_of_the_errors_that_it_causes_in_others(tmp_path):
+    report(tmp_path, 0, "RuntimeError")  # because rank 1 is gone
     assert "Rank 1 was killed" in str(_explain(tmp_path, {0: 1, 1: -9}))
     report(tmp_path, 1, "DataError")
-    assert "traceback of 0" in str(_explain(tmp_path, {0: 1, 1: -9}))  # once it reports its own fault, it is as others
+    assert "traceback of 0" in str(_explain(tmp_path, {0: 1, 1: -9}))  # with an error file it is like any other rank

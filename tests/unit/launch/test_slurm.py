@@ -1,4 +1,4 @@
-"""What Slurm is asked for and how its answers are told; Slurm's commands are small scripts here."""
+"""What Slurm is asked for, and how its answers are reported. Small scripts replace Slurm's commands."""
 
 import json
 import os
@@ -11,14 +11,14 @@ from grpo_cli.launch import slurm
 
 COMMANDS = {
     "sbatch": 'echo "Submitted batch job 7"',
-    "srun": "exit 1",  # only looked for
+    "srun": "exit 1",  # must exist, but never runs
     "squeue": "echo COMPLETED",
 }
 
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Replace one of Slurm's commands by a line of shell."""
+    """Replace one of Slurm's commands with a line of shell."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     monkeypatch.setenv("PATH", f"{bin_dir}:/usr/bin:/bin")
@@ -55,7 +55,7 @@ def test_slurm_is_asked_for_the_nodes_and_ranks_of_the_cluster(fake, launch, tmp
     assert "--cpus-per-task=8 --kill-on-bad-exit=1" in asked[-1]
 
 
-def test_a_job_is_submitted_as_from_outside_of_any_other(fake, launch, tmp_path, monkeypatch):
+def test_a_job_does_not_inherit_the_variables_of_the_job_that_submits_it(fake, launch, tmp_path, monkeypatch):
     inner = tmp_path / "inner.txt"
     fake("sbatch", f'env > {inner}; echo "Submitted batch job 7"')
     outer = {"SLURM_JOB_ID": "5", "SLURM_MEM_PER_CPU": "100", "SLURM_ARRAY_TASK_ID": "3", "SUBMITIT_EXECUTOR": "slurm"}
@@ -67,8 +67,8 @@ def test_a_job_is_submitted_as_from_outside_of_any_other(fake, launch, tmp_path,
     assert outer.items() <= os.environ.items()
 
 
-def test_what_slurm_ended_is_told_with_its_mend(fake, launch, tmp_path, capsys):
-    # First it waits, then the controller does not answer, then it is over.
+def test_a_job_that_slurm_ended_is_reported_with_the_fix(fake, launch, tmp_path, capsys):
+    # First the job is pending, then the controller does not answer, then the job has ended.
     asked = tmp_path / "asked"
     fake(
         "squeue", f"echo x >> {asked}; case $(wc -l < {asked}) in 1) echo PENDING;; 2) exit 1;; *) echo TIMEOUT;; esac"
@@ -85,7 +85,7 @@ def test_a_job_that_slurm_no_longer_knows_is_not_waited_for(fake, launch):
         launch()
 
 
-def test_a_ranks_own_fault_is_raised_again(fake, launch, tmp_path):
+def test_the_error_of_a_rank_is_raised_again(fake, launch, tmp_path):
     report = json.dumps({"kind": "DataError", "message": "no rows", "traceback": ""})
     fake("squeue", f"echo '{report}' > {tmp_path}/run/logs/rank_3.error.json; echo FAILED")
     with pytest.raises(DataError, match="no rows"):
@@ -99,7 +99,7 @@ def test_the_log_of_rank_0_is_shown_once(fake, launch, tmp_path, capsys):
     assert capsys.readouterr().out.count("step\n") == 3
 
 
-def test_a_job_is_followed_to_its_end_though_nobody_reads(fake, launch, tmp_path, monkeypatch):
+def test_a_job_is_followed_to_its_end_although_stdout_is_closed(fake, launch, tmp_path, monkeypatch):
     class Closed:
         def write(self, _):
             raise BrokenPipeError
@@ -110,13 +110,13 @@ def test_a_job_is_followed_to_its_end_though_nobody_reads(fake, launch, tmp_path
         launch()
 
 
-def test_a_refusal_names_the_settings(fake, launch):
+def test_a_rejected_job_names_the_settings(fake, launch):
     fake("sbatch", 'echo "invalid partition" >&2; exit 1')
     with pytest.raises(ConfigError, match=r"(?s)invalid partition.*cluster\.slurm"):
         launch()
 
 
-def test_without_slurm_it_says_what_to_do(launch, monkeypatch, tmp_path):
+def test_without_slurm_the_error_says_what_to_do(launch, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match="cluster=gpu_8"):
         launch()

@@ -1,4 +1,4 @@
-"""A rank's environment."""
+"""The environment of a rank."""
 
 import os
 
@@ -16,13 +16,13 @@ def environment(monkeypatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("device", Device)
-def test_threads_do_not_spin_and_vllm_tells_nobody_of_its_use(environment, device):
+def test_threads_do_not_spin_and_vllm_sends_no_statistics(environment, device):
     _set_environment(ClusterConfig(device=device), verbose=False)
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
 
 
-def test_what_the_user_has_set_stays(environment):
+def test_variables_that_the_user_has_set_stay(environment):
     given = {"OMP_WAIT_POLICY": "ACTIVE", "VLLM_NO_USAGE_STATS": "0", "DO_NOT_TRACK": "0"}
     environment |= given
     _set_environment(ClusterConfig(device=Device.cuda), verbose=False)

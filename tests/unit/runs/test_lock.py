@@ -1,4 +1,4 @@
-"""A lock of a run folder, held by a process until it ends or dies."""
+"""The lock of a run folder: a process holds it until it ends or dies."""
 
 import os
 import signal
@@ -29,21 +29,21 @@ def holder(tmp_path):
     process.wait()
 
 
-def test_a_lock_that_is_held_is_refused_with_who_holds_it(holder, tmp_path):
+def test_the_error_for_a_lock_in_use_names_its_holder(holder, tmp_path):
     with (
-        pytest.raises(SetupError, match=rf"{tmp_path} is in use by another start of it \(process {holder.pid} on "),
+        pytest.raises(SetupError, match=rf"{tmp_path} is in use \(process {holder.pid} on "),
         locked(tmp_path / "lock", wait_s=0),
     ):
         pass
 
 
-def test_a_holder_that_is_killed_holds_it_no_more(holder, tmp_path):
+def test_a_lock_is_free_after_its_holder_was_killed(holder, tmp_path):
     os.kill(holder.pid, signal.SIGKILL)
-    with locked(tmp_path / "lock"):  # which waits for the kernel to be done
+    with locked(tmp_path / "lock"):  # waits until the kernel has ended the process
         assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
 
 
-def test_it_is_free_again_afterwards(tmp_path):
+def test_a_lock_is_free_after_its_with_block(tmp_path):
     for _ in range(2):
         with locked(tmp_path / "lock", wait_s=0):
             pass

@@ -1,4 +1,4 @@
-"""What may be other when a run goes on, and what is taken from it."""
+"""Which settings may differ when a run is resumed, and which are taken from the run."""
 
 import pytest
 from omegaconf import OmegaConf
@@ -20,12 +20,12 @@ def run_dir(tmp_path, compose_train):
     "change",
     ["logger=none", "checkpoint.every_steps=7", "run.name=other", "steps=400", "resume.allow=[seed]"],
 )
-def test_what_changes_nothing_is_free(compose_train, run_dir, change):
+def test_settings_without_effect_on_the_results_may_change(compose_train, run_dir, change):
     assert check_resumed(compose_train("algorithm.epsilon=0.3", f"run.dir={run_dir}", change), "train") == []
 
 
 @pytest.mark.parametrize("change", ["cluster.ranks=2", "cluster.zero_stage=2", "cluster.tokens_per_microbatch=64"])
-def test_what_only_rounds_otherwise_is_said(compose_train, run_dir, change):
+def test_a_change_that_only_affects_rounding_is_reported(compose_train, run_dir, change):
     (note,) = check_resumed(compose_train("algorithm.epsilon=0.3", f"run.dir={run_dir}", change), "train")
     assert note.startswith(change.split("=")[0])
 
@@ -39,26 +39,26 @@ def test_what_only_rounds_otherwise_is_said(compose_train, run_dir, change):
         ("reward.terms.brevity.weight=1", "reward.terms.brevity.weight"),
     ],
 )
-def test_what_would_change_the_run_is_refused_unless_it_is_allowed(compose_train, run_dir, change, key):
+def test_a_change_of_the_results_is_rejected_unless_it_is_allowed(compose_train, run_dir, change, key):
     same = ("algorithm.epsilon=0.3", f"run.dir={run_dir}")
     change = f"++{change}"
-    with pytest.raises(ConfigError, match=rf"(?s)holds a run of other settings:\n{key}: .*resume\.allow=\[{key}\]"):
+    with pytest.raises(ConfigError, match=rf"(?s)would change the results:\n{key}: .*resume\.allow=\[{key}\]"):
         check_resumed(compose_train(*same, change), "train")
     assert check_resumed(compose_train(*same, change, f"resume.allow=[{key}]"), "train") == []
 
 
-def test_a_run_may_not_be_longer_where_the_learning_rate_knows_its_end(compose_train, tmp_path):
+def test_a_run_cannot_be_made_longer_if_the_learning_rate_depends_on_its_length(compose_train, tmp_path):
     cosine = ("optimizer.schedule=cosine", f"run.dir={tmp_path}")
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(compose_train(*cosine))))
-    with pytest.raises(ConfigError, match="steps: 200 there, 400 now"):
+    with pytest.raises(ConfigError, match="steps: 200 in the run, 400 now"):
         check_resumed(compose_train(*cosine, "steps=400"), "train")
 
 
-def test_a_folder_without_a_run_asks_nothing(compose_train, tmp_path):
+def test_a_folder_without_a_run_is_accepted(compose_train, tmp_path):
     assert check_resumed(compose_train(f"run.dir={tmp_path}"), "train") == []
 
 
-def test_a_named_run_brings_its_settings_but_for_those_that_are_given(compose_train, run_dir):
+def test_a_named_run_keeps_its_settings_except_those_on_the_command_line(compose_train, run_dir):
     composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}", "steps=300", "logger=none"))
     settings = resumed_settings(composed, ["resume.run", "steps", "logger"], "train")
     assert (settings.algorithm.epsilon, settings.steps, settings.logger.wandb) == (0.3, 300, False)
@@ -66,12 +66,12 @@ def test_a_named_run_brings_its_settings_but_for_those_that_are_given(compose_tr
     assert settings.seed == 0
 
 
-def test_what_is_no_run_and_what_would_hide_its_settings_are_refused(compose_train, run_dir, tmp_path):
+def test_a_missing_run_an_experiment_and_an_unknown_setting_are_rejected(compose_train, run_dir, tmp_path):
     composed = OmegaConf.structured(compose_train(f"resume.run={tmp_path / 'nothing'}"))
     with pytest.raises(CheckpointError, match="holds no run"):
         resumed_settings(composed, ["resume.run"], "train")
     composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}"))
-    with pytest.raises(ConfigError, match="Leave it out"):
+    with pytest.raises(ConfigError, match="Leave out experiment="):
         resumed_settings(composed, ["resume.run", "experiment"], "train")
     with (run_dir / "config.yaml").open("a") as file:
         file.write("no_such_setting: 1\n")
@@ -82,17 +82,17 @@ def test_what_is_no_run_and_what_would_hide_its_settings_are_refused(compose_tra
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (["seed=1"], "seed: 0 there, 1 now .it draws the held-out problems"),
-        (["model.lora.rank=4"], "model.lora.rank: 0 there, 4 now .the adapters"),
+        (["seed=1"], "seed: 0 in the run, 1 now .it decides which problems are held out"),
+        (["model.lora.rank=4"], "model.lora.rank: 0 in the run, 4 now .the trained adapters"),
         (
             ["optimizer.schedule=cosine", "algorithm.num_minibatches=2"],
-            "algorithm.num_minibatches: 1 there, 2 now .the schedule of the learning rate counts",
+            "algorithm.num_minibatches: 1 in the run, 2 now .the schedule of the learning rate counts",
         ),
     ],
 )
-def test_what_cannot_change_is_rejected_at_once_also_where_it_is_allowed(compose_train, run_dir, change, reason):
-    keys = [some.split("=")[0] for some in change]
-    with pytest.raises(ConfigError, match=rf"(?s)These cannot change in a run:\n{reason}.*Start a new run"):
+def test_settings_that_cannot_change_are_rejected_even_if_they_are_allowed(compose_train, run_dir, change, reason):
+    keys = [override.split("=")[0] for override in change]
+    with pytest.raises(ConfigError, match=rf"(?s)These settings cannot change:\n{reason}.*Start a new run"):
         check_resumed(
             compose_train(
                 "algorithm.epsilon=0.3", f"run.dir={run_dir}", *change, f"resume.allow=[{','.join(keys)},optimizer]"
@@ -101,16 +101,16 @@ def test_what_cannot_change_is_rejected_at_once_also_where_it_is_allowed(compose
         )
 
 
-def test_fewer_steps_than_were_taken_are_rejected_before_anything_is_loaded(compose_train, run_dir):
+def test_fewer_steps_than_the_run_has_taken_are_rejected_before_anything_is_loaded(compose_train, run_dir):
     for step in (999_999, 1_000_000):
         folder = run_dir / f"checkpoints/step_{step:06d}"
         folder.mkdir(parents=True)
         (folder / "manifest.json").touch()
-    with pytest.raises(ConfigError, match=r"steps=4: the run in .* has taken 1000000 already"):
+    with pytest.raises(ConfigError, match=r"steps=4: the run in .* has already taken 1000000 steps"):
         check_resumed(compose_train("algorithm.epsilon=0.3", f"run.dir={run_dir}", "steps=4"), "train")
 
 
-def test_what_is_taken_out_on_the_command_line_is_taken_out_of_the_run(compose_train, run_dir):
+def test_a_setting_removed_on_the_command_line_is_removed_from_the_run(compose_train, run_dir):
     allow = "resume.allow=[reward.terms.format]"
     composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}", "~reward.terms.format", allow))
     settings = resumed_settings(composed, ["resume.run", "~reward.terms.format", "resume.allow"], "train")
@@ -118,11 +118,11 @@ def test_what_is_taken_out_on_the_command_line_is_taken_out_of_the_run(compose_t
     config = to_typed(settings, "train")
     assert check_resumed(config, "train") == []
     config.resume.allow = []
-    with pytest.raises(ConfigError, match=r"reward\.terms\.format\.weight: .* there, nothing now"):
+    with pytest.raises(ConfigError, match=r"reward\.terms\.format\.weight: .* in the run, nothing now"):
         check_resumed(config, "train")
 
 
-def test_what_only_the_run_has_can_be_taken_out(compose_train, tmp_path):
+def test_a_setting_that_only_the_run_has_can_be_removed(compose_train, tmp_path):
     config = compose_train("++reward.terms.brevity.weight=1", f"run.dir={tmp_path}")
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     arguments = [f"resume.run={tmp_path}", "~reward.terms.brevity"]
@@ -133,12 +133,12 @@ def test_what_only_the_run_has_can_be_taken_out(compose_train, tmp_path):
     assert "brevity" not in settings.reward.terms
     with pytest.raises(
         ConfigError,
-        match=r"~reward.terms.nothing: the run that is resumed has no such setting .any more.. Leave it out",
+        match=r"~reward.terms.nothing: the run to resume has no such setting .any more.. Leave it out",
     ):
         resumed_settings(composed, ["~reward.terms.nothing"], "train")
 
 
-def test_what_was_allowed_once_is_not_allowed_for_ever(compose_train, tmp_path):
+def test_resume_allow_and_trust_are_not_taken_from_the_run(compose_train, tmp_path):
     config = compose_train("resume.allow=[optimizer.lr]", "resume.trust=true", f"run.dir={tmp_path}")
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     composed = OmegaConf.structured(compose_train(f"resume.run={tmp_path}", "optimizer.lr=1e-5"))
@@ -161,32 +161,32 @@ def test_what_was_allowed_once_is_not_allowed_for_ever(compose_train, tmp_path):
         (b"seed: 0\nrun:\n  dir: there\n", "it has no data, logger, model"),
     ],
 )
-def test_settings_that_are_damaged_are_named_with_the_copy_that_helps(compose_train, run_dir, content, fault):
+def test_the_error_for_a_damaged_or_missing_config_yaml_names_the_copy_in_a_checkpoint(
+    compose_train, run_dir, content, fault
+):
     (run_dir / "config.yaml").write_bytes(content)
     config = compose_train(f"run.dir={run_dir}")
-    with pytest.raises(CheckpointError, match=r"config.yaml is damaged: .*Bring back a copy") as error:
+    with pytest.raises(CheckpointError, match=r"config.yaml is damaged: .*Restore a copy") as error:
         check_resumed(config, "train")
     assert fault in str(error.value)
     (run_dir / "checkpoints/step_000010").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"holds a copy: cp .*step_000010/config.yaml .*config.yaml"):
         check_resumed(config, "train")
     (run_dir / "config.yaml").unlink()
-    with pytest.raises(CheckpointError, match=r"has lost its config.yaml.*cp .*step_000010"):
+    with pytest.raises(CheckpointError, match=r"has no config.yaml any more.*cp .*step_000010"):
         check_resumed(config, "train")
 
 
 @pytest.mark.parametrize("other", ["sft", "reward-model", "eval", "sample", "analyze"])
-def test_a_run_of_another_command_is_named_as_that(compose_as, compose_train, tmp_path, other):
+def test_the_error_for_a_run_of_another_command_names_that_command(compose_as, compose_train, tmp_path, other):
     data = ["data.path=/"] if other == "reward-model" else []
     config = compose_as(other, f"run.dir={tmp_path}", *data)
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-    with pytest.raises(
-        CheckpointError, match=f"holds a run of `r1zero {other}`, which `r1zero train` cannot go on with"
-    ):
+    with pytest.raises(CheckpointError, match=f"holds a run of `r1zero {other}`, which `r1zero train` cannot resume"):
         frozen_settings(tmp_path, "train")
 
 
-def test_a_checkpoint_and_a_pipeline_are_no_runs(run_dir, tmp_path):
+def test_a_checkpoint_or_a_pipeline_in_place_of_a_run_is_rejected(run_dir, tmp_path):
     checkpoint = tmp_path / "checkpoints/step_000010"
     checkpoint.mkdir(parents=True)
     (checkpoint / "state.json").touch()
@@ -199,7 +199,7 @@ def test_a_checkpoint_and_a_pipeline_are_no_runs(run_dir, tmp_path):
         frozen_settings(pipeline, "train")
 
 
-def test_paths_are_frozen_as_absolute_and_compared_so(compose_train, tmp_path, monkeypatch):
+def test_paths_are_frozen_and_compared_as_absolute_paths(compose_train, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.jsonl").touch()
     (tmp_path / "models/base").mkdir(parents=True)
@@ -207,7 +207,7 @@ def test_paths_are_frozen_as_absolute_and_compared_so(compose_train, tmp_path, m
     relative = ["data.path=t.jsonl", "model.path=models/base", "run.dir=run"]
     config = compose_train(*relative)
     assert (config.data.path, config.model.path) == (f"{tmp_path}/t.jsonl", f"{tmp_path}/models/base")
-    assert compose_train("model.path=gpt2").model.path == "gpt2"  # a hub id, of which a file here has the name
+    assert compose_train("model.path=gpt2").model.path == "gpt2"  # a Hub id, although a file here has that name
     assert compose_train("data.path=nothing.jsonl").data.path == "nothing.jsonl"
     (tmp_path / "run").mkdir()
     old = OmegaConf.structured(config)
