@@ -72,6 +72,7 @@ def _update(_: Turns | None, model: Path, folder: Path, rounds: int, is_balanced
     from grpo_cli.training import policy as policy_module
     from grpo_cli.training.batch import TrainingSequence
     from grpo_cli.training.engine import init_distributed
+    from grpo_cli.training.policies import rl_policy
 
     config = TrainConfig(model=ModelConfig(name="bench", path=str(model)))
     config.cluster = ClusterConfig(dtype=DType.fp32, tokens_per_microbatch=2048)
@@ -79,7 +80,7 @@ def _update(_: Turns | None, model: Path, folder: Path, rounds: int, is_balanced
     init_distributed(config.cluster)
     if not is_balanced:
         policy_module.balanced = list
-    policy = policy_module.Policy(load_base_model(config.model, needed_len=PROMPT_TOKENS + LONGEST), config)
+    policy = rl_policy(load_base_model(config.model, needed_len=PROMPT_TOKENS + LONGEST), config)
     draw, seconds = random.Random(rank()), []
     for step in range(rounds + 1):
         sequences = []

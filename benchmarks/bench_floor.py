@@ -36,11 +36,11 @@ def floor(turns: Turns, model: str, workload: Workload) -> None:
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    from grpo_cli.training.attention import WITHIN_SEQUENCES
+    from grpo_cli.training.attention import PACKED_ATTENTION
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     prompts = [tokenizer(text).input_ids for text in problems(workload)]
-    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation=WITHIN_SEQUENCES)
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation=PACKED_ATTENTION)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     llm = LLM(
         model=model,

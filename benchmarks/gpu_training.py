@@ -26,10 +26,11 @@ from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.planner.memory import plan_memory
-from grpo_cli.training.attention import WITHIN_SEQUENCES, in_one_call, one_by_one
+from grpo_cli.training.attention import PACKED_ATTENTION, in_one_call, one_by_one
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.logprobs import CHUNK_VALUES, TokenLogprobs
+from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy
 
 Attend = Callable[..., Tensor]  # as grpo_cli/training/attention.py has them
@@ -49,7 +50,7 @@ def deepspeed(scale: Scale) -> None:
     )
     config = TrainConfig(model=ModelConfig(name="tiny", path="builtin:make_zero"), cluster=cluster)
     init_distributed(cluster)
-    policy = Policy(load_base_model(config.model, needed_len=64), config)
+    policy = rl_policy(load_base_model(config.model, needed_len=64), config)
     sequences = _sequences([12, 5, 9], vocab_size=40)
     tally = {}
     tell("first update, s", seconds(lambda: tally.update(policy.update([sequences]).compute())))
@@ -192,7 +193,7 @@ def _timed_update(scale: Scale, lengths: Sequence[int], *overrides: str) -> Poli
     init_distributed(config.cluster)
     model = load_base_model(config.model, config.rollout.longest_sequence)
     loaded = {}
-    tell("loading, s", seconds(lambda: loaded.update(policy=Policy(model, config))))
+    tell("loading, s", seconds(lambda: loaded.update(policy=rl_policy(model, config))))
     policy = loaded["policy"]
     sequences = _sequences(lengths, model.vocab_size)
     policy.update([sequences[::FEW]])
@@ -250,7 +251,7 @@ def _network(scale: Scale, num_layers: int) -> TokenLogprobs:
     torch.manual_seed(0)
     config = Qwen2Config(**scale.shape | {"num_hidden_layers": num_layers}, tie_word_embeddings=True)
     with torch.device(scale.device):
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=WITHIN_SEQUENCES, dtype=BF16)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED_ATTENTION, dtype=BF16)
     network = TokenLogprobs(model, temperature=1.0, vocab_size=scale.shape["vocab_size"])
     network.packs = True
     return network

@@ -1,4 +1,4 @@
-"""Tiny random models of many families, and what r1zero does with each: two RL steps, a step of sft, export, reload.
+"""Tests tiny random models of many families: two RL steps, one step of sft, export, reload.
 
 `python tests/families.py` prints the table of docs/families.md.
 """
@@ -81,25 +81,25 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"moe_intermediate_size": 32, "n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1},
     ),
 }
-REFUSED = {"gpt_oss", "phi", "qwen3_next", "deepseek_v2"}
+UNSUPPORTED = {"gpt_oss", "phi", "qwen3_next", "deepseek_v2"}
 PROBLEMS = [{"problem": f"What is {i} plus {3 * i}?", "answer": f"{4 * i}"} for i in range(12)]
 DEMONSTRATIONS = [{"problem": row["problem"], "response": f"It is {row['answer']}."} for row in PROBLEMS]
 
 
 @dataclass
 class Outcome:
-    """What was seen of a family. Differences are of log-probabilities, on average."""
+    """The results for one family. Differences are mean differences of log-probabilities."""
 
     name: str
-    error: str | None = None  # with which its first command ended
-    rows: str = ""  # how sequences are trained
-    sampler: float | None = None  # vLLM's from the trainer's, the larger of two RL steps
-    sft_loss: float | None = None  # the loss of an sft step from the model's own
-    reloaded: float | None = None  # of the exported model: vLLM's from transformers'
+    error: str | None = None  # the error of the first command
+    rows: str = ""  # whether sequences are packed
+    sampler: float | None = None  # between vLLM and the trainer, the larger of two RL steps
+    sft_loss: float | None = None  # between the loss of an sft step and the model's own loss
+    reloaded: float | None = None  # between vLLM and transformers, for the exported model
 
 
 def write_family(name: str, folder: Path) -> None:
-    """Write a model with random weights, of which every one matters to the log-probabilities."""
+    """Write a model with random weights, such that every weight affects the log-probabilities."""
     import torch
     import transformers
 
@@ -114,7 +114,7 @@ def write_family(name: str, folder: Path) -> None:
     model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, class_name)(**arguments))
     with torch.no_grad():
         for weight in model.parameters():
-            if weight.ndim == 1:  # biases and the scales of norms, which start as zeros and ones
+            if weight.ndim == 1:  # biases and norm scales, which would otherwise be all zeros or ones
                 weight.add_(0.1 * torch.randn_like(weight))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -137,7 +137,7 @@ def _common(folder: Path, run: str) -> tuple[str, ...]:
 
 
 def _train(folder: Path) -> dict[str, Any]:
-    """Two RL steps: how sequences were trained, and the difference of vLLM's log-probabilities."""
+    """Take two RL steps. Returns whether sequences were packed, and how far vLLM's log-probabilities differ."""
     from grpo_cli.training.grpo import train
 
     rollout = ("rollout.prompts_per_step=4", "rollout.group_size=4", "rollout.max_new_tokens=24")
@@ -154,19 +154,19 @@ def _train(folder: Path) -> dict[str, Any]:
         "steps=2",
         "eval.every_steps=0",
     )
-    said = folder / "said.txt"
-    with said.open("w") as terminal:
+    output = folder / "said.txt"
+    with output.open("w") as terminal:
         train(config, terminal)
     rows = [json.loads(line) for line in (folder / "train" / "metrics.jsonl").read_text().splitlines()]
-    alone = "one sequence at a time" in said.read_text()
+    is_single = "one sequence at a time" in output.read_text()
     return {
-        "rows": "one sequence" if alone else "packed",
+        "rows": "one sequence" if is_single else "packed",
         "sampler": max(row["sampler/logprob_diff_mean"] for row in rows if "sampler/logprob_diff_mean" in row),
     }
 
 
 def _sft(folder: Path) -> dict[str, Any]:
-    """The loss of a step of sft, from the model's own loss of the same tokens."""
+    """Take one step of sft. Returns the difference from the model's own loss of the same tokens."""
     import torch
     from rich.console import Console
     from transformers import AutoModelForCausalLM
@@ -191,19 +191,19 @@ def _sft(folder: Path) -> dict[str, Any]:
     rows = [json.loads(line) for line in (folder / "sft" / "metrics.jsonl").read_text().splitlines()]
     base = load_base_model(config.model)
     demonstrations = load_demonstrations(config.data, config.seed)
-    own = AutoModelForCausalLM.from_pretrained(base.folder, attn_implementation="eager")
+    plain = AutoModelForCausalLM.from_pretrained(base.folder, attn_implementation="eager")
     loss, num_tokens = 0.0, 0
     for example in _examples(demonstrations.train, config.template, base, 256, Console(quiet=True)):
         ids = torch.tensor([[*example.prompt_ids, *example.response_ids]])
         with torch.no_grad():
-            logprobs = own(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+            logprobs = plain(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
         loss -= logprobs[-len(example.response_ids) :].sum().item()
         num_tokens += len(example.response_ids)
     return {"sft_loss": abs(rows[-1]["policy/loss"] - loss / num_tokens)}
 
 
 def _reload(folder: Path) -> dict[str, Any]:
-    """The exported model of the RL run, loaded by vLLM and by transformers."""
+    """Load the exported model of the RL run in vLLM and in transformers. Returns their difference."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -220,18 +220,18 @@ def _reload(folder: Path) -> dict[str, Any]:
     requests = [Request(prompt, seed) for seed in range(4)]
     sampling = Sampling(1.0, 1.0, 24, ())
     completions = [completion for _, completion in RolloutEngine(model, config.cluster).generate(requests, sampling)]
-    own = AutoModelForCausalLM.from_pretrained(model.folder, attn_implementation="eager")
+    plain = AutoModelForCausalLM.from_pretrained(model.folder, attn_implementation="eager")
     differences = []
     for completion in completions:
         ids = torch.tensor([[*prompt, *completion.token_ids]])
         with torch.no_grad():
-            logprobs = own(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[len(prompt) - 1 :, 0]
+            logprobs = plain(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[len(prompt) - 1 :, 0]
         differences.append((logprobs - torch.tensor(completion.logprobs)).abs())
     return {"reloaded": torch.cat(differences).mean().item()}
 
 
 def try_family(name: str, folder: Path) -> Outcome:
-    """Each command in a fork of this process, which has imported all: an engine lives as long as its process."""
+    """Run each command in a fork of this process, since an engine lives until its process ends."""
     folder.mkdir()
     write = {"problems.jsonl": PROBLEMS, "demonstrations.jsonl": DEMONSTRATIONS}
     for file, rows in write.items():
@@ -247,7 +247,7 @@ def try_family(name: str, folder: Path) -> Outcome:
 
 
 def _in_fork(step: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """What `step` returns in a forked process, or {"error": ...}."""
+    """The result of `step` in a forked process, or {"error": ...}."""
     result = folder / "result.json"
     result.unlink(missing_ok=True)
     child = os.fork()
@@ -291,7 +291,7 @@ def _import_all() -> None:
 
 
 def serve() -> None:
-    """Try each family whose name comes on the standard input, and write its outcome as a line of JSON."""
+    """Test each family whose name is on standard input, and write its outcome as one line of JSON."""
     _import_all()
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
@@ -304,12 +304,12 @@ def print_table() -> None:
     print("| family | trained | sampler - trainer | sft loss | exported |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in FAMILIES:
-            seen = try_family(name, Path(folder) / name)
-            if seen.error:
-                print(f"| {name} | refused: {seen.error} | | | |", flush=True)
+            outcome = try_family(name, Path(folder) / name)
+            if outcome.error:
+                print(f"| {name} | rejected: {outcome.error} | | | |", flush=True)
             else:
-                figures = (f"{figure:.1e}" for figure in (seen.sampler, seen.sft_loss, seen.reloaded))
-                print(f"| {name} | {seen.rows} | {' | '.join(figures)} |", flush=True)
+                differences = (f"{value:.1e}" for value in (outcome.sampler, outcome.sft_loss, outcome.reloaded))
+                print(f"| {name} | {outcome.rows} | {' | '.join(differences)} |", flush=True)
 
 
 if __name__ == "__main__":

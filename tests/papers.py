@@ -1,6 +1,6 @@
-"""The objectives of the papers, by plain loops in float64, with the published constants.
+"""The objectives of the papers, with plain loops in float64 and the published constants.
 
-Nothing here comes from the package. P prompts, G completions a prompt.
+Nothing here uses grpo_cli. P prompts, G completions a prompt.
 """
 
 import math
@@ -16,14 +16,14 @@ P, G, MAX_NEW_TOKENS, STD_EPS = 3, 4, 9, 1e-6
 class Response:
     reward: float
     correct: bool
-    sampler: np.ndarray  # log-probabilities: of the sampler,
-    old: np.ndarray  # of the policy that sampled, by the trainer,
-    ref: np.ndarray  # of the reference,
-    new: np.ndarray  # and of the policy that learns
+    sampler: np.ndarray  # log-probabilities of the sampler
+    old: np.ndarray  # of the sampling policy, computed by the trainer
+    ref: np.ndarray  # of the reference
+    new: np.ndarray  # of the trained policy
 
 
 Groups = list[list[Response]]
-# An objective to maximise takes the groups, and the log-probabilities that stand inside a stop-gradient.
+# An objective to maximise. Arguments: the groups, and the same groups for values inside a stop-gradient.
 Objective = Callable[[Groups, Groups], float]
 
 
@@ -44,7 +44,7 @@ def k3(response, t):
 
 
 def penalised(response, beta):
-    """The reward less beta times the k1 divergence of the policy that sampled."""
+    """The reward minus beta times the k1 estimate of the sampling policy's KL."""
     return response.reward - beta * sum(response.old - response.ref)
 
 
@@ -124,7 +124,7 @@ def whitened_ppo(responses, returns, kl_loss=lambda response, t: 0.0):
 
 
 def reinforce_pp(groups, _, *, beta=0.0):
-    """REINFORCE++, equations 8 to 10: the reward comes at the end, the KL at each token on the way."""
+    """REINFORCE++, equations 8 to 10: the reward is at the last token, the KL at each token."""
     responses = [response for group in groups for response in group]
     returns = []
     for response in responses:
@@ -136,7 +136,7 @@ def reinforce_pp(groups, _, *, beta=0.0):
 
 
 def reinforce_pp_baseline(groups, _, *, beta=0.0):
-    """REINFORCE++, section 3.3: less the group's mean, normalised over the batch; the KL in the loss, by k2."""
+    """REINFORCE++, section 3.3: minus the group's mean, normalised over the batch; the KL is in the loss, as k2."""
     returns = [
         [response.reward - mean([other.reward for other in group])] * len(response.new)
         for group in groups
@@ -147,7 +147,7 @@ def reinforce_pp_baseline(groups, _, *, beta=0.0):
 
 
 def lite_ppo(groups, _):
-    """Lite-PPO: the group's mean, the std of the batch's rewards as they are, the mean over the batch's tokens."""
+    """Lite-PPO: the group's mean, the std of the batch's raw rewards, the mean over the batch's tokens."""
     spread = std([response.reward for group in groups for response in group]) + STD_EPS
     total, count = 0.0, 0
     for group in groups:
@@ -160,7 +160,7 @@ def lite_ppo(groups, _):
 
 
 def unbiased_kl(groups, stopped):
-    """GRPO less DeepSeek-V3.2's KL: each token's k3 times its ratio."""
+    """GRPO with DeepSeek-V3.2's KL: each token's k3 times its ratio."""
     total = grpo(groups, stopped)
     for group in groups:
         for response in group:
@@ -170,7 +170,7 @@ def unbiased_kl(groups, stopped):
 
 
 def corrected(weight):
-    """GRPO whose token terms are weighted by a function of the trainer's probability over the sampler's."""
+    """GRPO with token terms weighted by a function of the trainer's probability divided by the sampler's."""
 
     def objective(groups, _):
         total = 0.0
@@ -207,7 +207,7 @@ def gspo(groups, _):
 
 
 def cispo(groups, stopped):
-    """MiniMax-M1, equations 4 and 5, with no bound but 5 from above, and the mean over the batch's tokens."""
+    """MiniMax-M1, equations 4 and 5, with only the upper bound 5, and the mean over the batch's tokens."""
     total, count = 0.0, 0
     for group, stopped_group in zip(groups, stopped, strict=True):
         rewards = [response.reward for response in group]
@@ -220,5 +220,5 @@ def cispo(groups, stopped):
 
 
 def expert_iteration(groups, _):
-    """The mean log-likelihood of the correct responses, whatever else their reward holds."""
+    """The mean log-likelihood of the correct responses, independent of their total reward."""
     return mean([sum(response.new) for group in groups for response in group if response.correct])

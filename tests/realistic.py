@@ -1,6 +1,6 @@
-"""Models and problems as users bring them: a real tokenizer with all of its vocabulary, and prompts of some length.
+"""Realistic models and problems: a real tokenizer with its whole vocabulary, and prompts of realistic length.
 
-The weights are random and few, so that two cores suffice; responses end by themselves, after various lengths.
+The models are small and random, so that two cores are enough. Responses end by themselves after different lengths.
 """
 
 import json
@@ -13,13 +13,13 @@ import pytest
 from grpo_cli.data.random_base import write_model
 
 REPOSITORY = Path(__file__).parents[1]
-# For each tokenizer the type of its model, and the embedding's rows, which are padded beyond the vocabulary.
+# For each tokenizer: the model type, and the rows of the embedding, which has padding beyond the vocabulary.
 MODELS = {
     "qwen3": {"model_type": "qwen3", "num_rows": 151_936, "tied": True},
     "deepseek_v3": {"model_type": "llama", "num_rows": 129_280, "tied": False},
     "trained": {"model_type": "llama", "num_rows": 4096, "tied": True},
 }
-# As in Qwen's vocabulary, what ends a response is neither the first nor the last of the special tokens.
+# As in Qwen's vocabulary, the end token is neither the first nor the last of the special tokens.
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|box_start|>", "<|box_end|>", "<think>", "</think>"]
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -28,9 +28,9 @@ CHAT = (
 
 
 def write_realistic_model(folder: Path, name: str, mean_len: int) -> None:
-    """Write a random model behind the tokenizer `name`, whose responses end after `mean_len` tokens or so.
+    """Write a random model with the tokenizer `name`, whose responses have about `mean_len` tokens.
 
-    A real tokenizer comes from ../shared, and the test is skipped where that is missing; `trained` needs nothing.
+    Real tokenizers are in ../shared; the test is skipped if the folder is missing. `trained` needs no files.
     """
     if name == "trained":
         folder.mkdir()
@@ -49,12 +49,14 @@ def write_realistic_model(folder: Path, name: str, mean_len: int) -> None:
 
 
 def _train_tokenizer(folder: Path) -> None:
-    """A byte-level BPE of 4,000 entries, learned from this repository's own text."""
+    """Train a byte-level BPE with 4,000 entries on the text of this repository."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    words = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")  # as Qwen's
+    words = Regex(
+        r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )  # the same as Qwen's
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(words, "isolated"),
@@ -76,7 +78,7 @@ def _train_tokenizer(folder: Path) -> None:
 
 
 def word_problems(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Problems like GSM8K's, of 50 to 300 tokens, with their answers."""
+    """Problems like those of GSM8K, with 50 to 300 tokens, and their answers."""
     draw = random.Random(seed)
     return [_word_problem(f"p{number}", draw) for number in range(count)]
 
@@ -99,14 +101,14 @@ def _word_problem(id: str, draw: random.Random) -> dict[str, str]:
 
 
 def write_problems(file: Path, count: int, seed: int = 0) -> list[dict[str, str]]:
-    """The problems that `file` holds now, one a line."""
+    """Write problems to `file`, one per line, and return them."""
     problems = word_problems(count, seed)
     file.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
     return problems
 
 
 def write_demonstrations(file: Path, problems: list[dict[str, str]]) -> None:
-    """A right response to each problem, in the form that the r1 template asks for."""
+    """Write a right response to each problem, in the format of the r1 template."""
     responses = (f" I follow the story step by step. </think> <answer> {p['answer']} </answer>" for p in problems)
     demonstrations = ({"problem": p["problem"], "response": r} for p, r in zip(problems, responses, strict=True))
     file.write_text("".join(json.dumps(demonstration) + "\n" for demonstration in demonstrations))

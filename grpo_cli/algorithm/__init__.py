@@ -1,1 +1,1 @@
-"""The objectives of policy gradient: pure functions on tensors, of whose switches each method is a choice."""
+"""Policy-gradient objectives: pure functions on tensors. Each method is one combination of their options."""

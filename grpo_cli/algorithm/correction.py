@@ -1,27 +1,27 @@
-"""The sampler's log-probabilities against the trainer's, of one policy in two kernels, and the correction."""
+"""The difference between the sampler's and the trainer's log-probabilities of one policy, and its correction."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from grpo_cli.algorithm.ratio import clamped
+from grpo_cli.choices import SamplerCorrection
 
 # B sequences, T tokens
-SamplerCorrection = Literal["none", "token_truncate", "token_mask", "sequence_mask"]
 
 
 class MismatchSums(NamedTuple):
-    """Sums over tokens: add them over micro-batches and ranks, divide last."""
+    """Sums over tokens. Add them over micro-batches and ranks, and divide last."""
 
     num_tokens: Tensor
     kl: Tensor  # k3 of KL(sampler || trainer)
     logprob_diff: Tensor  # |difference of log-probabilities|
     prob_diff: Tensor  # |difference of probabilities|
-    ratio: Tensor  # the trainer's probability over the sampler's, before any truncation
+    ratio: Tensor  # the trainer's probability divided by the sampler's, before any truncation
 
 
 class MismatchMaxima(NamedTuple):
-    """The largest of the same; of several, take the maximum. Zeros where there are no tokens."""
+    """Maxima over tokens. Combine them with the maximum. Zero if there are no tokens."""
 
     logprob_diff: Tensor
     prob_diff: Tensor
@@ -31,9 +31,9 @@ class MismatchMaxima(NamedTuple):
 def sampler_mismatch(
     trainer_logprobs_BT: Tensor, sampler_logprobs_BT: Tensor, mask_BT: Tensor
 ) -> tuple[MismatchSums, MismatchMaxima]:
-    """How far the two differ on the sampled tokens, in float64 and without gradient.
+    """How far both differ on the sampled tokens, in float64 and without gradient.
 
-    For ratio and KL, the logarithm of the ratio is clamped at +-20.
+    For ratio and KL, the log ratio is clamped to +-20.
     """
     present_BT = mask_BT != 0
     trainer = trainer_logprobs_BT.detach()[present_BT].double()
@@ -63,25 +63,25 @@ def sampler_correction(
       secretly brings you off-policy RL training")
     - `token_mask`: the ratio of each token, or 0 outside [floor, cap] (IcePop: Zhao et al. 2025, "Small leak can sink
       a great ship", with 0.5 and 5)
-    - `sequence_mask`: the ratio of the whole response, or 0 where it exceeds the cap, all along its row (MIS:
+    - `sequence_mask`: the ratio of the whole response for all its tokens, or 0 if it exceeds the cap (MIS:
       Liu et al. 2025, "When speed kills stability")
 
-    The logarithms of these ratios are clamped at +-20.
+    The log ratios are clamped to +-20.
     """
     log_ratio_BT = (trainer_logprobs_BT.detach() - sampler_logprobs_BT).masked_fill(mask_BT == 0, 0.0)
     match method:
-        case "none":
+        case SamplerCorrection.none:
             return None
-        case "token_truncate":
+        case SamplerCorrection.token_truncate:
             return clamped(log_ratio_BT).exp().clamp(max=cap)
-        case "token_mask":
+        case SamplerCorrection.token_mask:
             ratio_BT = clamped(log_ratio_BT).exp()
             return ratio_BT.where((ratio_BT >= floor) & (ratio_BT <= cap), 0.0)
-        case "sequence_mask":
+        case SamplerCorrection.sequence_mask:
             ratio_B1 = clamped(log_ratio_BT.sum(1, keepdim=True)).exp()
             return ratio_B1.where(ratio_B1 <= cap, 0.0).expand_as(log_ratio_BT)
         case _:
-            raise ValueError(f"unknown sampler correction {method!r}")
+            raise AssertionError(f"{method} is not one of them: SamplerCorrectionConfig.method_in replaces auto")
 
 
 def _maximum(values: Tensor) -> Tensor:

@@ -1,50 +1,51 @@
-"""Estimates of the KL divergence from the reference policy, token by token."""
+"""Per-token estimates of the KL divergence from the reference policy."""
 
-from typing import Literal
+from typing import assert_never
 
 from torch import Tensor
 
 from grpo_cli.algorithm.ratio import clamped
+from grpo_cli.choices import KLEstimator
 
 # B sequences, T tokens
-KLEstimator = Literal["k1", "k2", "k3", "k3_unbiased"]
 
 
 def kl_divergence(
     logprobs_BT: Tensor,
     ref_logprobs_BT: Tensor,
     *,
-    estimator: KLEstimator = "k3",
+    estimator: KLEstimator = KLEstimator.k3,
     ratio_BT: Tensor | None = None,
 ) -> Tensor:
-    """The (B, T) estimates of KL(policy || reference), with x = log policy - log reference of sampled tokens.
+    """The (B, T) estimates of KL(policy || reference), where x = log policy - log reference of the sampled tokens.
 
-    - `k1`: x, unbiased, of either sign
+    - `k1`: x, unbiased, can be negative
     - `k2`: x^2 / 2, biased, with the gradient of the KL
     - `k3`: exp(-x) - 1 + x, unbiased, never negative; GRPO's penalty (arXiv:2402.03300, eq. 4)
-    - `k3_unbiased`: ratio * k3, with the gradient of both: the ratio of the policy to the one that sampled, which
-      k3 lacks, makes value and gradient those of the KL (DeepSeek-V3.2, arXiv:2512.02556). `ratio_BT` is each
-      token's; without one, the policy is the one that sampled
+    - `k3_unbiased`: ratio * k3, with a gradient through both factors. The ratio of the policy to the sampling policy,
+      which k3 lacks, makes value and gradient those of the KL (DeepSeek-V3.2, arXiv:2512.02556). `ratio_BT` is the
+      ratio of each token; None means that the policy is the sampling policy
 
-    In k3, x is clamped at +-20. The values are Schulman's (joschu.net/blog/kl-approx.html). As a loss, x itself would
-    have a mean gradient of zero, so `k1` has that of `k2`, to which k1 in the reward is equivalent (arXiv:2510.01555).
+    In k3, x is clamped to +-20. The estimates are from Schulman (joschu.net/blog/kl-approx.html). As a loss, x itself
+    has an expected gradient of zero, so `k1` gets the gradient of `k2`, which is equivalent to k1 in the reward
+    (arXiv:2510.01555).
     """
     x = logprobs_BT - ref_logprobs_BT
     match estimator:
-        case "k1":
+        case KLEstimator.k1:
             k2 = x.square() / 2
             return x.detach() + (k2 - k2.detach())
-        case "k2":
+        case KLEstimator.k2:
             return x.square() / 2
-        case "k3":
+        case KLEstimator.k3:
             return _k3(x)
-        case "k3_unbiased":
+        case KLEstimator.k3_unbiased:
             return _k3(x) if ratio_BT is None else ratio_BT * _k3(x)
         case _:
-            raise ValueError(f"unknown KL estimator {estimator!r}")
+            assert_never(estimator)
 
 
 def _k3(x: Tensor) -> Tensor:
     x = clamped(x)
-    # expm1 keeps what exp(-x) - 1 would round away where the policies are close.
+    # For close policies, expm1 keeps digits that exp(-x) - 1 rounds away.
     return (-x).expm1() + x

@@ -43,10 +43,10 @@ def run(composed: DictConfig) -> None:
 def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Path:
     """Write the model to `folder`. Returns the checkpoint that it is from."""
     from grpo_cli.training.export import export, find_checkpoint  # imports DeepSpeed
-    from grpo_cli.training.vouched import check_vouched
+    from grpo_cli.training.signed import check_signed
 
     checkpoint = find_checkpoint(source)
-    check_vouched(checkpoint, "trust", trust)
+    check_signed(checkpoint, "trust", trust)
     export(checkpoint, folder, dtype)
     return checkpoint
 

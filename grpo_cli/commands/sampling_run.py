@@ -62,9 +62,9 @@ def _finished_model(path: Path) -> Path | None:
 
 def _exported_model(path: Path, trust: bool) -> Path:
     from grpo_cli.training.export import find_checkpoint, model_folder  # imports DeepSpeed
-    from grpo_cli.training.vouched import check_vouched
+    from grpo_cli.training.signed import check_signed
 
-    check_vouched(find_checkpoint(path), "trust", trust)
+    check_signed(find_checkpoint(path), "trust", trust)
     return model_folder(path)
 
 

@@ -80,12 +80,12 @@ def probe_torch(_: Path) -> str:
 
 
 def probe_vllm(scratch: Path) -> str:
-    config, model = _random_model(scratch)
+    cluster, model = _random_model(scratch)
 
     from grpo_cli.rollout.vllm_engine import RolloutEngine
     from grpo_cli.types import Request, Sampling
 
-    engine = RolloutEngine(model, config.cluster)
+    engine = RolloutEngine(model, cluster)
     requests = [Request(_tokens(PROMPT_LEN, seed), seed=seed) for seed in range(NUM_PROMPTS)]
     completions = dict(engine.generate(requests, Sampling(1.0, 1.0, max_new_tokens=4)))
     for completion in completions.values():
@@ -93,24 +93,30 @@ def probe_vllm(scratch: Path) -> str:
             raise SystemExit(f"{MODEL} answers {completion}")
     if len(completions) != NUM_PROMPTS:
         raise SystemExit(f"{MODEL} answers {len(completions)} of {NUM_PROMPTS} prompts")
-    return f"{MODEL} answers {NUM_PROMPTS} prompts on {_device(config)}"
+    return f"{MODEL} answers {NUM_PROMPTS} prompts on {_device(cluster)}"
 
 
 def probe_deepspeed(scratch: Path) -> str:
-    config, model = _random_model(scratch)
+    cluster, model = _random_model(scratch)
 
+    from grpo_cli.config.algorithm import AlgorithmConfig
+    from grpo_cli.config.model import LoraConfig
+    from grpo_cli.config.optimizer import OptimizerConfig
     from grpo_cli.training.batch import TrainingSequence
     from grpo_cli.training.logprobs import CHUNK_VALUES
     from grpo_cli.training.policy import Policy
 
-    length = 1 + 2 * CHUNK_VALUES[config.cluster.device] // NUM_ENTRIES  # logits in several chunks
+    length = 1 + 2 * CHUNK_VALUES[cluster.device] // NUM_ENTRIES  # logits in several chunks
     sequence = TrainingSequence(
         _tokens(PROMPT_LEN, seed=0), _tokens(length, seed=1), (-1.0,) * length, advantage=1.0, weight=1 / length
     )
-    norm = Policy(model, config).update([[sequence]]).compute().get("policy/grad_norm", math.nan)
+    policy = Policy(
+        model, AlgorithmConfig(), OptimizerConfig(), cluster, LoraConfig(), temperature=1.0, num_updates=1, seed=0
+    )
+    norm = policy.update([[sequence]]).compute().get("policy/grad_norm", math.nan)
     if not norm > 0:  # or nan
         raise SystemExit(f"the gradient norm is {norm}")
-    return f"{MODEL} takes a step on {_device(config)}"
+    return f"{MODEL} takes a step on {_device(cluster)}"
 
 
 PROBES = {"torch": probe_torch, "vllm": probe_vllm, "deepspeed": probe_deepspeed}
@@ -121,7 +127,7 @@ def _tokens(length: int, seed: int) -> tuple[int, ...]:
 
 
 def _random_model(scratch: Path):
-    """Settings of a small run and its model, written to `scratch`; this process is the only rank."""
+    """The cluster settings of this machine, and a model written to `scratch`; this process is the only rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -139,7 +145,6 @@ def _random_model(scratch: Path):
     from grpo_cli.choices import Device, DType
     from grpo_cli.config.cluster import ClusterConfig, VLLMConfig
     from grpo_cli.config.model import ModelConfig
-    from grpo_cli.config.train import TrainConfig
 
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
@@ -150,7 +155,6 @@ def _random_model(scratch: Path):
         gradient_checkpointing=False,
         vllm=VLLMConfig(enforce_eager=True, kv_cache_gib=0.25),
     )
-    config = TrainConfig(model=ModelConfig(name="random", path=str(scratch)), cluster=cluster)
 
     from grpo_cli.data.random_base import write_model, write_tokenizer
     from grpo_cli.model import load_base_model
@@ -159,11 +163,11 @@ def _random_model(scratch: Path):
     init_distributed(cluster)
     write_tokenizer(scratch, num_entries=NUM_ENTRIES)
     write_model(scratch, num_rows=NUM_ROWS, end_id=256)
-    return config, load_base_model(config.model, needed_len=1024)
+    return cluster, load_base_model(ModelConfig(name="random", path=str(scratch)), needed_len=1024)
 
 
-def _device(config) -> str:
-    return "the GPU" if config.cluster.device == "cuda" else "the CPU"
+def _device(cluster) -> str:
+    return "the GPU" if cluster.device == "cuda" else "the CPU"
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What a run measures, and where it is written."""
+"""A run's metrics, and where they are written."""

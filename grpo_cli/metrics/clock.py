@@ -1,11 +1,11 @@
-"""Where a step's time goes."""
+"""Measures the time of a step and of its phases."""
 
 import time
 from contextlib import contextmanager
 
 
 class Clock:
-    """Wall-clock seconds of a step's phases, `time/<phase>`, and of the whole, `time/step`."""
+    """Wall-clock seconds: `time/<phase>` of each phase of a step, and `time/step` of the whole step."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The run as a person watches it: a live display on a terminal, plain lines elsewhere."""
+"""Shows a run's progress: a live display on a terminal, plain lines otherwise."""
 
 import time
 from collections import deque
@@ -14,7 +14,7 @@ from rich.text import Text
 from grpo_cli.metrics.metrics import SampleRow
 from grpo_cli.printing import printable
 
-# What is worth a glance: label, metric, format.
+# The metrics that are shown: label, metric, format.
 TRAINING = (
     ("accuracy", "reward/accuracy", ".3f"),
     ("reward", "reward/mean", ".3f"),
@@ -28,23 +28,23 @@ HELDOUT = (
     ("held-out", "eval/heldout/avg", ".3f"),
     ("greedy", "eval/heldout/greedy", ".3f"),
 )
-PLAIN_EVERY_S = 5.0  # a step quicker than this does not get a line of its own
+PLAIN_EVERY_S = 5.0  # between two plain lines at least
 SAMPLE_LINES = 3
 
 
 class Display:
-    """Shows the newest metrics on `console` until closed; drawn live where the console is a terminal."""
+    """Shows the latest metrics on `console` until closed; a live display if the console is a terminal."""
 
     def __init__(self, console: Console, *, title: str, steps: int, start_step: int = 0) -> None:
         self._console = console
         self._title = title
         self._steps = steps
         self._step = start_step
-        self._metrics: dict[str, float] = {}  # the newest value of each name
+        self._metrics: dict[str, float] = {}  # the latest value of each metric
         self._sample: SampleRow | None = None
         self._finished_at: deque[tuple[int, float]] = deque(maxlen=20)  # step, seconds
         self._printed_at = float("-inf")
-        # The standard streams are left alone: what other libraries print belongs to whoever redirected them.
+        # Do not redirect the standard streams: other libraries print to them.
         self._live = Live(
             console=console,
             get_renderable=self._render,
@@ -66,8 +66,8 @@ class Display:
         evaluated = any(name.startswith("eval/") for name in metrics)
         if evaluated or step == self._steps or now - self._printed_at >= PLAIN_EVERY_S:
             self._printed_at = now
-            figures = _figures(TRAINING + HELDOUT, metrics)
-            words = [f"step {step}/{self._steps}", *(f"{label} {value}" for label, value in figures)]
+            values = _formatted(TRAINING + HELDOUT, metrics)
+            words = [f"step {step}/{self._steps}", *(f"{label} {value}" for label, value in values)]
             if left := self._time_left():
                 words.append(f"{left} left")
             self._console.print("  ".join(words), markup=False, highlight=False, soft_wrap=True)
@@ -90,8 +90,8 @@ class Display:
             ProgressBar(total=self._steps, completed=self._step, width=30),
             f"{left} left" if (left := self._time_left()) else "",
         )
-        figures = _figures(TRAINING + HELDOUT, self._metrics)
-        line = Text("   ").join(Text.assemble((f"{label} ", "dim"), (value, "bold")) for label, value in figures)
+        values = _formatted(TRAINING + HELDOUT, self._metrics)
+        line = Text("   ").join(Text.assemble((f"{label} ", "dim"), (value, "bold")) for label, value in values)
         parts = [progress, line]
         if self._sample:
             sample = self._sample
@@ -103,7 +103,7 @@ class Display:
 
 
 def clip(text: str, width: int) -> str:
-    """`text` on one line of at most `width` characters, without its middle or what a terminal would obey."""
+    """`text` on one line of at most `width` characters: its middle is cut out, control characters become "?"."""
     line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
     if len(line) <= width:
         return line
@@ -111,5 +111,5 @@ def clip(text: str, width: int) -> str:
     return f"{line[:head]} … {line[len(line) - (width - 3 - head) :]}"
 
 
-def _figures(wanted: tuple[tuple[str, str, str], ...], metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-    return [(label, format(metrics[name], spec)) for label, name, spec in wanted if name in metrics]
+def _formatted(columns: tuple[tuple[str, str, str], ...], metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [(label, format(metrics[name], spec)) for label, name, spec in columns if name in metrics]

@@ -1,64 +1,64 @@
-"""What goes wrong in runs of this kind, told from their metrics while there is time to mend it."""
+"""Detects common problems of RL runs from their metrics, while there is still time to fix them."""
 
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-WINDOW = 5  # steps that a figure is averaged over: one noisy step is no finding
-LONG_WINDOW = 100  # steps after which a reward that has not moved is taken to stand still
+WINDOW = 5  # steps that a metric is averaged over, so that one noisy step is not a finding
+LONG_WINDOW = 100  # steps after which a reward that has not changed counts as stuck
 
-TRUNCATED = 0.5  # share of responses cut; then most of what is learned comes from answers without an end
-AGREEING = 0.9  # share of groups; a tenth of the batch is left to learn from
-ENTROPY_LEFT = 0.1  # of what the run began with; little is left to explore by then, and it does not come back
-KL = 1.0  # nats a token; the reference then gives a sampled token a third of the policy's probability
-MISMATCH = 0.5  # of the limit at which the run is stopped
+TRUNCATED = 0.5  # share of responses that were cut; the policy then mostly learns from unfinished answers
+AGREEING = 0.9  # share of groups; only a tenth of the batch then gives a gradient
+ENTROPY_LEFT = 0.1  # of the entropy at the start; there is then little exploration, and it does not recover
+KL = 1.0  # nats per token; the reference then gives a sampled token a third of the policy's probability
+MISMATCH = 0.5  # of the limit at which the run stops
 FORMAT_SOLVED = 0.9  # mean format reward
-ACCURACY_LOW = 0.2  # mean accuracy; one that stands still above it may be all that the problems allow
-STILL = 0.02  # change between the halves of the long window; about three standard errors of 128 a step
-SKIPPED = 1  # optimizer steps in a window; there should be none
-TIMED_OUT = 0.05  # share of responses; a right answer among them is taught as a wrong one
+ACCURACY_LOW = 0.2  # mean accuracy; a stuck accuracy above it may be the best that the problems allow
+STUCK = 0.02  # change between the halves of the long window; about three standard errors for 128 responses per step
+SKIPPED = 1  # optimizer steps in a window; normally none
+TIMED_OUT = 0.05  # share of responses; right answers among them are trained as wrong ones
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong, with the figure seen and the settings to look at."""
+    """A problem, with the metric's value and the settings to change."""
 
     title: str
     text: str
 
 
 class Health:
-    """Reads a run's metrics row by row; nothing else goes in, so that the same rows give the same findings.
+    """Reads a run's metrics row by row, and nothing else, so that the same rows always give the same findings.
 
-    With a `mismatch_limit`, at which the run is stopped, it warns below it.
+    `mismatch_limit` is the limit at which the run stops; a finding warns before it is reached.
     """
 
     def __init__(self, mismatch_limit: float | None = None) -> None:
         self._mismatch_limit = math.nan if mismatch_limit is None else mismatch_limit
         self._rows: deque[Mapping[str, float]] = deque(maxlen=LONG_WINDOW)
         self._first_entropies: list[float] = []
-        self._held_at: dict[str, float] = {}  # the last step at which a finding held
+        self._last_true_at: dict[str, float] = {}  # the last step at which a finding was true
 
     def update(self, row: Mapping[str, float]) -> list[Finding]:
-        """What begins to hold with this step. It is told again only once it was gone for a window."""
+        """The findings that become true with this step. A finding is reported again only after a window without it."""
         step = row["step"]
         if step == 0:  # the evaluation before training
             return []
         self._rows.append(row)
         if len(self._first_entropies) < WINDOW and "policy/entropy" in row:
             self._first_entropies.append(row["policy/entropy"])
-        found = list(self._findings())
-        begun = [finding for finding in found if step - self._held_at.get(finding.title, -math.inf) > WINDOW]
-        self._held_at |= {finding.title: step for finding in found}
-        return begun
+        findings = list(self._findings())
+        new = [finding for finding in findings if step - self._last_true_at.get(finding.title, -math.inf) > WINDOW]
+        self._last_true_at |= {finding.title: step for finding in findings}
+        return new
 
     def _findings(self) -> Iterator[Finding]:
         if (cut := self._mean("length/truncated")) >= TRUNCATED:
             yield Finding(
                 "responses are cut",
                 f"{_percent(cut)} of the responses were cut at the limit. Raise rollout.max_new_tokens, or set "
-                "algorithm.overlong to say what they count for.",
+                "algorithm.overlong to say how they count.",
             )
         if (agreeing := self._mean("group/agreeing")) >= AGREEING:
             right, wrong = self._mean("group/all_right"), self._mean("group/all_wrong")
@@ -72,24 +72,24 @@ class Health:
         if entropy < ENTROPY_LEFT * first:
             yield Finding(
                 "entropy collapsed",
-                f"the policy's entropy fell from {first:.2g} to {entropy:.2g} nats a token: it no longer explores. "
+                f"the policy's entropy fell from {first:.2g} to {entropy:.2g} nats per token: it no longer explores. "
                 "Raise algorithm.epsilon_high, algorithm.beta or rollout.temperature.",
             )
         if (kl := self._mean("policy/kl_ref")) >= KL:
             yield Finding(
                 "KL exploded",
-                f"the KL to the reference is {kl:.3g} nats a token. Raise algorithm.beta or lower optimizer.lr.",
+                f"the KL to the reference is {kl:.3g} nats per token. Raise algorithm.beta or lower optimizer.lr.",
             )
         if (mismatch := self._mean("sampler/logprob_diff_mean")) >= MISMATCH * self._mismatch_limit:
             yield Finding(
                 "sampler and trainer disagree",
                 f"the sampler's and the trainer's log-probabilities differ by {mismatch:.2g} on average; the run stops "
-                f"at rollout.mismatch_limit={self._mismatch_limit:g}. Look at cluster.dtype, or correct for it by "
+                f"at rollout.mismatch_limit={self._mismatch_limit:g}. Look at cluster.dtype, or correct for it with "
                 "algorithm.sampler_correction.method.",
             )
         form, accuracy = self._mean("reward/format", LONG_WINDOW), self._mean("reward/accuracy", LONG_WINDOW)
-        stands_still = self._change("reward/format") < STILL and self._change("reward/accuracy") < STILL
-        if form >= FORMAT_SOLVED and accuracy < ACCURACY_LOW and stands_still:
+        is_stuck = self._change("reward/format") < STUCK and self._change("reward/accuracy") < STUCK
+        if form >= FORMAT_SOLVED and accuracy < ACCURACY_LOW and is_stuck:
             yield Finding(
                 "only the format is learned",
                 f"the format reward is solved ({form:.2f}) and the accuracy has not moved from {accuracy:.2f} in "
@@ -114,12 +114,12 @@ class Health:
         return [row[name] for row in self._rows if name in row][-num:]
 
     def _mean(self, name: str, num: int = WINDOW) -> float:
-        """Over the last `num` steps; nan where there are fewer, and no comparison with it holds."""
+        """The mean over the last `num` steps. If there are fewer: nan, for which every comparison is False."""
         values = self._last(name, num)
         return sum(values) / num if len(values) == num else math.nan
 
     def _change(self, name: str) -> float:
-        """By how much the halves of the long window differ; nan as above."""
+        """The difference between the means of the long window's halves; nan if there are fewer steps."""
         half = LONG_WINDOW // 2
         return abs(2 * (self._mean(name, LONG_WINDOW) - self._mean(name, half)))
 

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: metrics.jsonl always, the console and Weights & Biases as asked."""
+"""Logs a run's metrics: always to metrics.jsonl, and to the console and Weights & Biases if configured."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +20,11 @@ from grpo_cli.metrics.wandb_run import WandbRun
 
 
 class RunLogger:
-    """One call a step for every sink; a context manager.
+    """Logs each step to all sinks with one call; a context manager.
 
-    `<run_dir>/metrics.jsonl` holds a line a step: flat keys, `step` first. A run that resumes after
-    `start_step` loses the rows of later steps first: it is about to do them again. What its metrics tell of the
-    run's health is a message and a W&B alert. W&B never stops a run; whatever it raises becomes one warning.
-    A disk that is full does: `SetupError`.
+    `<run_dir>/metrics.jsonl` has one line per step: flat keys, `step` first. When a run resumes after `start_step`, the
+    rows of later steps are deleted first, because these steps run again. Health findings become messages and W&B
+    alerts. W&B never stops a run: its errors become one warning. A full disk does: it raises SetupError.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class RunLogger:
         self.close(failed=error_type is not None)
 
     def log(self, step: int, metrics: Mapping[str, float], samples: Sequence[SampleRow] = ()) -> None:
-        """Writes the row of `step`, each once and in order; keeps samples every `samples_every` steps."""
+        """Log a step's metrics, and every `samples_every` steps its samples. Steps must be in ascending order."""
         assert step > self._last_step, f"step {step} is logged after step {self._last_step}"
         self._last_step = step
         row = {"step": step} | {name: float(value) for name, value in metrics.items()}
@@ -88,13 +87,13 @@ class RunLogger:
             self.message(f"health: step {step}: {finding.text}")
 
     def message(self, text: str) -> None:
-        """A line on the console, above the live display."""
+        """Print a line on the console, above the live display."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self, failed: bool = False) -> None:
         if self._display:
             self._display.close()
-        with suppress(OSError):  # a full disk was told by the row that did not fit, and it is tried again here
+        with suppress(OSError):  # a full disk was reported when the row was written; closing writes again
             self._rows.close()
         if self._wandb:
             self._wandb.close(failed)
@@ -108,9 +107,9 @@ class RunLogger:
 
 
 def cut_back(path: Path, step: int) -> list[dict[str, Any]]:
-    """Drops the rows after `step` and a half-written last line; at step 0 nothing was done that is kept.
+    """Delete the rows after `step` and a half-written last line; at step 0, delete all rows.
 
-    Returns the rows that are left.
+    Returns the remaining rows.
     """
     if not path.exists():
         return []
@@ -123,7 +122,7 @@ def cut_back(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def _write(file: TextIO, text: str) -> None:
-    """Writes what is still there after a power cut."""
+    """Write and flush to the disk, so that the text survives a power cut."""
     file.write(text)
     file.flush()
     os.fsync(file.fileno())
@@ -131,11 +130,11 @@ def _write(file: TextIO, text: str) -> None:
 
 @contextmanager
 def _disk_faults(path: Path) -> Iterator[None]:
-    """Tells in plain words that `path` cannot be written."""
+    """A context that turns an OSError into a SetupError which names `path`."""
     try:
         yield
     except OSError as error:
         raise SetupError(
-            f"{path} cannot be written: {error.strerror}. Make room there; the same command with resume=auto then "
-            "goes on from the last checkpoint."
+            f"{path} cannot be written: {error.strerror}. Free some space there. Then the same command with "
+            "resume=auto resumes from the last checkpoint."
         ) from error

@@ -1,6 +1,6 @@
 """The names and the reductions of a run's metrics.
 
-A mean is kept as a sum and a count, divided last, so that what several ranks saw adds up exactly.
+A mean is kept as a sum and a count and divided last, so that merging ranks is exact.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from grpo_cli.types import BY_RULE, ScoredGroup, Verdict
 
 
 class Tally:
-    """Means, sums and maxima that can still be merged with those of another rank."""
+    """Means, sums and maxima that can be merged with those of other ranks."""
 
     def __init__(self) -> None:
         self._means: dict[str, tuple[float, float]] = {}  # sum, count
@@ -20,9 +20,9 @@ class Tally:
         self._maxima: dict[str, float] = {}
 
     def mean(self, name: str, total: float, count: float) -> None:
-        """Adds `count` values that sum to `total`."""
-        seen_total, seen_count = self._means.get(name, (0.0, 0.0))
-        self._means[name] = (seen_total + total, seen_count + count)
+        """Add `count` values with the sum `total`."""
+        old_total, old_count = self._means.get(name, (0.0, 0.0))
+        self._means[name] = (old_total + total, old_count + count)
 
     def sum(self, name: str, value: float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value
@@ -31,7 +31,7 @@ class Tally:
         self._maxima[name] = max(self._maxima.get(name, value), value)
 
     def merge(self, other: "Tally") -> "Tally":
-        """A new tally of what both have seen."""
+        """A new tally of the values of both."""
         merged = Tally()
         for tally in (self, other):
             for name, (total, count) in tally._means.items():
@@ -43,19 +43,19 @@ class Tally:
         return merged
 
     def compute(self) -> dict[str, float]:
-        """The value of each name; a mean of nothing is left out."""
+        """The value of each metric, without means of nothing."""
         means = {name: total / count for name, (total, count) in self._means.items() if count}
         return means | self._sums | self._maxima
 
 
 def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
-    """What was sampled and how it was judged.
+    """The metrics of a rollout's responses and their scores.
 
-    Lengths are in tokens. Right and wrong go by the verdict, and are told of the responses that a rule judged alone;
-    `group/general` is the share of the groups that none does. A group agrees when all its rewards are equal: it
-    teaches nothing. `reward/group_std` is the mean population standard deviation within a group. A term's mean is
-    over the responses that it scored. `policy/entropy` is the mean of -log p of all sampled tokens, in nats: without
-    bias the policy's entropy a token at the sampling temperature, of responses with and without advantage.
+    Lengths are in tokens. Right and wrong use the verdict and cover only rule-graded responses; `group/general` is the
+    share of groups that no rule grades. A group agrees if all its rewards are equal; it then gives no gradient.
+    `reward/group_std` is the mean population standard deviation within a group. A term's mean is over the responses
+    that it scored. `policy/entropy` is the mean of -log p of all sampled tokens, in nats: an unbiased estimate of the
+    policy's entropy per token at the sampling temperature, over responses with and without advantage.
     """
     tally = Tally()
     for group in groups:
@@ -88,7 +88,7 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A completion as people read it, with what it earned."""
+    """A completion for people to read, with its reward."""
 
     step: int
     prompt: str

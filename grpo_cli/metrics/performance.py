@@ -1,6 +1,6 @@
-"""How well a step used the machine: speed, share of the peak, memory, and waiting.
+"""How well a step used the machine: speed, MFU, memory and idle time.
 
-What ranks count goes into a `Tally`, under names that `performance` replaces by the metrics of all ranks.
+Each rank counts its work in a `Tally`; `performance` replaces these counts with the metrics of all ranks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,15 +21,15 @@ RESPONSES, SQUARES, BUSY = "perf/trained_responses", "perf/trained_squares", "pe
 
 @dataclass(frozen=True)
 class Peak:
-    """What the share of the peak is taken of."""
+    """The peak speed that MFU is relative to, and the model's shape."""
 
-    flops: float  # a second, dense in bf16, of all GPUs together
+    flops: float  # per second, dense in bf16, of all GPUs together
     shape: ShapeConfig
     has_adapters: bool
 
 
 def find_peak(model_folder: Path, config: TrainConfig) -> Peak | None:
-    """None on a CPU, and where the GPU or the model's shape is not a known one."""
+    """The peak of this run, or None on a CPU or if the GPU or the model's shape is unknown."""
     if config.cluster.device == Device.cpu:
         return None
     import torch
@@ -43,7 +43,7 @@ def find_peak(model_folder: Path, config: TrainConfig) -> Peak | None:
 
 
 def tally_trained(tally: Tally, lengths: Iterable[tuple[int, int]], epochs: int) -> None:
-    """Count sequences of these (prompt, response) tokens that were trained on `epochs` times."""
+    """Count sequences with these (prompt, response) lengths that were trained on `epochs` times."""
     work = Work.of(lengths) * epochs
     tally.sum("perf/trained_tokens", work.tokens)
     tally.sum(RESPONSES, work.responses)
@@ -51,35 +51,35 @@ def tally_trained(tally: Tally, lengths: Iterable[tuple[int, int]], epochs: int)
 
 
 def tally_busy(tally: Tally, rank: int, seconds: float) -> None:
-    """Count what a rank computed in the update phase: seconds, or anything that is in proportion to them."""
+    """Count a rank's work in the update phase: seconds, or anything proportional to them."""
     tally.sum(f"{BUSY}{rank}", seconds)
 
 
 def performance(metrics: Mapping[str, float], peak: Peak | None = None) -> dict[str, float]:
-    """The metrics of a step, `perf/...` among them.
+    """The metrics of a step, with `perf/...`.
 
-    `perf/tokens_per_s` is of generated tokens over a step without evaluation; the other speeds are over their own
-    phases. `perf/mfu` is the share of the GPUs' peak in the update phase, by model FLOPs: what is computed again does
-    not count (arXiv:2204.02311, appendix B). `perf/idle_share/<rank>` is the share of the busiest rank's time that this
-    rank waits for it, `perf/idle_share` the mean of all.
+    `perf/tokens_per_s` is generated tokens per second of the step without evaluation; the other speeds use the time of
+    their own phase. `perf/mfu` is the share of the GPUs' peak in the update phase. It counts model FLOPs, without
+    recomputed activations (arXiv:2204.02311, appendix B). `perf/idle_share/<rank>` is the share of the busiest rank's
+    time for which this rank waits; `perf/idle_share` is the mean over ranks.
     """
     counted = {name: metrics[name] for name in metrics if name in (RESPONSES, SQUARES) or name.startswith(BUSY)}
-    figures = {name: value for name, value in metrics.items() if name not in counted}
+    results = {name: value for name, value in metrics.items() if name not in counted}
     if "rollout/tokens" in metrics:
         step_s = metrics["time/step"] - metrics.get("time/eval", 0.0)
-        figures["perf/tokens_per_s"] = metrics["rollout/tokens"] / step_s
-        figures["perf/generation_tokens_per_s"] = metrics["rollout/tokens"] / metrics["time/rollout"]
-    figures["perf/training_tokens_per_s"] = metrics["perf/trained_tokens"] / metrics["time/update"]
+        results["perf/tokens_per_s"] = metrics["rollout/tokens"] / step_s
+        results["perf/generation_tokens_per_s"] = metrics["rollout/tokens"] / metrics["time/rollout"]
+    results["perf/training_tokens_per_s"] = metrics["perf/trained_tokens"] / metrics["time/update"]
     if peak:
         work = Work(metrics["perf/trained_tokens"], counted[RESPONSES], counted[SQUARES])
         flops = training_flops(peak.shape, work, has_adapters=peak.has_adapters)
-        figures["perf/mfu"] = flops / (metrics["time/update"] * peak.flops)
+        results["perf/mfu"] = flops / (metrics["time/update"] * peak.flops)
     busy = {name.removeprefix(BUSY): seconds for name, seconds in counted.items() if name.startswith(BUSY)}
-    return figures | _idle_shares(busy)
+    return results | _idle_shares(busy)
 
 
 def _idle_shares(busy: Mapping[str, float]) -> dict[str, float]:
-    """Nothing of a rank alone, which waits for none, and where no rank did anything."""
+    """The idle shares; empty for a single rank, and if no rank did anything."""
     longest = max(busy.values(), default=0.0)
     if len(busy) < 2 or not longest:
         return {}
@@ -88,14 +88,14 @@ def _idle_shares(busy: Mapping[str, float]) -> dict[str, float]:
 
 
 def peak_memory_gib() -> float:
-    """The most memory that was taken: of a GPU since the last call, by all; on a CPU ever, by this process."""
+    """The peak memory: of the whole GPU since the last call; on a CPU, of this process since its start."""
     import torch
 
     if not torch.cuda.is_initialized():
         status = Path("/proc/self/status")  # Linux
         lines = status.read_text().splitlines() if status.is_file() else []
         return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM")), 0.0)
-    # Torch counts as allocated what a vLLM asleep has given back: only how much its own count fell since is of use.
+    # Torch still counts the memory that a sleeping vLLM has freed. So only use how far its count fell from the peak.
     free, total = torch.cuda.mem_get_info()
     fell = torch.cuda.max_memory_reserved() - torch.cuda.memory_reserved()
     torch.cuda.reset_peak_memory_stats()

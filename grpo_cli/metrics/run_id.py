@@ -1,17 +1,17 @@
-"""The W&B id of a run folder: made once, so that a resumed run is the same run, and a copy of it another one."""
+"""The W&B id of a run folder: a resumed run keeps its id, and a copied run folder gets a new one."""
 
 import secrets
 from pathlib import Path
 
-ID, PLACE = "run_id", "run_dir"  # files in <run folder>/wandb; the place is where the id was made or brought
+ID, PLACE = "run_id", "run_dir"  # files in <run folder>/wandb; run_dir is the folder that the id belongs to
 
 
 def run_id(run_dir: Path) -> str:
-    """The id of this folder, made where it has none. A folder that was copied gets another, one that was moved not."""
+    """The id of this folder; creates one if there is none. A copied folder gets a new id, a moved one keeps its id."""
     folder = run_dir / "wandb"
     place = str(run_dir.resolve())
     id, home = kept_id(run_dir)
-    if home not in (None, place) and kept_id(Path(home))[0] == id:  # the folder that this is a copy of is still there
+    if home not in (None, place) and kept_id(Path(home))[0] == id:  # this is a copy: the original folder still exists
         id = None
     folder.mkdir(exist_ok=True)
     if id is None:
@@ -22,12 +22,12 @@ def run_id(run_dir: Path) -> str:
 
 
 def kept_id(run_dir: Path) -> tuple[str | None, str | None]:
-    """The id that a folder has, and the folder that it was made for; None of what is not known."""
+    """A folder's id, and the folder that the id belongs to; each None if unknown."""
     return tuple(_text(run_dir / "wandb" / name) for name in (ID, PLACE))
 
 
-def bring_back(run_dir: Path, id: str, place: str | None) -> None:
-    """Give a folder that has lost its id that of its checkpoint."""
+def restore_id(run_dir: Path, id: str, place: str | None) -> None:
+    """Give a folder without an id the one from its checkpoint."""
     if kept_id(run_dir)[0] is None:
         (run_dir / "wandb").mkdir(exist_ok=True)
         if place:
@@ -36,4 +36,6 @@ def bring_back(run_dir: Path, id: str, place: str | None) -> None:
 
 
 def _text(file: Path) -> str | None:
-    return (file.read_text(encoding="utf-8") or None) if file.is_file() else None  # empty where a start died
+    return (
+        (file.read_text(encoding="utf-8") or None) if file.is_file() else None
+    )  # empty if an earlier start was killed

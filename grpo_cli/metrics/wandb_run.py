@@ -24,14 +24,14 @@ SAMPLE_COLUMNS = [field.name for field in fields(SampleRow)]
 INIT_TIMEOUT_S = 15  # to reach the W&B server before a run is logged offline
 FINISH_TIMEOUT_S = 60  # to upload what is left at the end
 READ_TIMEOUT_S = 300  # to read one earlier file
-FLUSH_S = 1.0  # if the process is killed, W&B's own file lacks at most so many seconds
+FLUSH_S = 1.0  # if the process is killed, W&B's own file lacks at most these last seconds
 
 
 class WandbRun:
-    """A W&B run with its files in `<run_dir>/wandb`, on line where it can be.
+    """A W&B run with its files in `<run_dir>/wandb`, online if possible.
 
-    It works in a thread of its own, since W&B makes a table wait 20 s for a server that is gone. Nothing that it
-    raises leaves this class: the first fault is told, and ends the reporting.
+    It logs in a separate thread, because W&B blocks for 20 s on a table if the server is unreachable. No error of W&B
+    leaves this class: the first one is reported, and then logging to W&B ends.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class WandbRun:
         self._folder.mkdir(exist_ok=True)
         self._message = message
         self._ended = False
-        self._held: Container[float] = ()  # the steps that W&B has from an earlier start
-        self._held_alerts: Container[str] = ()
+        self._logged_steps: Container[float] = ()  # that W&B has from an earlier start
+        self._logged_alerts: Container[str] = ()
         self._worker = ThreadPoolExecutor(max_workers=1)
-        # Else tables are staged in the home directory, and the run folder alone cannot be synced.
+        # Otherwise W&B writes tables to the home directory, and the run folder alone cannot be synced.
         os.environ.setdefault("WANDB_DATA_DIR", str(self._folder.absolute()))
-        # Else a process ends 20 s late on machines that drop what is sent to W&B.
+        # Otherwise the process ends 20 s late on machines whose network drops what is sent to W&B.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         id = run_id(run_dir)
         self._earlier_files = sorted(self._folder.glob(f"*run-*-{id}/run-{id}.wandb"))
@@ -74,7 +74,7 @@ class WandbRun:
             self._give_up(error)
             return
         if self._run.offline:
-            message(f"W&B is off line; to upload this run: wandb sync {self._folder}/offline-run-*")
+            message(f"W&B is offline. To upload this run: wandb sync {self._folder}/offline-run-*")
         elif self._run.url:
             message(f"W&B: {self._run.url}")
 
@@ -83,7 +83,7 @@ class WandbRun:
         kept: Sequence[tuple[Mapping[str, float], Sequence[Finding]]],
         read_samples: Callable[[int], Sequence[SampleRow]],
     ) -> None:
-        """Logs no step that W&B already has, from here on, and those of the rows kept that it lost."""
+        """From here on, do not log steps that W&B already has; and log those rows of `kept` that it lacks."""
         self._worker.submit(self._resume, kept, read_samples)
 
     def log(
@@ -111,9 +111,9 @@ class WandbRun:
         wandb.setup(settings=quiet)
         mode = tracker_mode(config)
         if (
-            mode == "auto" and (of_file := wandb.setup().settings.mode) in MODES
+            mode == "auto" and (file_mode := wandb.setup().settings.mode) in MODES
         ):  # by `wandb disabled` or `wandb offline`
-            mode = "auto" if of_file == "online" else MODES[of_file]
+            mode = "auto" if file_mode == "online" else MODES[file_mode]
         if mode not in ("auto", "online"):
             return wandb.init(mode=mode, **options)
         try:
@@ -122,8 +122,8 @@ class WandbRun:
             if mode == "online":
                 raise wandb.UsageError("no API key is configured; `wandb login` stores one.")
         except Exception as error:
-            self._message(f"W&B cannot be used on line: {_first_line(error)}")
-            _end_service()  # the failed attempt still holds the run's id
+            self._message(f"W&B cannot be used online: {_first_line(error)}")
+            _end_service()  # the failed attempt still uses the run's id
             wandb.setup(settings=quiet)
         return wandb.init(mode="offline", **options)
 
@@ -136,19 +136,19 @@ class WandbRun:
             return
         try:
             if self._run.offline:
-                self._held, self._held_alerts = read_wandb(self._earlier_files)
+                self._logged_steps, self._logged_alerts = read_wandb(self._earlier_files)
             else:
-                self._held = range(self._run.starting_step)  # the server goes on after its last step
+                self._logged_steps = range(self._run.starting_step)  # the server continues after its last step
         except Exception as error:
             self._message(
-                f"W&B's earlier files cannot be read, and may hold steps that are logged again: {_first_line(error)}"
+                f"W&B's earlier files cannot be read, so some steps may be logged twice: {_first_line(error)}"
             )
             return
         for row, findings in kept:
             step = int(row["step"])
-            if step not in self._held:
+            if step not in self._logged_steps:
                 samples: Sequence[SampleRow] = ()
-                with suppress(Exception):  # a power cut may have taken them
+                with suppress(Exception):  # they may be lost after a power cut
                     samples = read_samples(step)
                 self._log(step, row, samples, findings)
 
@@ -157,16 +157,16 @@ class WandbRun:
     ) -> None:
         import wandb
 
-        if self._ended or step in self._held:
+        if self._ended or step in self._logged_steps:
             return
         if samples:
             data = [list(astuple(sample)) for sample in samples]
-            with suppress(Exception):  # a table fails while the server is away; numbers are kept for its return
+            with suppress(Exception):  # tables fail while the server is unreachable; numbers are sent later
                 self._run.log({"samples": wandb.Table(SAMPLE_COLUMNS, data)}, step=step, commit=False)
         try:
-            for finding in findings:  # before its row, so that a step that W&B has lacks no alert
+            for finding in findings:  # before the row, so that every step that W&B has also has its alerts
                 text = f"step {step}: {finding.text}"
-                if text not in self._held_alerts:
+                if text not in self._logged_alerts:
                     self._run.alert(finding.title, text, wandb.AlertLevel.WARN)
             self._run.log(dict(row), step=step, commit=True)
         except Exception as error:
@@ -181,8 +181,8 @@ class WandbRun:
             return
         self._ended = True
         self._message(
-            f"W&B failed: {_first_line(error)}\nThe run goes on, and metrics.jsonl has every metric; "
-            f"to upload what W&B has: wandb sync {self._folder}/*run-*"
+            f"W&B failed: {_first_line(error)}\nThe run continues, and metrics.jsonl has every metric. "
+            f"To upload what W&B has: wandb sync {self._folder}/*run-*"
         )
         _end_service()
 
@@ -203,7 +203,7 @@ def wandb_login(*, verify: bool) -> bool:
 
 
 def read_wandb(files: Sequence[Path]) -> tuple[set[float], set[str]]:
-    """The steps and the texts of the alerts that W&B's own files hold, as far as each can be read."""
+    """The steps and the texts of the alerts in W&B's own files, as far as each can be read."""
     steps, alerts = set(), set()
     for path in files:
         command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json", path]
@@ -219,14 +219,14 @@ def read_wandb(files: Sequence[Path]) -> tuple[set[float], set[str]]:
 
 
 def _end_service() -> None:
-    """Kills W&B's own process, which may wait for a server without end; its files are at most `FLUSH_S` behind."""
+    """Kill W&B's own process, which may wait for a server forever. Its files lack at most `FLUSH_S` seconds."""
     import psutil
     import wandb
 
     for child in psutil.Process().children():
         if child.name() == "wandb-core":
             child.kill()
-    with suppress(Exception, SystemExit):  # W&B would leave with the status of its process
+    with suppress(Exception, SystemExit):  # W&B would exit with the status of its process
         wandb.teardown()
 
 

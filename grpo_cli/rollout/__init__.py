@@ -1,1 +1,1 @@
-"""Responses sampled from the current policy, scored as they come."""
+"""Samples responses from the current policy, and scores each as soon as it is complete."""

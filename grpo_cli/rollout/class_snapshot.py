@@ -1,6 +1,6 @@
-"""transformers' own class of a model, kept as it is next to vLLM.
+"""Undoes vLLM's changes to a model class of transformers.
 
-For families without an implementation in vLLM its Transformers backend changes the class of the decoder: bases,
+For families that vLLM does not implement itself, its Transformers backend changes the class of the decoder: bases,
 `__init__` and `__call__`. The trainer in the same process uses that class too, and could not even build its model.
 """
 
@@ -11,16 +11,16 @@ from transformers import MODEL_MAPPING, AutoConfig
 
 
 class ClassSnapshot:
-    """The class of the decoder of the model in `folder`, as it was before vLLM was started."""
+    """The decoder class of the model in `folder`, as it is before vLLM starts."""
 
     def __init__(self, folder: Path) -> None:
-        # A class of another file, as of a multimodal model's text part, is none that the trainer uses.
+        # If the config class has no entry (the text part of a multimodal model), the trainer uses no such class.
         self._decoder = MODEL_MAPPING.get(type(AutoConfig.from_pretrained(folder, trust_remote_code=False)), nn.Module)
         self._bases = self._decoder.__bases__
         self._attributes = dict(vars(self._decoder))
 
     def restore(self, model: nn.Module) -> None:
-        """Move what was changed since then into a subclass, which only the modules of vLLM's `model` have."""
+        """Move the changes into a subclass that only the modules of vLLM's `model` use."""
         added_bases = tuple(base for base in self._decoder.__bases__ if base not in self._bases)
         if not added_bases:
             return
@@ -33,7 +33,7 @@ class ClassSnapshot:
             else:
                 delattr(self._decoder, name)
         self._decoder.__bases__ = self._bases
-        of_vllm = type(self._decoder.__name__, (self._decoder, *added_bases), changed)
+        vllm_class = type(self._decoder.__name__, (self._decoder, *added_bases), changed)
         for module in model.modules():
             if type(module) is self._decoder:
-                module.__class__ = of_vllm
+                module.__class__ = vllm_class

@@ -1,4 +1,4 @@
-"""Groups of responses, each scored as soon as it is done."""
+"""Collects groups of responses, and scores each response as soon as it is complete."""
 
 import hashlib
 import time
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Groups in the order of their prompts, and the seconds they took.
+    """Groups in the order of their prompts, and the seconds that they took.
 
-    `reward_s` is only the time that scoring went on after the last response was done.
+    `reward_s` is only the time for scoring after the last response was complete.
     """
 
     groups: tuple[ScoredGroup, ...]
@@ -34,16 +34,16 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Rollout:
-    """This rank's share of an iteration's groups."""
+    """This rank's share of a step's groups."""
 
     groups: tuple[ScoredGroup, ...]
-    positions: tuple[int, ...]  # of each group among those of all ranks: the same on any number of ranks
-    discarded: tuple[ScoredGroup, ...]  # drawn, and replaced because they agreed
+    positions: tuple[int, ...]  # of each group among those of all ranks; the same for any number of ranks
+    discarded: tuple[ScoredGroup, ...]  # sampled, but replaced because all their responses agree
     generation_s: float
     reward_s: float
 
     def tally(self) -> Tally:
-        """What was sampled and how it was judged, and the seconds of the slowest rank."""
+        """The metrics of samples and verdicts, and the seconds of the slowest rank."""
         tally = rollout_tally(self.groups + self.discarded)
         tally.sum("group/discarded", len(self.discarded))
         tally.max("time/rollout", self.generation_s)
@@ -63,30 +63,30 @@ def collect_rollout(
     """Draw `rollout.prompts_per_step` prompts over all ranks, and sample and score a group for each.
 
     With dynamic sampling (DAPO, arXiv:2503.14476), groups whose responses are all right or all wrong are replaced
-    by those of fresh prompts, in at most `max_refills` rounds; if they do not suffice, the first of the agreeing
-    groups stay, so that an iteration always has the same number.
+    by groups of new prompts, in at most `max_refills` rounds. If these are too few, the first of the agreeing groups
+    are used, so that every step has the same number of groups.
     """
-    wanted = config.rollout.prompts_per_step
+    num_wanted = config.rollout.prompts_per_step
     agreeing_last = config.algorithm.dynamic_sampling.max_refills > 0
     mine: dict[int, ScoredGroup] = {}
-    agreeing: list[bool] = []  # over all ranks, in the order drawn
+    agreeing: list[bool] = []  # for the groups of all ranks, in the order in which they were drawn
     generation_s = reward_s = 0.0
     for _ in range(1 + config.algorithm.dynamic_sampling.max_refills):
         num_drawn = len(agreeing)
-        prompts = sampler.next(wanted - agreeing.count(False) if agreeing_last else wanted)
-        taken = _share(prompts, sampler)
-        places = [num_drawn + i for i in taken]
+        prompts = sampler.next(num_wanted - agreeing.count(False) if agreeing_last else num_wanted)
+        indices = _share(prompts, sampler)
+        draw_indices = [num_drawn + i for i in indices]
         sampled = collect_and_score(
             engine,
             reward,
-            [prompts[i] for i in taken],
+            [prompts[i] for i in indices],
             sampling,
             group_size=config.rollout.group_size,
-            # By its place, not its id: a small data set may give a prompt twice in a step.
-            seeds=[(config.seed, step, place) for place in places],
+            # From the index, not the prompt's id: a small data set may give a prompt twice in a step.
+            seeds=[(config.seed, step, draw_index) for draw_index in draw_indices],
             step=step,
         )
-        drawn = dict(zip(places, sampled.groups, strict=True))
+        drawn = dict(zip(draw_indices, sampled.groups, strict=True))
         mine |= drawn
         generation_s += sampled.generation_s
         reward_s += sampled.reward_s
@@ -94,10 +94,10 @@ def collect_rollout(
         for i, (agrees, length) in sorted(pair for of_rank in gather(facts) for pair in of_rank.items()):
             agreeing.append(agrees)
             sampler.record_length(prompts[i - num_drawn], length)
-        if agreeing.count(False) >= wanted:
+        if agreeing.count(False) >= num_wanted:
             break
     order = sorted(range(len(agreeing)), key=lambda i: (agreeing[i] and agreeing_last, i))
-    positions = {i: position for position, i in enumerate(sorted(order[:wanted]))}
+    positions = {i: position for position, i in enumerate(sorted(order[:num_wanted]))}
     return Rollout(
         groups=tuple(group for i, group in mine.items() if i in positions),
         positions=tuple(positions[i] for i in mine if i in positions),
@@ -108,8 +108,10 @@ def collect_rollout(
 
 
 def _share(prompts: Sequence[Prompt], sampler: EpochSampler) -> list[int]:
-    """Which prompts this rank samples, rising: by the lengths of their last responses where all are known, else in
-    turn. A sample does not depend on it.
+    """The indices of the prompts that this rank samples, in ascending order.
+
+    They are balanced by the lengths of the prompts' last responses if all are known, otherwise assigned in turn. The
+    samples do not depend on the assignment.
     """
     in_turn = [range(first, len(prompts), world_size()) for first in range(world_size())]
     lengths = [sampler.expected_length(prompt) for prompt in prompts]
@@ -118,8 +120,8 @@ def _share(prompts: Sequence[Prompt], sampler: EpochSampler) -> list[int]:
     owners = assign_owners([[lengths[i] for i in of_rank] for of_rank in in_turn])
     pairs = (
         (i, owner)
-        for of_rank, given in zip(in_turn, owners, strict=True)
-        for i, owner in zip(of_rank, given, strict=True)
+        for of_rank, owners_of_rank in zip(in_turn, owners, strict=True)
+        for i, owner in zip(of_rank, owners_of_rank, strict=True)
     )
     return sorted(i for i, owner in pairs if owner == rank())
 
@@ -129,7 +131,7 @@ def _mean_length(group: ScoredGroup) -> float:
 
 
 def _agrees(group: ScoredGroup) -> bool:
-    """All right or all wrong; where no rule can tell, of the same reward."""
+    """Whether all responses are right or all are wrong; if no rule can judge them, whether all rewards are equal."""
     if group.scores[0].verdict is Verdict.unjudged:
         return len({score.total for score in group.scores}) == 1
     return len({score.verdict is Verdict.correct for score in group.scores}) == 1
@@ -145,9 +147,11 @@ def collect_and_score(
     seeds: Sequence[tuple[int | str, ...]],
     step: int,
 ) -> Sampled:
-    """Sample `group_size` responses a prompt. `seeds` tells the prompts apart, as (run seed, step, place) does: with
-    the sample's number it makes each response's seed, so that no response depends on what is sampled beside it.
-    `step` tells which terms of the reward count.
+    """Sample and score `group_size` responses per prompt.
+
+    `seeds` has a different tuple for each prompt, such as (run seed, step, index). With the response's number it gives
+    each response its seed, so that no response depends on the others in the batch. `step` decides which reward terms
+    are active.
     """
     started = time.perf_counter()
     requests = [
@@ -174,10 +178,10 @@ def collect_and_score(
 
 
 def sample_seed(*parts: int | str) -> int:
-    """A seed for one response: a hash, since neighbouring numbers would make neighbouring requests collide.
+    """A seed for one response: a hash, because vLLM may use consecutive seeds for one request.
 
     >>> sample_seed(0, 1, "a", 0) == sample_seed(0, 1, "a", 0) != sample_seed(0, 1, "a", 1)
     True
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1  # torch takes 63 bits
+    return int.from_bytes(digest, "big") >> 1  # torch accepts 63 bits

@@ -1,17 +1,17 @@
-"""Sampled token ids as the text that rewards read."""
+"""Decodes sampled token ids to the text that rewards read."""
 
 from collections.abc import Collection, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-NUM_BEFORE = 8  # tokens of a prompt's end that decide how the response's text begins
+NUM_BEFORE = 8  # last tokens of a prompt; they decide how the response's text begins
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def shown_special_ids(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> frozenset[int]:
-    """The special tokens that belong to the text: tags that rewards read, and strings that end a response.
+    """The ids of special tokens that stay in the text: tags that rewards read, and stop strings.
 
-    All others, such as the token that ends a sequence, are left out.
+    All others, such as the end token, are removed from it.
     """
     special = ((id, token.content) for id, token in tokenizer.added_tokens_decoder.items() if token.special)
     return frozenset(id for id, content in special if content in (*TAGS, *stop))
@@ -20,9 +20,9 @@ def shown_special_ids(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -
 def text_after(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids: Sequence[int], shown: Collection[int] = ()
 ) -> str:
-    """The text that `ids` add to the prompt's: a first space is part of it or not, as the prompt's end has it.
+    """The text that `ids` add to the prompt's text. The end of the prompt decides whether it begins with a space.
 
-    `shown` are the special tokens that stay in it.
+    `shown` are the special tokens that stay in the text.
     """
     end = list(prompt_ids[-NUM_BEFORE:])
     rows = [end, [*end, *ids]]
@@ -34,6 +34,6 @@ def text_after(
 
 
 def until_stop(text: str, stop: Sequence[str]) -> str:
-    """The text up to the end of the first of these strings: a last token may go on after it."""
+    """The text up to the end of the first stop string. The last token may have more text after it."""
     ends = [text.index(string) + len(string) for string in stop if string in text]
     return text[: min(ends, default=len(text))]

@@ -1,4 +1,4 @@
-"""vLLM in this process, beside the trainer. The only module that imports vllm."""
+"""vLLM in the same process as the trainer. The only module that imports vllm."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,17 +26,17 @@ from grpo_cli.rollout.text import shown_special_ids, text_after, until_stop
 from grpo_cli.rollout.weight_check import WeightCheck
 from grpo_cli.types import Completion, Request, Sampling
 
-_KEPT: list[LLM] = []  # to the process's end: an engine that is dropped takes the process group along
-HEAD = "lm_head.weight"  # a tied one is sent too: on a CPU vLLM computes with a packed copy of it
+_KEPT: list[LLM] = []  # until the process ends: deleting an engine would destroy the process group
+HEAD = "lm_head.weight"  # sent even if it is tied: on a CPU, vLLM computes with a packed copy of it
 DTYPES = {DType.fp32: "float32", DType.bf16: "bfloat16"}
 
 
 class RolloutEngine:
-    """The current policy as a vLLM engine, one on each rank, or shared by a group of `tensor_parallel_size` ranks."""
+    """A vLLM engine with the current policy: one on each rank, or one for `tensor_parallel_size` ranks."""
 
     def __init__(self, model: BaseModel, cluster: ClusterConfig, *, for_training: bool = False):
-        """With `for_training` it can sleep while a trainer works, and must be given its weights before it generates:
-        those in the model's folder are not read.
+        """With `for_training`, the engine can sleep while the trainer works. It then does not read the weights in the
+        model's folder, so call `load_weights` before `generate`.
         """
         self._tensor_parallel_size = cluster.vllm.tensor_parallel_size
         self._sleep_level = cluster.vllm.sleep_level if for_training and cluster.device == Device.cuda else 0
@@ -57,14 +57,14 @@ class RolloutEngine:
                     max_model_len=model.max_model_len,
                     max_num_seqs=cluster.vllm.max_num_seqs,
                     enforce_eager=cluster.vllm.enforce_eager,
-                    enable_prefix_caching=not on_cpu,  # pays where a group shares a long prompt
-                    # vLLM reads a prompt that is split over two of its steps again with the request's seeded generator
-                    # set back, which a CPU generator cannot do. Whole prompts only, then; as many a step as before.
+                    enable_prefix_caching=not on_cpu,  # helps if a group shares a long prompt
+                    # For a prompt that is split over two steps, vLLM rewinds the request's seeded generator, which a
+                    # CPU generator cannot do. So do not split prompts there.
                     enable_chunked_prefill=not on_cpu,
                     load_format="dummy" if for_training else "auto",
                     enable_sleep_mode=self._sleep_level > 0,
                     sleep_mode_offload_cudagraph=self._sleep_level > 0,
-                    distributed_executor_backend="external_launcher",  # one engine a rank, in the rank's own process
+                    distributed_executor_backend="external_launcher",  # in the rank's own process
                     tensor_parallel_size=self._tensor_parallel_size,
                     logprobs_mode="processed_logprobs",  # at the sampling temperature
                     logits_processors=[mask_padding(model.vocab_size)],
@@ -72,20 +72,22 @@ class RolloutEngine:
                 )
         except (AssertionError, AttributeError, KeyError, NotImplementedError, ValueError) as error:
             raise SetupError(f"vLLM cannot run {model.folder} with these settings: {error or type(error)}") from error
-        if shared_memory:  # every rank of the engine has it open now: without names it ends with them, however they end
+        if shared_memory:  # all ranks have opened it; without a name, it is freed when they end, even if killed
             for file in Path("/dev/shm").glob(f"*{shared_memory}*"):
                 file.unlink(missing_ok=True)
         self._llm.apply_model(decoder_class.restore)
-        self._llm.llm_engine.output_processor.tokenizer = model.tokenizer  # vLLM's own may drop spaces: see model.py
+        self._llm.llm_engine.output_processor.tokenizer = (
+            model.tokenizer
+        )  # vLLM's tokenizer may drop spaces: see model.py
         _KEPT.append(self._llm)
         self._tokenizer = model.tokenizer
         self._end_token_ids = model.end_token_ids
         self._weight_check = WeightCheck()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield (index of the request, its completion) as each is done, in no certain order.
+        """Yield (index of the request, its completion) as soon as each is complete, in any order.
 
-        Ranks that share an engine must all call it: each is given the completions of its own requests.
+        All ranks that share an engine must call it; each gets the completions of its own requests.
         """
         engine = self._llm.llm_engine
         shared, first = self._shared(requests)
@@ -94,7 +96,7 @@ class RolloutEngine:
             prompt = {"prompt_token_ids": list(request.token_ids)}
             engine.add_request(str(index), prompt, self._params(request, sampling, shown))
         for state in engine.output_processor.request_states.values():
-            state.logprobs_processor.tokenizer = None  # else it decodes each token once more, for its log-probability
+            state.logprobs_processor.tokenizer = None  # otherwise it decodes each token again for its log-probability
         while engine.has_unfinished_requests():
             for output in engine.step():
                 index = int(output.request_id) - first
@@ -110,7 +112,7 @@ class RolloutEngine:
             include_stop_str_in_output=True,
             stop_token_ids=list(self._end_token_ids),
             skip_special_tokens=not shown,
-            detokenize=bool(sampling.stop),  # as it goes, to look for them; else once, at the end
+            detokenize=bool(sampling.stop),  # with stop strings, while generating; otherwise once, in `_completion`
             seed=request.seed,
             logprobs=0,
             flat_logprobs=True,
@@ -121,7 +123,7 @@ class RolloutEngine:
         self, request: Request, output: CompletionOutput, stop: Sequence[str], shown: Collection[int]
     ) -> Completion:
         assert len(output.logprobs.logprobs) == len(output.token_ids)
-        text = output.text  # with `shown`, special tokens are all in it
+        text = output.text  # with `shown`, it contains all special tokens
         if shown or not text:
             text = until_stop(text_after(self._tokenizer, request.token_ids, output.token_ids, shown), stop)
         return Completion(
@@ -132,21 +134,21 @@ class RolloutEngine:
         )
 
     def _shared(self, requests: Sequence[Request]) -> tuple[Sequence[Request], int]:
-        """The requests of all ranks that share this engine, which each of them makes, and the place of this rank's."""
+        """The requests of all ranks that share this engine, and the index of this rank's first one."""
         if self._tensor_parallel_size == 1:
             return requests, 0
         group = get_tp_group()
         of_ranks = gather(list(requests), group.cpu_group)
         before = of_ranks[: group.rank_in_group]
-        return [request for some in of_ranks for request in some], sum(map(len, before))
+        return [request for of_rank in of_ranks for request in of_rank], sum(map(len, before))
 
     def sleep(self) -> None:
-        """Leave the GPU's memory to the trainer."""
+        """Free the GPU's memory for the trainer."""
         if self._sleep_level:
             self._llm.sleep(level=self._sleep_level)
 
     def wake(self) -> None:
-        """Give the weights room again; the KV cache not yet."""
+        """Allocate the memory of the weights again, but not yet of the KV cache."""
         if self._sleep_level:
             self._llm.wake_up(tags=["weights"])
 
@@ -163,10 +165,10 @@ class RolloutEngine:
         self.sleep()
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> int:
-        """Replace every weight by (Hugging Face name, tensor) pairs, and return how many were compared with them;
-        `open_cache` comes next.
+        """Replace every weight with the (Hugging Face name, tensor) pairs. Call `open_cache` afterwards.
 
-        Raises TrainingError where vLLM does not know a weight, or one did not arrive.
+        Returns how many weights were compared with what was sent. Raises TrainingError if vLLM does not know a weight,
+        or if one did not arrive.
         """
         (has_head,) = self._llm.apply_model(lambda network: hasattr(network, HEAD.partition(".")[0]))
         known = self._weight_check.watched(pair for pair in weights if pair[0] != HEAD or has_head)
@@ -185,17 +187,17 @@ class RolloutEngine:
         return num_compared
 
     def open_cache(self) -> None:
-        """Take the memory of the KV cache again, and forget what the old weights computed."""
+        """Allocate the KV cache again, and clear what was computed with the old weights."""
         if self._sleep_level:
             self._llm.wake_up(tags=["kv_cache"])
         self._llm.reset_prefix_cache()
 
 
 def _name_shared_memory(tensor_parallel_size: int) -> str | None:
-    """The mark in the names of the memory that the ranks of an engine share on a CPU; None where none is shared.
+    """A unique part for the names of the memory that the ranks of an engine share on a CPU; None if nothing is shared.
 
-    vLLM's own names are the same for all runs of a machine, and creating memory under a name that exists fails: two
-    runs at a time, or one after another that was killed, could not start.
+    vLLM uses the same names for all runs on a machine, and cannot create memory under a name that exists. So a second
+    run, or a run after one that was killed, could not start.
     """
     if tensor_parallel_size == 1:
         return None
@@ -206,14 +208,14 @@ def _name_shared_memory(tensor_parallel_size: int) -> str | None:
 
 
 def _forget_packed_experts(network: nn.Module) -> None:
-    """On a CPU vLLM packs the weights of experts when it builds their kernel, and not again when they are replaced."""
+    """Make vLLM build the kernels of experts again. On a CPU a kernel has a packed copy of the old weights."""
     for module in network.modules():
         if hasattr(getattr(module, "quant_method", None), "moe_kernel"):
             module.quant_method.moe_kernel = None
 
 
 def _check_experts(network: nn.Module) -> None:
-    """Raises TrainingError where vLLM did not build the kernel of some experts again: their weights did not arrive."""
+    """Raise TrainingError if vLLM did not build the kernel of all experts again: their weights did not arrive."""
     for name, module in network.named_modules():
         if getattr(getattr(module, "quant_method", None), "moe_kernel", module) is None:
             raise TrainingError(
@@ -223,10 +225,10 @@ def _check_experts(network: nn.Module) -> None:
 
 
 def mask_padding(vocab_size: int) -> type[LogitsProcessor]:
-    """A processor that rules out the ids which pad the embedding beyond the tokenizer's vocabulary.
+    """A logits processor that excludes ids that only pad the embedding beyond the tokenizer's vocabulary.
 
-    vLLM has two model runners, one on a CPU and another on a GPU, each with an interface of logits processors: this
-    one is of both.
+    vLLM has two model runners, one for CPUs and one for GPUs, with different interfaces of logits processors. This
+    class has both interfaces.
     """
 
     class MaskPadding(LogitsProcessor, LogitsProcessorV2):

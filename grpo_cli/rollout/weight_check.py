@@ -1,7 +1,7 @@
-"""Whether vLLM holds the weights that it was sent.
+"""Checks that vLLM has the weights that it was sent.
 
-A sync that fails in silence does not show in log-probabilities while weights move slowly: in bf16 at a learning rate
-of 1e-6 most of them stay as they are for many steps.
+While weights change slowly, log-probabilities do not show a sync that failed silently: in bf16 at a learning rate of
+1e-6, most weights do not change for many steps.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from grpo_cli.errors import TrainingError
 
-NUM_COLUMNS = 2  # of each matrix, other ones at each sync
+NUM_COLUMNS = 2  # of each matrix; different ones at each sync
 NUM_SHOWN = 3
 
 
 class WeightCheck:
-    """Keeps a part of each weight that is sent, and compares it with what vLLM computes with.
+    """Keeps a part of each weight that is sent, and compares it with the weights in vLLM.
 
-    Vectors are compared whole, of matrices a few columns. What vLLM holds in another form (experts of one layer
-    merged, weights split over ranks) is left out.
+    Compares whole vectors and a few columns of matrices. Weights that vLLM stores in another form (merged experts,
+    weights split between ranks) are not compared.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class WeightCheck:
         self._in_another_form: set[str] = set()
 
     def watched(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """The (Hugging Face name, tensor) pairs as they come; a part of each is kept."""
+        """Yield the (Hugging Face name, tensor) pairs unchanged, and keep a part of each."""
         self._sent.clear()
         self._num_syncs += 1
         for name, weight in weights:
@@ -45,18 +45,18 @@ class WeightCheck:
     def compare(self, model: nn.Module) -> int:
         """The number of weights of vLLM's `model` that were compared with what was sent.
 
-        Raises TrainingError where some differ. Those that differ after the first sync are held in another form: had
-        they not arrived, vLLM would sample with the random weights it started with, which the comparison of
-        log-probabilities shows.
+        Raises TrainingError if some differ. Weights that differ after the first sync are stored in another form and are
+        not compared later. If they had not arrived, vLLM would sample with random weights, and the comparison of
+        log-probabilities would show it.
         """
         modules = dict(model.named_modules())
         parts_of = getattr(model, "packed_modules_mapping", {})
         num_compared, differing = 0, []
         for name, sent in self._sent.items():
-            held = list(_held(modules, parts_of, name, sent, self._columns.get(name)))
-            if held and name not in self._in_another_form:
+            copies = list(_copies(modules, parts_of, name, sent, self._columns.get(name)))
+            if copies and name not in self._in_another_form:
                 num_compared += 1
-                if not all(torch.equal(part, sent) for part in held):
+                if not all(torch.equal(part, sent) for part in copies):
                     differing.append(name)
         if self._num_syncs == 1:
             self._in_another_form.update(differing)
@@ -65,19 +65,19 @@ class WeightCheck:
             raise TrainingError(
                 f"After a weight sync, {len(differing)} of {num_compared} weights in vLLM are not those of the policy: "
                 f"{', '.join(differing[:NUM_SHOWN])}{', ...' * (len(differing) > NUM_SHOWN)}. vLLM would sample from "
-                "another policy than the one that learns. The last checkpoint is kept. This model or this version of "
-                "vLLM takes weights in a way that r1zero does not know; please report both."
+                "another policy than the one in training. The last checkpoint is kept. r1zero does not support how "
+                "this version of vLLM loads weights of this model; please report both."
             )
         return num_compared
 
 
-def _held(
+def _copies(
     modules: dict[str, nn.Module], parts_of: dict[str, list[str]], name: str, sent: Tensor, columns: list[int] | None
 ) -> Iterator[Tensor]:
-    """That part of a weight as vLLM holds it, once for each copy that it computes with; nothing where it is unknown."""
+    """Yield that part of a weight from each copy that vLLM computes with; nothing if the weight is not found."""
     module_name, _, kind = name.rpartition(".")
     module, first = modules.get(module_name), 0
-    if module is None:  # vLLM computes several layers as one: q_proj, k_proj and v_proj as qkv_proj
+    if module is None:  # vLLM merges some layers: q_proj, k_proj and v_proj into qkv_proj
         parent, _, last = module_name.rpartition(".")
         packed, parts = next(((p, parts) for p, parts in parts_of.items() if last in parts), ("", []))
         module = modules.get(f"{parent}.{packed}")
@@ -95,7 +95,7 @@ def _held(
         return
     if weight.ndim == 2:
         yield weight[rows, columns]
-    if hasattr(module, "cpu_linear"):  # on a CPU it computes with a repacked copy: W e_i is column i, without rounding
+    if hasattr(module, "cpu_linear"):  # the CPU's repacked copy: W e_i is column i, without rounding
         width = getattr(module, "input_size", None) or module.embedding_dim
         inputs = nn.functional.one_hot(torch.tensor(columns), width).to(sent.dtype)
         yield module.quant_method.apply(module, inputs)[:, rows].t()

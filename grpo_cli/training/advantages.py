@@ -1,4 +1,4 @@
-"""From the scores of an iteration to the advantages of its responses.
+"""Computes the advantages of a rollout's responses from their scores.
 
 P prompts of this rank, G completions a prompt, T tokens of a completion.
 """
@@ -21,26 +21,27 @@ TokenKL = Sequence[Sequence[Tensor]]  # (T,) of each completion of each group
 def rollout_advantages(
     rollout: Rollout, selected_PG: Tensor, kl: TokenKL | None, algorithm: AlgorithmConfig
 ) -> list[list[Tensor]]:
-    """The advantages of each group's responses, of all tokens of a response, (), or of each, (T,); called on all ranks.
+    """The advantages of each group's responses; called on all ranks.
 
-    `kl` is each token's divergence from the reference where it is part of the reward. It comes off the response's
-    reward, or off the advantage of its token and of all before it; only then are tokens whitened.
+    An advantage is one value for the whole response, (), or one for each token, (T,). `kl` is each token's divergence
+    from the reference, if it is part of the reward. It is subtracted from the response's reward, or from the advantages
+    of its token and all earlier ones. Whitening comes last.
     """
     rewards_PG = objective_rewards(rollout, algorithm)
     if kl is not None and algorithm.kl.placement == KLPlacement.reward:
         kl_PG = torch.tensor([[kl_T.sum().item() for kl_T in group] for group in kl], dtype=rewards_PG.dtype)
         rewards_PG = rewards_PG - algorithm.beta * kl_PG
-    found = [list(advantages_G) for advantages_G in advantages(rewards_PG, algorithm)]
+    advantages_by_group = [list(advantages_G) for advantages_G in advantages(rewards_PG, algorithm)]
     if kl is not None and algorithm.kl.placement == KLPlacement.reward_to_go:
-        found = [
+        advantages_by_group = [
             [less_kl_to_go(advantage, kl_T, beta=algorithm.beta) for advantage, kl_T in zip(*pair, strict=True)]
-            for pair in zip(found, kl, strict=True)
+            for pair in zip(advantages_by_group, kl, strict=True)
         ]
     if not algorithm.advantage.whiten:
-        return found
-    white = iter(
+        return advantages_by_group
+    whitened_advantages = iter(
         whitened(
-            [advantage for group in found for advantage in group],
+            [advantage for group in advantages_by_group for advantage in group],
             [len(completion.token_ids) for group in rollout.groups for completion in group.completions],
             selected_PG.flatten().tolist(),
             std_ddof=algorithm.advantage.std_ddof,
@@ -48,11 +49,11 @@ def rollout_advantages(
             gather=gather,
         )
     )
-    return [[next(white) for _ in group] for group in found]
+    return [[next(whitened_advantages) for _ in group] for group in advantages_by_group]
 
 
 def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
-    """The (P, G) rewards that the advantage sees, in float64."""
+    """The (P, G) rewards that the advantages are computed from, in float64."""
     uses_accuracy = algorithm.advantage.reward == AdvantageReward.accuracy
     rewards_PG = torch.tensor(
         [
@@ -67,7 +68,7 @@ def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
 
 
 def selected_responses(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
-    """The (P, G) responses that the objective counts."""
+    """Which of the (P, G) responses the objective counts, as booleans."""
     truncated_PG = _truncated(rollout)
     correct_PG = torch.tensor([[score.verdict is Verdict.correct for score in g.scores] for g in rollout.groups])
     selected_PG = torch.ones_like(truncated_PG)
@@ -81,7 +82,7 @@ def selected_responses(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
 
 
 def advantages(rewards_PG: Tensor, algorithm: AlgorithmConfig) -> Tensor:
-    """The (P, G) advantages of this rank's groups, among the rewards of all ranks; called on all."""
+    """The (P, G) advantages of this rank's groups, computed with the rewards of all ranks; called on all ranks."""
     rewards_of_ranks = gather(rewards_PG)
     advantage = algorithm.advantage
     return group_advantages(

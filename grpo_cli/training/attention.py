@@ -1,4 +1,4 @@
-"""Attention within each of several sequences that stand in one row, so that nothing is padded.
+"""Attention within each of several sequences that are packed in one row, without padding.
 
 S tokens of the row, Q heads of queries, K of keys and values, of size D.
 """
@@ -12,16 +12,17 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AttentionInterface, PretrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-WITHIN_SEQUENCES = "within_sequences"  # as `attn_implementation`
-KINDS = {"full_attention", "sliding_attention"}  # of layers that it stands in for
+PACKED_ATTENTION = "within_sequences"  # as `attn_implementation`
+KINDS = {"full_attention", "sliding_attention"}  # layer types that it supports
 FLASH_DTYPES = (torch.bfloat16, torch.float16)
 FLASH_HEAD_SIZE = 256  # the largest that FlashAttention has kernels for
-FAMILY_OPTIONS = ("softcap", "s_aux")  # caps of Gemma 2, sinks of gpt-oss: neither kernel knows them
+FAMILY_OPTIONS = ("softcap", "s_aux")  # soft caps of Gemma 2, sinks of gpt-oss: neither kernel supports them
 
 
 def keeps_sequences_apart(config: PretrainedConfig) -> bool:
-    """Whether all layers of such a model would: those that are no attention, or a kind of it that looks at its place
-    in the row, would mix them.
+    """Whether no layer of such a model mixes packed sequences.
+
+    Layers without attention, or with attention that depends on the position in the row, would mix them.
     """
     network = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     kinds = getattr(config.get_text_config(), "layer_types", None) or ()
@@ -31,7 +32,7 @@ def keeps_sequences_apart(config: PretrainedConfig) -> bool:
 def _attend(
     module: nn.Module, query_1QSD: Tensor, key_1KSD: Tensor, value_1KSD: Tensor, mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """What transformers' own function gives for each sequence alone, as (1, S, Q, D)."""
+    """The same result as transformers' own function for each sequence alone, as (1, S, Q, D)."""
     has_kernel = query_1QSD.dtype in FLASH_DTYPES and query_1QSD.shape[-1] <= FLASH_HEAD_SIZE
     fast = query_1QSD.is_cuda and has_kernel and not _has_family_options(options)
     attend = in_one_call if fast else one_by_one
@@ -54,7 +55,7 @@ def in_one_call(
     scaling: float | None = None,
     **_: Any,
 ) -> Tensor:
-    """By FlashAttention over the whole row; `sequence_starts` are int32 on the device, and end with S."""
+    """Attention with one FlashAttention call. `sequence_starts` is int32 on the device, and its last value is S."""
     query_SQD, key_SKD, value_SKD = (heads[0].transpose(0, 1) for heads in (query_1QSD, key_1KSD, value_1KSD))
     longest = max(sequence_lengths)
     attended_SQD = varlen_attn(
@@ -66,7 +67,7 @@ def in_one_call(
         longest,
         longest,
         scale=scaling,
-        # How far a token sees to its left and to its right; -1: as far as its sequence goes.
+        # How many tokens a token sees on its left and on its right; -1: all of its sequence.
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=query_SQD.shape[1] != key_SKD.shape[1],
     )
@@ -84,12 +85,13 @@ def one_by_one(
     sliding_window: int | None = None,
     **options: Any,
 ) -> Tensor:
-    """By transformers' own functions, one call per sequence: on a CPU, in float32, which FlashAttention lacks, and for
-    families whose attention has caps or sinks.
+    """Attention with transformers' own functions, one call per sequence.
+
+    For what FlashAttention does not support: a CPU, float32, and families whose attention has soft caps or sinks.
     """
     attend, mask_of = sdpa_attention_forward, _window
     if _has_family_options(options):
-        # The formula of the family's own file. It holds the scores of a whole sequence, which costs memory.
+        # The formula in the family's own file. It keeps the scores of a whole sequence, which needs memory.
         attend, mask_of = sys.modules[type(module).__module__].eager_attention_forward, _added_window
     parts = zip(*(heads.split(sequence_lengths, dim=2) for heads in (query_1QSD, key_1KSD, value_1KSD)), strict=True)
     attended = [attend(module, *part, mask_of(part[0], sliding_window), **options)[0] for part in parts]
@@ -97,17 +99,17 @@ def one_by_one(
 
 
 def _window(query_1QSD: Tensor, size: int | None) -> Tensor | None:
-    """The mask of a causal window of so many positions, True where a token is seen; None where all are."""
+    """The mask of a causal window of `size` positions: True for tokens that are seen. None if all are seen."""
     length = query_1QSD.shape[2]
     if size is None or length <= size:
         return None
-    places = torch.arange(length, device=query_1QSD.device)
-    distance = places[:, None] - places
+    positions = torch.arange(length, device=query_1QSD.device)
+    distance = positions[:, None] - positions
     return ((distance >= 0) & (distance < size))[None, None]
 
 
 def _added_window(query_1QSD: Tensor, size: int | None) -> Tensor:
-    """The same mask as values to add to the scores; it always comes, since these functions are not causal without."""
+    """The same mask as values to add to the scores. Never None, since these functions are not causal without a mask."""
     length = query_1QSD.shape[2]
     seen_11SS = _window(query_1QSD, size)
     if seen_11SS is None:
@@ -116,4 +118,4 @@ def _added_window(query_1QSD: Tensor, size: int | None) -> Tensor:
     return added_11SS.masked_fill(~seen_11SS, torch.finfo(query_1QSD.dtype).min)
 
 
-AttentionInterface.register(WITHIN_SEQUENCES, _attend)
+AttentionInterface.register(PACKED_ATTENTION, _attend)

@@ -1,9 +1,9 @@
-"""From scored groups to minibatches, and from a minibatch to micro-batches that fit into memory.
+"""Makes minibatches from scored groups, and micro-batches that fit in memory from a minibatch.
 
-B sequences, S tokens of all of them one after the other, T tokens of the longest response.
+B sequences, S tokens of all of them in one row, T tokens of the longest response.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,12 +18,15 @@ from grpo_cli.types import ScoredGroup
 
 @dataclass(frozen=True, eq=False)
 class TrainingSequence:
-    """A prompt with one response, and how much its tokens count. Two are never equal, so that they can be keys."""
+    """A prompt with one response, its advantage and its weight.
+
+    Compared by identity, so that it can be a key even if another one has the same tokens.
+    """
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
-    sampler_logprobs: tuple[float, ...] | None = None  # one for each response token; None of a demonstration
-    advantage: float | tuple[float, ...] = 0.0  # of all tokens of the response, or of each
+    sampler_logprobs: tuple[float, ...] | None = None  # one for each response token; None for a demonstration
+    advantage: float | tuple[float, ...] = 0.0  # one for the whole response, or one for each token
     weight: float = 0.0  # of each of its tokens in the objective
 
     @property
@@ -42,19 +45,22 @@ class TrainingSequence:
         return any(self.advantage) if isinstance(self.advantage, tuple) else self.advantage != 0
 
 
+TokenValues = Mapping[TrainingSequence, Tensor]  # one value for each response token of a sequence
+
+
 @dataclass(frozen=True)
 class MicroBatch:
-    """Sequences one after the other, without padding. Row b of a `_BT` tensor belongs to the response of sequence b."""
+    """Sequences in one row, without padding. Row b of a `_BT` tensor belongs to the response of sequence b."""
 
     sequences: tuple[TrainingSequence, ...]
     tokens_S: Tensor
     lengths: tuple[int, ...]  # of the sequences, prompt and response
-    predicts_S: Tensor  # True where the next token is one of a response
-    mask_BT: Tensor  # True where a response has a token
+    predicts_S: Tensor  # True if the next token belongs to a response
+    mask_BT: Tensor  # True for tokens, False for padding
 
     @property
     def inputs(self) -> tuple[Tensor, tuple[int, ...], Tensor]:
-        """What `TokenLogprobs` reads."""
+        """The arguments of `TokenLogprobs`."""
         return self.tokens_S, self.lengths, self.predicts_S
 
     @property
@@ -67,19 +73,24 @@ class MicroBatch:
 
     @property
     def sampler_logprobs_BT(self) -> Tensor | None:
-        """None where the responses were not sampled from the policy."""
+        """None if the responses were not sampled from the policy."""
         if any(s.sampler_logprobs is None for s in self.sequences):
             return None
         return self.scatter([logprob for s in self.sequences for logprob in s.sampler_logprobs])
 
+    def token_values_BT(self, values: TokenValues) -> Tensor:
+        """The values of these sequences' response tokens at their positions; 0 elsewhere."""
+        parts = [values[s] for s in self.sequences]
+        return self.scatter(torch.cat(parts) if parts else [])
+
     def scatter(self, values: Sequence[float] | Tensor) -> Tensor:
-        """Values of the response tokens, one sequence after the other, in their places; elsewhere 0."""
+        """Values of the response tokens, one sequence after another, at their positions; 0 elsewhere."""
         values = torch.as_tensor(values, dtype=torch.float32, device=self.mask_BT.device)
         return torch.zeros_like(self.mask_BT, dtype=torch.float32).masked_scatter(self.mask_BT, values)
 
 
 def make_sequences(group: ScoredGroup) -> list[TrainingSequence]:
-    """The responses of a group as they were sampled, of no weight yet."""
+    """The responses of a group as sequences, without advantage and weight."""
     return [TrainingSequence(group.prompt.token_ids, c.token_ids, c.logprobs) for c in group.completions]
 
 
@@ -90,10 +101,10 @@ def make_minibatches(
     algorithm: AlgorithmConfig,
     max_new_tokens: int,
 ) -> list[list[TrainingSequence]]:
-    """This rank's share of each minibatch, with the weights that its tokens have over all ranks; called on all.
+    """This rank's share of each minibatch, with weights that count all ranks; called on all ranks.
 
-    A minibatch is a run of consecutive prompts with their whole groups, in the order in which they were drawn: the
-    same on any number of ranks. `advantages` has those of each group's responses.
+    A minibatch has consecutive prompts with their whole groups, in the order in which they were drawn. So minibatches
+    are the same for any number of ranks. `advantages` has one for each response of each group.
     """
     num_groups = sum(gather(len(rollout.groups)))
     members: list[list[int]] = [[] for _ in range(algorithm.num_minibatches)]
@@ -118,13 +129,13 @@ def weighted_minibatch(
     algorithm: AlgorithmConfig,
     max_new_tokens: int,
 ) -> list[TrainingSequence]:
-    """This rank's share of one minibatch, with the weights that its tokens have over all ranks; called on all.
+    """This rank's share of one minibatch, with weights that count all ranks; called on all ranks.
 
-    An advantage is that of all tokens of its response, (), or of each, (T,).
+    An advantage is one value for the whole response, (), or one for each token, (T,).
     """
     lengths_B = torch.tensor([len(s.response_ids) for s in sequences], dtype=torch.long)
     lengths_of_ranks, selected_of_ranks = zip(*gather((lengths_B, selected_B)), strict=True)
-    # Over all ranks: else a rank with short answers would weigh its tokens more.
+    # Over all ranks: otherwise the tokens of a rank with short answers would weigh more.
     weights_B = token_weights(
         torch.cat(lengths_of_ranks),
         weighting=algorithm.weighting,
@@ -144,7 +155,7 @@ def _as_plain(advantage: Tensor) -> float | tuple[float, ...]:
 def make_microbatches(
     sequences: Sequence[TrainingSequence], token_budget: int, device: torch.device
 ) -> list[MicroBatch]:
-    """The sequences in their order, at most `token_budget` tokens together; a longer one stands alone."""
+    """The sequences in order, with at most `token_budget` tokens in a micro-batch; a longer sequence gets its own."""
     batches: list[list[TrainingSequence]] = []
     num_tokens = token_budget
     for sequence in sequences:
@@ -158,18 +169,21 @@ def make_microbatches(
 
 def _microbatch(sequences: Sequence[TrainingSequence], device: torch.device) -> MicroBatch:
     tokens = [token for s in sequences for token in (*s.prompt_ids, *s.response_ids)]
-    is_of_response = [i >= len(s.prompt_ids) for s in sequences for i in range(s.length)]
+    is_response = [i >= len(s.prompt_ids) for s in sequences for i in range(s.length)]
     sizes_B = torch.tensor([len(s.response_ids) for s in sequences])
     return MicroBatch(
         sequences=tuple(sequences),
         tokens_S=torch.tensor(tokens, device=device),
         lengths=tuple(s.length for s in sequences),
-        predicts_S=torch.tensor([*is_of_response[1:], False], device=device),
+        predicts_S=torch.tensor([*is_response[1:], False], device=device),
         mask_BT=(torch.arange(sizes_B.max()) < sizes_B[:, None]).to(device),
     )
 
 
 def idle_microbatch(device: torch.device) -> MicroBatch:
-    """No token of a response: it goes through the network for the other ranks' sake, and changes nothing."""
-    nothing = torch.zeros(1, 1, dtype=torch.bool, device=device)
-    return MicroBatch((), torch.zeros(1, dtype=torch.long, device=device), (1,), nothing[0], nothing)
+    """A micro-batch without response tokens, which changes nothing.
+
+    A rank forwards it while other ranks have real ones, since all ranks must call the network equally often.
+    """
+    no_response = torch.zeros(1, 1, dtype=torch.bool, device=device)
+    return MicroBatch((), torch.zeros(1, dtype=torch.long, device=device), (1,), no_response[0], no_response)

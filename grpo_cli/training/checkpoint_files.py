@@ -1,7 +1,7 @@
-"""The files of a checkpoint: their manifest, what is wrong with them, how they are put in place and removed.
+"""The files of a checkpoint: their manifest, how damage is detected, and how folders are renamed and removed.
 
-`health` in a checkpoint's folder says what later steps showed of its weights: PROVED or DOUBTED. It is not in the
-manifest, since it is written later.
+The file `health` in a checkpoint's folder says what later steps showed about its weights: PROVED or DOUBTED. It is not
+in the manifest, because it is written later.
 """
 
 import hashlib
@@ -16,37 +16,37 @@ from typing import Any
 from grpo_cli.errors import CheckpointError
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.runs.resume import checkpoint_folders
-from grpo_cli.training.vouched import MANIFEST
+from grpo_cli.training.signed import MANIFEST
 
 UNFINISHED, REMOVED = ".partial", ".removed"
 PROVED, DOUBTED = "proved", "doubted"
 
 
 def whole_checkpoints(run_dir: Path) -> list[Path]:
-    """The folders of a run's checkpoints, the newest first."""
+    """The folders of a run's complete checkpoints, the newest first."""
     return [folder for folder in checkpoint_folders(run_dir) if (folder / MANIFEST).is_file()]
 
 
 def check_whole(checkpoint: Path) -> None:
-    """Raise CheckpointError where a file of a checkpoint is missing or is not what was written."""
+    """Raise CheckpointError if a file of a checkpoint is missing or differs from what was written."""
     if fault := _damage(checkpoint, share=lambda names: names):
         raise CheckpointError(f"{fault} Give another checkpoint of the run.")
 
 
 def health(folder: Path) -> str:
-    """PROVED where the steps after this checkpoint went well, DOUBTED where they did not, else nothing."""
+    """PROVED if the steps after this checkpoint went well, DOUBTED if they diverged, empty if it is unknown."""
     with suppress(OSError, UnicodeDecodeError):
         return (folder / "health").read_text(encoding="utf-8")
     return ""
 
 
 def set_health(folder: Path, value: str) -> None:
-    with suppress(OSError):  # of a full disk, or a folder that cannot be written: it stays unknown
+    with suppress(OSError):  # the disk is full or the folder is read-only: it stays unknown
         (folder / "health").write_text(value, encoding="utf-8")
 
 
 def damage_seen_by_all(folder: Path) -> str | None:
-    """What is wrong with a checkpoint; each rank looks at its share of the files. Called on all ranks."""
+    """What is wrong with a checkpoint, or None. Each rank checks its share of the files. Called on all ranks."""
     return next(filter(None, gather(_damage(folder, share_of_rank))), None)
 
 
@@ -54,7 +54,7 @@ def _damage(folder: Path, share: Callable[[Sequence[str]], Sequence[str]]) -> st
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
     except FileNotFoundError:
-        return f"{folder} is not whole: it has no {MANIFEST}, which is written last."
+        return f"{folder} is not complete: it has no {MANIFEST}, which is written last."
     except (OSError, ValueError, KeyError) as error:
         return f"{folder} is damaged: {MANIFEST} cannot be read ({error})."
     for name in share(sorted(files)):
@@ -64,7 +64,7 @@ def _damage(folder: Path, share: Callable[[Sequence[str]], Sequence[str]]) -> st
             if size != wanted["size"]:
                 return f"{folder} is damaged: {name} has {size} bytes, and {wanted['size']} were written."
             if _hash(path) != wanted["sha256"]:
-                return f"{folder} is damaged: {name} is not what was written (another SHA-256)."
+                return f"{folder} is damaged: {name} differs from what was written (another SHA-256)."
         except OSError as error:
             return f"{folder} is damaged: {name} cannot be read ({error.strerror})."
     return None
@@ -84,7 +84,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def entry(path: Path) -> dict[str, Any]:
-    """A file's line in the manifest, once it has reached the disk."""
+    """Flush a file to the disk, and return its entry in the manifest."""
     sync(path)
     return {"size": path.stat().st_size, "sha256": _hash(path)}
 
@@ -95,7 +95,7 @@ def _hash(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Let what was written to a file, or the names in a folder, outlive a power cut."""
+    """Flush a file, or the names in a folder, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -104,10 +104,10 @@ def sync(path: Path) -> None:
 
 
 def remove(folder: Path) -> str | None:
-    """Why a folder that is no longer needed cannot be removed, or None.
+    """Remove a folder. Returns why it cannot be removed, or None.
 
-    Not in its place: what is left of a folder that was half removed must not look whole. Of a symbolic link the link
-    alone goes.
+    It is renamed first, so that a half-removed folder does not look complete. If it is a symbolic link, only the link
+    is removed.
     """
     doomed = folder.with_suffix(REMOVED)
     try:
@@ -127,7 +127,7 @@ def remove(folder: Path) -> str | None:
 
 
 def put_aside(folder: Path, suffix: str) -> Path:
-    """Where a checkpoint is that the run does not go on from, and which it would come upon again."""
+    """Rename a checkpoint that the run does not resume from, so that it is not found again. Returns the new path."""
     aside = folder.with_suffix(suffix)
     try:
         shutil.rmtree(aside, ignore_errors=True)

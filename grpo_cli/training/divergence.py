@@ -1,19 +1,19 @@
-"""Whether a step was that of weights that can still learn."""
+"""Detects from a step's metrics whether training has diverged."""
 
 import math
 from collections.abc import Mapping
 
-# What no sound run comes near; a gradient is clipped to optimizer.max_grad_norm, whatever its own norm.
+# Far above the values of any healthy run. The gradient norm is measured before it is clipped.
 LIMITS = {
     "policy/grad_norm": 1e4,
-    "policy/entropy": 20.0,  # nats a token: the uniform distribution over 150,000 tokens has 12
-    "policy/kl_ref": 1e3,  # nats a token
+    "policy/entropy": 20.0,  # nats per token; the uniform distribution over 150,000 tokens has 12
+    "policy/kl_ref": 1e3,  # nats per token
     "policy/loss": math.inf,  # its size depends on algorithm.weighting
 }
 
 
 def divergence(metrics: Mapping[str, float]) -> str | None:
-    """What in the metrics of a step shows weights that exploded or are not finite, or None."""
+    """Why a step's metrics show that the weights exploded or are not finite, or None."""
     for name, limit in LIMITS.items():
         value = metrics.get(name, 0.0)
         if not abs(value) < limit:

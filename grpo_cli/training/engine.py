@@ -27,25 +27,27 @@ from grpo_cli.errors import DivergedError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.paths import plain_name
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
-from grpo_cli.training.data_alone import data_alone
+from grpo_cli.training.data_only import data_only
 from grpo_cli.training.schedule import lr_factor
 from grpo_cli.training.shards import MOMENTS, Layout, SavedShards
 
 DTYPES = {DType.fp32: torch.float32, DType.bf16: torch.bfloat16}
 MAX_SKIPPED_STEPS = 3
-torch.serialization.add_safe_globals([ZeroStageEnum, LossScaler, fragment_address])  # in ZeRO's files, and data alone
+torch.serialization.add_safe_globals(
+    [ZeroStageEnum, LossScaler, fragment_address]
+)  # classes in ZeRO's files that only hold data
 
 
 def init_distributed(cluster: ClusterConfig) -> None:
-    """Join the ranks, as `start_ranks` does, and let DeepSpeed use their process group."""
+    """Join the other ranks, as `start_ranks` does, and let DeepSpeed use their process group."""
     start_ranks(cluster.device)
-    # DeepSpeed would compile its shared-memory collectives for CPU ranks first: a minute, and a compiler.
+    # Otherwise DeepSpeed compiles its shared-memory collectives for CPU ranks: a minute, and it needs a compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="gloo" if cluster.device == Device.cpu else "nccl", verbose=False)
 
 
 class Engine:
-    """A network that learns, its optimizer and its schedule. What is frozen in it is not saved."""
+    """A network in training, its optimizer and its schedule. Frozen parameters are not saved."""
 
     def __init__(
         self, network: nn.Module, optimizer: OptimizerConfig, cluster: ClusterConfig, *, total_steps: int
@@ -86,7 +88,7 @@ class Engine:
 
     @property
     def num_steps(self) -> int:
-        """Optimizer steps that were taken."""
+        """The number of optimizer steps taken."""
         return self._engine.global_steps
 
     @property
@@ -95,12 +97,12 @@ class Engine:
         return self._optimizer.param_groups[0]["lr"]
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of `loss`, of which the ranks' and micro-batches' parts add up to the objective."""
-        # DeepSpeed averages gradients over ranks; the loss holds the global denominator, so that is undone here.
+        """Add the gradient of `loss`. The sum of the losses of all ranks and micro-batches is the objective."""
+        # DeepSpeed averages gradients over ranks. The loss already has the global denominator, so undo that.
         self._engine.backward(loss * world_size(), scale_wrt_gas=False)
 
     def step(self, tally: Tally) -> None:
-        """One optimizer step, left out where the gradient is not finite: a few in a row end the run."""
+        """Take one optimizer step, or skip it if the gradient is not finite. Raises DivergedError after a few skips."""
         self._engine.step()
         tally.mean("policy/loss", 0.0, 1 / world_size())
         norm = float(self._engine.get_global_grad_norm())
@@ -110,41 +112,38 @@ class Engine:
             tally.sum("policy/skipped_steps", 0)
             return
         self._skipped_in_a_row += 1
-        tally.sum("policy/skipped_steps", 1 / world_size())  # every rank sees it
+        tally.sum("policy/skipped_steps", 1 / world_size())  # every rank counts its share
         if self._skipped_in_a_row == MAX_SKIPPED_STEPS:
             raise DivergedError(f"The gradient was not finite in {MAX_SKIPPED_STEPS} optimizer steps in a row.")
 
     def whole(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
-        """Within, these parameters are whole on every rank, of whatever ZeRO stage; called on all ranks."""
-        is_sharded = self.is_sharded and bool(parameters)
-        return deepspeed.zero.GatheredParameters(list(parameters), enabled=is_sharded)
+        """A context in which these parameters are whole on every rank, at any ZeRO stage; called on all ranks."""
+        return deepspeed.zero.GatheredParameters(list(parameters), enabled=self.is_sharded and bool(parameters))
 
     @property
     def is_sharded(self) -> bool:
-        """Whether a rank holds only its part of each weight."""
+        """Whether each rank holds only its part of each weight."""
         return self._cluster.zero_stage == 3
 
     def offload(self) -> None:
-        """Move what the trainer holds to CPU memory while vLLM generates, where the cluster says so. Called on all
-        ranks.
-        """
+        """Move the training state to CPU memory, if the cluster settings say so. Called on all ranks."""
         if self._cluster.offload_during_rollout and not self._is_offloaded:
             self._engine.offload_states()
             deepspeed.get_accelerator().empty_cache()
             self._is_offloaded = True
 
     def reload(self) -> None:
-        """Bring back what `offload` moved, before anything is done with it."""
+        """Move back what `offload` moved."""
         if self._is_offloaded:
             self._engine.reload_states()
             self._is_offloaded = False
 
     def save(self, folder: Path) -> None:
-        """Write weights, optimizer and schedule, each rank its part; raises DivergedError where one is not finite."""
+        """Write weights, optimizer and schedule, each rank its part. Raises DivergedError if a weight is not finite."""
         was_offloaded = self._is_offloaded
         self.reload()
         if not all(gather(all(weights.isfinite().all() for weights in self._own_weights()))):
-            raise DivergedError("The weights are not finite any more: no later step can bring them back.")
+            raise DivergedError("The weights are not finite, and no later step can repair them.")
         self._engine.save_checkpoint(
             str(folder.parent),
             tag=folder.name,
@@ -156,32 +155,34 @@ class Engine:
             self.offload()
 
     def load(self, folder: Path) -> bool:
-        """Bring back what `save` wrote, and say whether it had to be shared out anew: it was written on another number
-        of ranks, at another ZeRO stage or in another dtype. Called on all ranks.
+        """Load what `save` wrote. Called on all ranks.
 
-        Weights, moments and the number of steps are those of the file; rate, schedule and all else that the optimizer
-        is set to are this run's.
+        Returns whether it had to be resharded, because it was written with another number of ranks, another ZeRO stage
+        or another dtype. Weights, moments and the number of steps come from the file; learning rate, schedule and all
+        other optimizer settings are this run's.
 
-        Raises CheckpointError where it is the state of another model.
+        Raises CheckpointError if it is the state of another model.
         """
         saved = SavedShards(folder)
-        shapes = {name: getattr(p, "ds_shape", p.shape) for name, p in self._trained().items()}  # ds_shape: of ZeRO-3
+        shapes = {
+            name: getattr(p, "ds_shape", p.shape) for name, p in self._trained().items()
+        }  # ds_shape: under ZeRO-3
         saved.check_same_model(shapes, known=self._engine.module.state_dict().keys())
         layout = Layout(world_size(), self._cluster.zero_stage, self._cluster.dtype == DType.bf16)
         if saved.layout == layout:
-            # What is frozen is not in it.
-            with plain_name(folder.parent) as parent, data_alone():
+            # The file has no frozen parameters.
+            with plain_name(folder.parent) as parent, data_only():
                 self._engine.load_checkpoint(parent, tag=folder.name, load_module_strict=not self._has_frozen)
         else:
-            self._share_out(saved)
+            self._reshard(saved)
         self._apply_settings()
         self._skipped_in_a_row = saved.model_states["skipped_in_a_row"]
         return saved.layout != layout
 
     def _apply_settings(self) -> None:
-        """Set the optimizer as this run says: a state that is loaded brings the settings of the run that wrote it."""
+        """Apply this run's optimizer settings: loading a state also loads the settings of the run that wrote it."""
         settings, schedule = self._settings, self._engine.lr_scheduler
-        lr = settings.lr * self._factor(schedule.last_epoch)  # as the schedule itself computes it, to the last bit
+        lr = settings.lr * self._factor(schedule.last_epoch)  # exactly as the schedule computes it
         for group in self._optimizer.param_groups:
             group.update(
                 lr=lr,
@@ -192,14 +193,14 @@ class Engine:
             )
         schedule.base_lrs = [settings.lr for _ in schedule.base_lrs]
         schedule._last_lr = [lr for _ in schedule.base_lrs]
-        if hasattr(self._optimizer, "clip_grad"):  # of ZeRO
+        if hasattr(self._optimizer, "clip_grad"):  # only ZeRO's optimizers have it
             self._optimizer.clip_grad = settings.max_grad_norm
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self._engine.module.named_parameters() if p.requires_grad}
 
     def _own_weights(self) -> Iterable[Tensor]:
-        """What this rank steps on: under ZeRO its part of the fp32 weights."""
+        """The tensors that this rank updates: under ZeRO, its part of the fp32 weights."""
         if self._cluster.zero_stage == 0:
             return self._trained().values()
         if self._cluster.zero_stage == 3:
@@ -207,12 +208,12 @@ class Engine:
         return self._optimizer.single_partition_of_fp32_groups
 
     @torch.no_grad()
-    def _share_out(self, saved: SavedShards) -> None:
-        """Take over a training state of another layout, one parameter at a time."""
+    def _reshard(self, saved: SavedShards) -> None:
+        """Load a training state of another layout, one parameter at a time."""
         trained = self._trained()
         optimizer = saved.optimizer(list(trained))
         if self._cluster.zero_stage and optimizer.step is not None:
-            self._begin_moments(optimizer.step)
+            self._init_optimizer_state(optimizer.step)
         for name, parameter in trained.items():
             weight, *moments = (tensor.to(self._engine.device) for tensor in optimizer.tensors(name))
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._cluster.zero_stage == 3):
@@ -232,8 +233,8 @@ class Engine:
         self._engine.global_steps = saved.model_states["global_steps"]
         self._engine.skipped_steps = saved.model_states["skipped_steps"]
 
-    def _begin_moments(self, step: Tensor) -> None:
-        """Give ZeRO's flat tensors the state that torch's AdamW makes in its first step."""
+    def _init_optimizer_state(self, step: Tensor) -> None:
+        """Give ZeRO's flat tensors the state that torch's AdamW creates in its first step."""
         zero = self._optimizer
         for flat in self._own_weights():
             moments = {key: torch.zeros_like(flat) for key in MOMENTS}
@@ -243,12 +244,13 @@ class Engine:
 
 
 def consolidated_weights(folder: Path) -> dict[str, Tensor]:
-    """The (Hugging Face name, tensor) of every weight that `Policy.save` wrote, of any ZeRO stage and any number of
-    ranks; needs no process group and no GPU. ZeRO 1 to 3 give the fp32 master weights. Of a run with adapters they
-    are the adapters', under peft's names.
+    """{Hugging Face name: tensor} of every weight that `Policy.save` wrote, for any ZeRO stage and number of ranks.
+
+    Needs no process group and no GPU. With ZeRO 1 to 3 these are the fp32 master weights. For a run with adapters they
+    are the adapters' weights, under peft's names.
     """
     if any(folder.glob("*_optim_states.pt")):
-        with plain_name(folder.parent) as parent, data_alone():
+        with plain_name(folder.parent) as parent, data_only():
             weights = get_fp32_state_dict_from_zero_checkpoint(parent, tag=folder.name)
     else:
         (states,) = folder.glob("mp_rank_*_model_states.pt")
@@ -257,20 +259,20 @@ def consolidated_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _own_part(tensor: Tensor) -> Tensor:
-    """What ZeRO-3 keeps of it on this rank: one of equal parts, the last filled up with zeros."""
+    """The part of a tensor that ZeRO-3 keeps on this rank: all parts have the same size, with zeros at the end."""
     size = math.ceil(tensor.numel() / world_size())
-    filled_up = torch.nn.functional.pad(tensor.flatten(), (0, size * world_size() - tensor.numel()))
-    return filled_up.narrow(0, rank() * size, size)
+    padded = torch.nn.functional.pad(tensor.flatten(), (0, size * world_size() - tensor.numel()))
+    return padded.narrow(0, rank() * size, size)
 
 
 def _keep_grad_norm(engine: deepspeed.DeepSpeedEngine) -> None:
-    """At stage 0 in fp32 DeepSpeed clips by the gradient's norm and forgets it: clip there, and remember."""
+    """At stage 0 in fp32, DeepSpeed clips by the gradient's norm but does not keep it. Clip and keep it here."""
 
     def clip() -> None:
         norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), engine.gradient_clipping()).item()
         engine._global_grad_norm = norm
         if not math.isfinite(norm):
-            engine.module.zero_grad(set_to_none=True)  # the optimizer passes over what has no gradient
+            engine.module.zero_grad(set_to_none=True)  # the optimizer skips parameters without a gradient
 
     engine.clip_fp32_gradients = clip
 
@@ -283,15 +285,15 @@ def _deepspeed_config(optimizer: OptimizerConfig, cluster: ClusterConfig) -> dic
     }
     if cluster.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cluster.device == Device.cuda}
-    # In bf16 the sum over many micro-batches would lose what each adds. Under ZeRO-1 it stays so: DeepSpeed adds up in
-    # fp32 there with another optimizer, whose state cannot be moved to the CPU or resharded.
-    adds_in_fp32 = cluster.dtype == DType.bf16 and cluster.zero_stage >= 2
+    # In bf16, summing many micro-batches would round small gradients away, so sum in fp32. Not under ZeRO-1: there
+    # DeepSpeed needs another optimizer for it, whose state can neither be offloaded nor resharded.
+    sums_in_fp32 = cluster.dtype == DType.bf16 and cluster.zero_stage >= 2
     return {
         "train_micro_batch_size_per_gpu": 1,
-        "managed_gradient_accumulation": False,  # `step()` ends a minibatch, however many micro-batches it has
+        "managed_gradient_accumulation": False,  # `step()` ends a minibatch, whatever its number of micro-batches
         "gradient_clipping": optimizer.max_grad_norm,
         "bf16": {"enabled": cluster.dtype == DType.bf16},
-        "data_types": {"grad_accum_dtype": "fp32" if adds_in_fp32 else cluster.dtype.value},
+        "data_types": {"grad_accum_dtype": "fp32" if sums_in_fp32 else cluster.dtype.value},
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW needs no compiler
         "steps_per_print": 2**31,

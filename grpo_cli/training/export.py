@@ -1,4 +1,4 @@
-"""A checkpoint as a model that transformers and vLLM load: weights, tokenizer, how it was sampled, and a card."""
+"""Exports a checkpoint as a model folder for transformers and vLLM: weights, tokenizer, sampling settings, card."""
 
 import json
 import shutil
@@ -35,18 +35,19 @@ from grpo_cli.training.model_card import SETTINGS, model_card
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The last whole checkpoint of a run, or `path` where that is a checkpoint. Raises CheckpointError."""
+    """The last complete checkpoint of a run, or `path` if it is one. Raises CheckpointError if there is none."""
     if (path / "state.json").is_file():
         return path
     if checkpoints := whole_checkpoints(path):
         return checkpoints[0]
-    raise CheckpointError(f"{path} holds no whole checkpoint. Give a run that has saved one, or a model folder.")
+    raise CheckpointError(f"{path} has no complete checkpoint. Give a run that has saved one, or a model folder.")
 
 
 def model_folder(path: Path) -> Path:
-    """The model of a run (of its last checkpoint) or of one of its checkpoints, as transformers and vLLM load it.
+    """The model folder of a checkpoint, or of a run's last checkpoint, for transformers and vLLM.
 
-    It is made in the checkpoint, as `model/`, where it is not there yet. Raises CheckpointError where there is none.
+    It is `model/` in the checkpoint, and is exported there if it does not exist. Raises CheckpointError if there is no
+    checkpoint.
     """
     checkpoint = find_checkpoint(path)
     folder = checkpoint / "model"
@@ -56,10 +57,10 @@ def model_folder(path: Path) -> Path:
 
 
 def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
-    """Write the model of a checkpoint of any ZeRO stage, adapters merged, in place of `folder`.
+    """Write the model of a checkpoint, with adapters merged, to `folder`, which is replaced.
 
-    It needs no process group and no GPU. In the dtype that the run trained in, unless another is given. The same
-    checkpoint gives the same bytes. Raises CheckpointError where the checkpoint is damaged.
+    Works for any ZeRO stage, without a process group and without a GPU. `dtype` is by default the one of training. The
+    same checkpoint gives the same bytes. Raises CheckpointError if the checkpoint is damaged.
     """
     check_whole(checkpoint)
     state = json.loads((checkpoint / "state.json").read_text())
@@ -84,10 +85,10 @@ def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)  # it may hold the room that is missing
+        shutil.rmtree(partial, ignore_errors=True)  # free the space that it takes
         raise SetupError(
-            f"The model of {checkpoint} cannot be written to {folder}: {error}. Make room, or export it elsewhere with "
-            "`r1zero export`."
+            f"The model of {checkpoint} cannot be written to {folder}: {error}. Free some space, or export it "
+            "elsewhere with `r1zero export`."
         ) from error
 
 
@@ -96,7 +97,7 @@ def _settings(checkpoint: Path, command: str) -> Any:
         return to_typed(read_frozen(checkpoint / "config.yaml"), command)
     except OmegaConfBaseException as error:
         raise CheckpointError(
-            f"{checkpoint / 'config.yaml'} holds settings that this version of r1zero does not know: {error}\nExport "
+            f"{checkpoint / 'config.yaml'} has settings that this version of r1zero does not know: {error}\nExport "
             "the checkpoint with the version that wrote it."
         ) from error
 
@@ -117,18 +118,18 @@ def _weights(checkpoint: Path, trained: Any, base: BaseModel, dtype: torch.dtype
 
 
 def _generation_config(base: BaseModel, trained: TrainConfig | SFTTask) -> GenerationConfig:
-    """As the responses were sampled: they end where vLLM ended them, at the tokenizer's id and the base model's own."""
+    """The settings that responses were sampled with. They end at the tokenizer's and at the base model's end tokens."""
     ids = list(base.end_token_ids)
     if isinstance(trained, TrainConfig):
         temperature, top_p = trained.rollout.temperature, trained.rollout.top_p
         max_new_tokens = trained.rollout.longest_sequence - trained.rollout.max_prompt_tokens
     else:
-        temperature, top_p, max_new_tokens = 1.0, 1.0, trained.data.max_tokens  # whose likelihood was learned
+        temperature, top_p, max_new_tokens = 1.0, 1.0, trained.data.max_tokens  # the distribution that sft trains
     return GenerationConfig(
         do_sample=True,
         temperature=temperature,
         top_p=top_p,
-        top_k=0,  # all tokens; unset, transformers would draw from the 50 likeliest
+        top_k=0,  # all tokens; the default of transformers is the 50 most likely
         max_new_tokens=max_new_tokens,
         eos_token_id=ids[0] if len(ids) == 1 else ids or None,
         pad_token_id=base.tokenizer.pad_token_id,
@@ -136,13 +137,13 @@ def _generation_config(base: BaseModel, trained: TrainConfig | SFTTask) -> Gener
 
 
 def _evaluations(checkpoint: Path, state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the first and the last evaluation up to the checkpoint: one row where there was one, or none."""
+    """The rows of the first and the last evaluation up to the checkpoint; fewer if there were fewer."""
     log = checkpoint.parent.parent / "metrics.jsonl"
     try:
         rows = read_metrics(log) if log.is_file() else []  # a checkpoint may have been moved away from its run
     except ValueError as error:
         raise CheckpointError(
-            f"{log} is damaged: {error}. Move it away: the model's card then does without."
+            f"{log} is damaged: {error}. Move it away; the model card will then have no results from before."
         ) from error
     rows = [row for row in rows if row["step"] < state["step"]] + [{"step": state["step"]} | state["metrics"]]
     evaluated = [row for row in rows if any(name.startswith("eval/") for name in row)]

@@ -23,9 +23,9 @@ from grpo_cli.evaluation.chosen_problems import gradable_problems
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import SampleRow
-from grpo_cli.metrics.performance import find_peak, peak_memory_gib, performance
+from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
-from grpo_cli.ranks import gather, rank
+from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import Rollout, collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
@@ -33,18 +33,17 @@ from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
-from grpo_cli.training.checkpoint_files import whole_checkpoints
 from grpo_cli.training.engine import init_distributed
-from grpo_cli.training.export import export
-from grpo_cli.training.loop import is_asked_to_stop, merged, open_log, say, stopped
+from grpo_cli.training.loop import finish_run, finish_step, open_log, say
+from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
 from grpo_cli.training.network import check_family
-from grpo_cli.training.policy import Policy
-from grpo_cli.training.weight_sync import check_mismatch, check_sampler, mismatch_limit, sync_weights
+from grpo_cli.training.policies import rl_policy
+from grpo_cli.training.weight_sync import check_sampler, sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
 
 def train(config: TrainConfig, terminal: TextIO) -> None:
-    """Run all of `config` on this rank. Rank 0 writes metrics, samples and results; every rank its checkpoints."""
+    """Run `config` on this rank. Rank 0 writes metrics, samples and results; every rank its part of checkpoints."""
     run_dir = Path(config.run.dir)
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
@@ -62,6 +61,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     sampler = EpochSampler(train_prompts, config.seed)
     checkpoints = Checkpoints(config, "train", partial(say, console))
     peak = find_peak(model.folder, config)
+    limit = mismatch_limit(config.cluster.dtype, config.rollout.mismatch_limit)
 
     with ExitStack() as stack:
         reward = stack.enter_context(
@@ -69,16 +69,16 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         )
         engine = RolloutEngine(model, config.cluster, for_training=True)
         with engine.asleep():
-            policy = Policy(model, config)
+            policy = rl_policy(model, config)
             start_step = checkpoints.load_latest(policy, sampler)
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
-        log = open_log(stack, config, config.steps, start_step, console, mismatch_limit(config))
+        log = open_log(stack, config, config.steps, start_step, console, limit)
         evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len)
 
         stack.enter_context(checkpoints.advice())
-        is_stopped = False
+        stopped_after = None
         if start_step == 0:
             log(0, evaluate(_sampling(config, step=1)))
         stop.listen()
@@ -99,33 +99,36 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)
                 if step == start_step + 1:
-                    check_sampler(policy, engine, heldout_prompts, config)
+                    check_sampler(policy, engine, heldout_prompts, limit)
             tally = rollout.tally().merge(update)
             tally.max("sampler/weights_checked", num_compared)
             tally.max("perf/peak_memory_gib", peak_memory_gib())
-            is_last = step == config.steps
-            evaluation = {}
-            if is_last or (config.eval.every_steps and step % config.eval.every_steps == 0):
-                with clock.phase("eval"):
-                    evaluation = evaluate(sampling)
-            metrics = performance(merged(tally) | evaluation | clock.times(), peak)
-            log(step, metrics, _samples(step, rollout, advantages, config))
-            check_mismatch(metrics, config)
-            is_stopped = is_asked_to_stop() and not is_last
-            checkpoints.maybe_save(step, policy, sampler, metrics, must=is_last or is_stopped)
-            if is_stopped:
+            must_stop = finish_step(
+                step,
+                config.steps,
+                tally,
+                clock,
+                eval_every=config.eval.every_steps,
+                evaluate=partial(evaluate, sampling),
+                log=log,
+                checkpoints=checkpoints,
+                learner=policy,
+                sampler=sampler,
+                peak=peak,
+                samples=_samples(step, rollout, advantages, config),
+                check=partial(check_mismatch, limit=limit),
+            )
+            if must_stop:
+                stopped_after = step
                 break
 
-    gather(None)  # else the end of one rank would cut off what another still writes
-    if is_stopped:
-        raise stopped(run_dir, step)
+    finish_run(run_dir, stopped_after)
     if rank() == 0:
-        export(whole_checkpoints(run_dir)[0], run_dir / "model")
         _conclude(run_dir, config.steps, console)
 
 
 def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console) -> list[Prompt]:
-    """The problems that can be graded and are short enough, as prompts; the others are counted and reported."""
+    """The prompts of the problems that can be graded and are short enough. Reports how many others there are."""
     gradable = gradable_problems(problems, config.data.on_bad_gold, console)
     limit = config.rollout.max_prompt_tokens
     prompts, num_dropped = render_prompts(gradable, config.template, model.tokenizer, limit)
@@ -137,7 +140,7 @@ def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig,
 
 
 def _sampling(config: TrainConfig, step: int) -> Sampling:
-    """How the responses of this step are drawn."""
+    """How the responses of this step are sampled."""
     rollout, algorithm = config.rollout, config.algorithm
     optimizer_steps_done = (step - 1) * algorithm.num_minibatches * algorithm.num_epochs
     max_new_tokens = rollout.max_new_tokens_at(optimizer_steps_done)
@@ -147,7 +150,7 @@ def _sampling(config: TrainConfig, step: int) -> Sampling:
 def _samples(
     step: int, rollout: Rollout, advantages: Sequence[Sequence[Tensor]], config: TrainConfig
 ) -> list[SampleRow]:
-    """The first response of the step's first prompts, for people to read."""
+    """The first response to each of the step's first prompts, for people to read."""
     return [
         SampleRow(
             step=step,
@@ -157,14 +160,14 @@ def _samples(
             extracted=group.scores[0].extracted,
             verdict=group.scores[0].verdict,
             reward=group.scores[0].total,
-            advantage=advantages_G[0].mean().item(),  # over its tokens, where each has its own
+            advantage=advantages_G[0].mean().item(),  # the mean over its tokens, if each has its own
         )
         for group, advantages_G in zip(rollout.groups[: config.logger.num_samples], advantages, strict=False)
     ]
 
 
 def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
-    """Write what the launcher returns, draw the curve, and say what was reached and what to type next."""
+    """Write result.json, draw the learning curve, and print the accuracies and the command that trains longer."""
     rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
     write_result(run_dir, after)
@@ -174,5 +177,5 @@ def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
         key = f"eval/heldout/{name}"
         lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
     lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, learning_curve.png")
-    lines.append(f"To train on: r1zero train {resuming(run_dir)} steps={2 * int(after['step'])}")
+    lines.append(f"To train longer: r1zero train {resuming(run_dir)} steps={2 * int(after['step'])}")
     say(console, "\n".join(lines))

@@ -1,6 +1,6 @@
-"""Log-probabilities of response tokens, without ever holding the logits of a whole batch.
+"""Log-probabilities of response tokens, without keeping the logits of a whole batch in memory.
 
-S tokens of several sequences one after the other, N response tokens, H hidden size, V vocabulary.
+S tokens of several sequences in one row, N response tokens, H hidden size, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import PretrainedConfig, PreTrainedModel
 
-# Logits that exist at one time, by kind of device: 128 MiB and 512 MiB in float32; a backward pass holds a few copies.
+# Logits in memory at one time, by device: 128 MiB and 512 MiB in float32. A backward pass needs a few times as much.
 CHUNK_VALUES = {"cpu": 2**25, "cuda": 2**27}
 
 
 @dataclass(frozen=True)
 class LogitTransform:
-    """What a model does to the logits of its output layer: cap * tanh(scale * logits / cap)."""
+    """What a model applies to the logits of its output layer: cap * tanh(scale * logits / cap)."""
 
     scale: float = 1.0
     cap: float | None = None  # Gemma 2's soft cap; None: no tanh
@@ -30,12 +30,12 @@ class LogitTransform:
         return logits_NV if self.cap is None else self.cap * torch.tanh(logits_NV / self.cap)
 
     def derivative(self, transformed_NV: Tensor) -> Tensor | float:
-        """Of the transformed logits by the logits."""
+        """The derivative of the transformed logits with respect to the logits."""
         return self.scale if self.cap is None else self.scale * (1 - (transformed_NV / self.cap) ** 2)
 
 
 def logit_transform(config: PretrainedConfig) -> LogitTransform:
-    """The transform of a model by the names that families have for it in config.json."""
+    """A model's transform, from the names that families use for it in config.json."""
     config = config.get_text_config()
     scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
     scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
@@ -46,28 +46,28 @@ def logit_transform(config: PretrainedConfig) -> LogitTransform:
 class TokenLogprobs(nn.Module):
     """A causal language model that returns log-probabilities and entropies of the response tokens.
 
-    They are those of the distribution that vLLM samples from: logits divided by the temperature, and the ids that
-    pad the embedding beyond the tokenizer's vocabulary ruled out. Being a module of its own, it runs inside the
-    engine's forward: outside it the shards of ZeRO-3 are empty.
+    They belong to the distribution that vLLM samples from: logits are divided by the temperature, and ids that only pad
+    the embedding beyond the tokenizer's vocabulary are excluded. It is a module, so that all of this runs inside the
+    engine's forward pass: outside, a weight that ZeRO-3 has split is empty.
     """
 
     def __init__(self, model: PreTrainedModel, *, temperature: float, vocab_size: int):
-        """Replaces the output layer of `model` by one that computes log-probabilities with the same weights."""
+        """Replace the output layer of `model` with one that computes log-probabilities with the same weights."""
         super().__init__()
         self.model = model
         self.temperature = temperature
         self.vocab_size = vocab_size
-        self.packs = False  # True: several sequences may stand in one row, with the attention of training/attention.py
+        self.packs = False  # True: sequences may be packed in one row, with training/attention.py
         self.transform = logit_transform(model.config)
         model.set_output_embeddings(OutputLayer(model.get_output_embeddings()))
 
     def forward(
         self, tokens_S: Tensor, lengths: Sequence[int], predicts_S: Tensor, *, with_entropy: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """(logprobs_N, entropy_N) in float32 of the tokens that follow where `predicts_S` is True.
+        """(logprobs_N, entropy_N) in float32 of each token that follows one whose `predicts_S` is True.
 
-        Sequences of these lengths stand one after the other, and do not see each other. No gradient flows through the
-        entropy; without `with_entropy` it is None.
+        The row has sequences of these lengths, which do not see each other. No gradient flows through the entropy;
+        without `with_entropy` it is None.
         """
         device = tokens_S.device
         positions_S = torch.cat([torch.arange(length, device=device) for length in lengths])
@@ -76,10 +76,10 @@ class TokenLogprobs(nn.Module):
         decoded = self.model.get_decoder()(
             input_ids=tokens_S[None], position_ids=positions_S[None], use_cache=False, **sequences
         )
-        (places_N,) = predicts_S.nonzero(as_tuple=True)
+        (indices_N,) = predicts_S.nonzero(as_tuple=True)
         return self.model.get_output_embeddings()(
-            decoded.last_hidden_state[0, places_N],
-            tokens_S[places_N + 1],
+            decoded.last_hidden_state[0, indices_N],
+            tokens_S[indices_N + 1],
             temperature=self.temperature,
             vocab_size=self.vocab_size,
             transform=self.transform,
@@ -88,10 +88,10 @@ class TokenLogprobs(nn.Module):
 
 
 class OutputLayer(nn.Linear):
-    """A model's output layer; with `targets_N`, it returns their log-probabilities and entropies instead of logits.
+    """A model's output layer. With `targets_N`, it returns their log-probabilities and entropies instead of logits.
 
-    All chunks of a micro-batch are one call of the layer: ZeRO-3 gathers the weight at each call, and the number of
-    calls must not depend on how many tokens a rank has, or the ranks wait for each other forever.
+    All chunks of a micro-batch are one call of the layer. ZeRO-3 gathers the weight at each call, so if the number of
+    calls depended on a rank's number of tokens, the ranks would wait for each other forever.
     """
 
     def __init__(self, layer: nn.Linear):
@@ -116,16 +116,14 @@ def chunked_logprobs(
     with_entropy: bool,
     transform: LogitTransform = LogitTransform(),
 ) -> tuple[Tensor, Tensor | None]:
-    """(logprobs_N, entropy_N) in float32 of the targets, as softmax(transform(logits)[:vocab_size] / temperature) has
-    them.
-    """
+    """(logprobs_N, entropy_N) in float32 of the targets under softmax(transform(logits)[:vocab_size] / temperature)."""
     layer = _Layer(temperature, vocab_size, transform)
     return _ChunkedLogprobs.apply(hidden_NH, weight_VH, bias_V, targets_N, layer, with_entropy)
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """From hidden states to log-probabilities, in float32."""
+    """Computes log-probabilities from hidden states, in float32."""
 
     temperature: float
     vocab_size: int
@@ -139,9 +137,9 @@ class _Layer:
 
 
 class _ChunkedLogprobs(torch.autograd.Function):
-    """One chunk of logits at a time, computed again in the backward pass unless a single chunk holds them all.
+    """Computes one chunk of logits at a time, and computes it again in the backward pass unless there is only one.
 
-    The gradient of the weight is added up over the chunks in float32, in one place.
+    The gradient of the weight is summed over the chunks in float32.
     """
 
     @staticmethod
@@ -163,7 +161,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
             logprobs_N[chunk] = logprobs_NV.gather(-1, targets_N[chunk, None]).squeeze(-1)
             if with_entropy:
                 entropy_N[chunk] = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
-            if len(chunks) == 1 and layer.transform.cap is None:  # whose derivative needs the logits as well
+            if len(chunks) == 1 and layer.transform.cap is None:  # the derivative of the cap needs the logits too
                 kept.append(logprobs_NV)
         ctx.save_for_backward(hidden_NH, weight_VH, bias_V, targets_N, *kept)
         if with_entropy:
@@ -200,7 +198,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
                 grad_bias_V[:vocab_size] += grad_NV.sum(0)
         grads = (grad_hidden_NH, grad_weight_VH, grad_bias_V)
         inputs = (hidden_NH, weight_VH, bias_V)
-        typed = (None if g is None else g.to(of.dtype) for g, of in zip(grads, inputs, strict=True))
+        typed = (None if g is None else g.to(tensor.dtype) for g, tensor in zip(grads, inputs, strict=True))
         return *typed, None, None, None
 
 

@@ -1,6 +1,6 @@
-"""What every loop over steps needs: its log, its words, and how it ends."""
+"""What every training loop shares: its log, the end of each step, and the end of the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import reduce
 from pathlib import Path
@@ -9,22 +9,28 @@ from typing import Any
 from rich.console import Console
 
 from grpo_cli import stop
+from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import Stopped
+from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.loggers import RunLogger
-from grpo_cli.metrics.metrics import Tally
+from grpo_cli.metrics.metrics import SampleRow, Tally
+from grpo_cli.metrics.performance import Peak, performance
 from grpo_cli.ranks import gather, rank
 from grpo_cli.runs.frozen import public_settings
+from grpo_cli.training.checkpoint import Checkpoints, Learner
+from grpo_cli.training.checkpoint_files import whole_checkpoints
+from grpo_cli.training.export import export
 
 
 def say(console: Console, text: str) -> None:
-    """A text as it is, on lines as long as they are."""
+    """Print the text unchanged: no markup, no colours, no line breaks added."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def open_log(
     stack: ExitStack, config: Any, steps: int, start_step: int, console: Console, mismatch_limit: float | None = None
 ) -> Callable[..., None]:
-    """What rank 0 calls once a step; elsewhere it does nothing."""
+    """The function that logs a step on rank 0; on other ranks it does nothing. The log is closed with `stack`."""
     if rank() != 0:
         return lambda *_: None
     run_dir = Path(config.run.dir)
@@ -42,16 +48,56 @@ def open_log(
 
 
 def merged(tally: Tally) -> dict[str, float]:
-    """The metrics of all ranks together; called on all."""
+    """The metrics of all ranks together; called on all ranks."""
     return reduce(Tally.merge, gather(tally)).compute()
 
 
-def is_asked_to_stop() -> bool:
-    """Whether any rank is; called on all."""
-    return any(gather(stop.is_requested()))
+def finish_step(
+    step: int,
+    steps: int,
+    tally: Tally,
+    clock: Clock,
+    *,
+    eval_every: int,
+    evaluate: Callable[[], Mapping[str, float]],
+    log: Callable[..., None],
+    checkpoints: Checkpoints,
+    learner: Learner,
+    sampler: EpochSampler,
+    peak: Peak | None = None,
+    extra: Mapping[str, float] | None = None,
+    samples: Sequence[SampleRow] = (),
+    check: Callable[[Mapping[str, float]], None] | None = None,
+) -> bool:
+    """Evaluate if due, log the step's metrics, check them, and save a checkpoint if due. Called on all ranks.
+
+    Returns whether the run must stop after this step, because it was asked to. `extra` are metrics that are the same
+    on all ranks. `check` raises an error if the metrics show a fault; nothing is saved then.
+    """
+    is_last = step == steps
+    evaluation: Mapping[str, float] = {}
+    if is_last or (eval_every and step % eval_every == 0):
+        with clock.phase("eval"):
+            evaluation = evaluate()
+    metrics = performance(merged(tally) | evaluation | clock.times(), peak) | (extra or {})
+    log(step, metrics, samples)
+    if check:
+        check(metrics)
+    must_stop = any(gather(stop.is_requested())) and not is_last
+    checkpoints.maybe_save(step, learner, sampler, metrics, must=is_last or must_stop)
+    return must_stop
 
 
-def stopped(run_dir: Path, step: int) -> Stopped:
-    return Stopped(
-        f"Stopped as asked after step {step}, which is saved. The same command with resume=auto goes on: {run_dir}"
-    )
+def finish_run(run_dir: Path, stopped_after: int | None) -> None:
+    """Export the model of the last checkpoint to `model/`. Called on all ranks.
+
+    Raises Stopped if the run was asked to stop, after the step `stopped_after`.
+    """
+    gather(None)  # otherwise the end of one rank would interrupt what another still writes
+    if stopped_after is not None:
+        raise Stopped(
+            f"Stopped on request after step {stopped_after}, which is saved. To resume, run the same command with "
+            f"resume=auto: {run_dir}"
+        )
+    if rank() == 0:
+        export(whole_checkpoints(run_dir)[0], run_dir / "model")

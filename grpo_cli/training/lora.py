@@ -1,5 +1,6 @@
-"""Low-rank adapters (arXiv:2106.09685): W + alpha/rank * B A, of which only A and B learn. The only module that
-imports peft.
+"""Low-rank adapters (arXiv:2106.09685): W + alpha/rank * B A, where only A and B are trained.
+
+The only module that imports peft.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,38 +20,41 @@ ADAPTER = "default"
 
 
 def add_adapters(network: PreTrainedModel, lora: LoraConfig, seed: int) -> None:
-    """Adapt linear layers of `network`, in place, and freeze all else. B is 0: nothing changes until it has learnt."""
+    """Add adapters to linear layers of `network`, in place, and freeze everything else.
+
+    B starts at 0, so the model's output does not change.
+    """
     head = network.get_output_embeddings()
     adaptable = [n for n, m in network.named_modules() if isinstance(m, nn.Linear) and m is not head]
     for target in lora.target_modules:
         if not any(f".{name}".endswith(f".{target}") for name in adaptable):
             names = ", ".join(dict.fromkeys(name.rsplit(".")[-1] for name in adaptable))
             raise ConfigError(
-                f"model.lora.target_modules={list(lora.target_modules)}: {target} is no linear layer that can be "
-                f"adapted in this model. Choose among {names}, or leave it empty for all of them."
+                f"model.lora.target_modules={list(lora.target_modules)}: {target} is not a linear layer that "
+                f"can be adapted in this model. Choose from {names}, or leave it empty for all of them."
             )
     settings = peft.LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.target_modules) or "all-linear"
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # A is drawn: the same on every rank and in every run of this seed
+        torch.manual_seed(seed)  # A is random: make it the same on every rank and in every run with this seed
         peft.inject_adapter_in_model(settings, network, ADAPTER)
 
 
 def named_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(Hugging Face name, module) of every module; an adapted layer is one, without the parts it is made of."""
+    """Yield (Hugging Face name, module) of every module. An adapted layer counts as one module, without its parts."""
     parts = {part for layer in _adapted(network) for part in layer.modules() if part is not layer}
     return ((name, module) for name, module in network.named_modules() if module not in parts)
 
 
 def own_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """What `merged_weights` reads."""
+    """The parameters that `merged_weights` reads."""
     return list(module.parameters(recurse=isinstance(module, LoraLayer)))
 
 
 @torch.no_grad()
 def merged_weights(module: nn.Module) -> dict[str, Tensor]:
-    """{name: weight} of the module itself; an adapted layer's adapter is merged into a new tensor."""
+    """{name: weight} of the module without its submodules. An adapter is merged into a new tensor."""
     if not isinstance(module, LoraLayer):
         return {name: parameter.detach() for name, parameter in module.named_parameters(recurse=False)}
     weights = merged_weights(module.get_base_layer())
@@ -60,7 +64,7 @@ def merged_weights(module: nn.Module) -> dict[str, Tensor]:
 def load_merged(
     folder: Path, adapters: Mapping[str, Tensor], lora: LoraConfig, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """The (Hugging Face name, tensor) of every weight of the model in `folder` with trained adapters merged."""
+    """{Hugging Face name: tensor} of every weight of the model in `folder`, with trained adapters merged."""
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
     add_adapters(network, lora, seed=0)
     missing, _ = network.load_state_dict(adapters, strict=False)
@@ -74,7 +78,7 @@ def load_merged(
 
 @contextmanager
 def without_adapters(network: nn.Module) -> Iterator[None]:
-    """Within, the network is the base model."""
+    """A context in which the network is the base model."""
     layers = list(_adapted(network))
     for layer in layers:
         layer.enable_adapters(False)

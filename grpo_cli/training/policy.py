@@ -1,6 +1,6 @@
 """The policy: its log-probabilities, its update by the objective, and the reference of a KL term."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
-from grpo_cli.algorithm.correction import MismatchMaxima, MismatchSums, sampler_correction, sampler_mismatch
+from grpo_cli.algorithm.correction import sampler_correction, sampler_mismatch
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.algorithm.loss import policy_loss
 from grpo_cli.choices import KLPlacement
-from grpo_cli.config.train import TrainConfig
+from grpo_cli.config.algorithm import AlgorithmConfig
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.model import LoraConfig
+from grpo_cli.config.optimizer import OptimizerConfig
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import tally_busy, tally_trained
 from grpo_cli.model import BaseModel
 from grpo_cli.ranks import gather, rank
-from grpo_cli.training.balance import balanced
+from grpo_cli.training.balance import balanced, pad_to_all_ranks
 from grpo_cli.training.batch import (
     MicroBatch,
+    TokenValues,
     TrainingSequence,
     idle_microbatch,
     make_microbatches,
@@ -27,44 +31,59 @@ from grpo_cli.training.batch import (
 )
 from grpo_cli.training.engine import Engine
 from grpo_cli.training.lora import add_adapters, merged_weights, named_layers, own_parameters, without_adapters
+from grpo_cli.training.mismatch import tally_mismatch
 from grpo_cli.training.network import load_network
 from grpo_cli.types import ScoredGroup
 
-NUM_COMPARED = 4  # sequences forwarded for the comparison with the sampler alone
-TokenValues = Mapping[TrainingSequence, Tensor]  # one value for each response token of a sequence
+NUM_COMPARED = 4  # sequences forwarded only for the comparison with the sampler
 
 
 class Policy:
-    """The model that learns, its optimizer, and the frozen reference where the objective has a KL term."""
+    """The model in training, its optimizer, and the frozen reference if the objective has a KL term."""
 
-    def __init__(self, model: BaseModel, config: TrainConfig):
-        self._algorithm = config.algorithm
-        self.temperature = config.rollout.temperature
-        self._correction = config.algorithm.sampler_correction.method_in(config.cluster.dtype)
-        self._cluster = config.cluster
-        steps_a_rollout = config.algorithm.num_minibatches * config.algorithm.num_epochs
-        self._has_adapters = config.model.lora.rank > 0
-        network = load_network(model, config.cluster, config.rollout.temperature)
-        self._tokens_per_microbatch = config.cluster.tokens_per_microbatch if network.packs else 1
+    def __init__(
+        self,
+        model: BaseModel,
+        algorithm: AlgorithmConfig,
+        optimizer: OptimizerConfig,
+        cluster: ClusterConfig,
+        lora: LoraConfig,
+        *,
+        temperature: float,
+        num_updates: int,
+        seed: int,
+    ) -> None:
+        """`num_updates` is the number of calls of `update` in the whole run; the learning-rate schedule needs it.
+
+        `temperature` is the sampling temperature of responses. `seed` initialises new adapters.
+        """
+        self._algorithm = algorithm
+        self.temperature = temperature
+        self._correction = algorithm.sampler_correction.method_in(cluster.dtype)
+        self._cluster = cluster
+        self._has_adapters = lora.rank > 0
+        network = load_network(model, cluster, temperature)
+        self._tokens_per_microbatch = cluster.tokens_per_microbatch if network.packs else 1
         if self._has_adapters:
-            add_adapters(network.model, config.model.lora, config.seed)
-        self._engine = Engine(network, config.optimizer, config.cluster, total_steps=config.steps * steps_a_rollout)
+            add_adapters(network.model, lora, seed)
+        steps_per_update = algorithm.num_minibatches * algorithm.num_epochs
+        self._engine = Engine(network, optimizer, cluster, total_steps=num_updates * steps_per_update)
         self._has_reference = self._algorithm.beta > 0
         self._reference_may_differ = self._algorithm.reference.refresh_steps > 0  # from the base model
-        self._reference = None  # where there is none, or it is the policy without its adapters
+        self._reference = None  # also with adapters: the reference is then the policy without them
         if self._has_reference and not self._has_adapters:
-            reference = load_network(model, config.cluster, config.rollout.temperature)
+            reference = load_network(model, cluster, temperature)
             self._reference = reference.requires_grad_(False).eval()
         if self._reference is not None and not self._cluster.offload_reference:
             self._reference.to(self._engine.device)
 
     @property
     def note(self) -> str | None:
-        """What a user should know of how this model is trained."""
+        """A message for the user about how this model is trained, or None."""
         if self._tokens_per_microbatch == self._cluster.tokens_per_microbatch:
             return None
         return (
-            "This model's layers would mix sequences in one row: it is trained one sequence at a time, which is slower."
+            "This model's layers would mix packed sequences, so it is trained one sequence at a time, which is slower."
         )
 
     @property
@@ -73,10 +92,10 @@ class Policy:
         return self._engine.lr
 
     def token_kl(self, groups: Sequence[ScoredGroup]) -> list[list[Tensor]]:
-        """The (T,) KL to the reference of each token of each group's responses, for the reward; called on all ranks."""
+        """The (T,) KL to the reference of each response of each group, for the reward; called on all ranks."""
         self._engine.reload()
         sequences = [make_sequences(group) for group in groups]
-        microbatches = self._filled_up(self._packed([s for of_group in sequences for s in of_group]))
+        microbatches = self._packed([s for of_group in sequences for s in of_group])
         policy = self._token_logprobs(self._engine, microbatches)
         reference = self._reference_logprobs(microbatches)
         estimator = self._algorithm.kl.estimator
@@ -86,9 +105,9 @@ class Policy:
         ]
 
     def negative_log_likelihood(self, sequences: Sequence[TrainingSequence]) -> tuple[float, int]:
-        """The sum of -log p over the tokens of these responses, and their number; called on all ranks."""
+        """The sum of -log p over the tokens of these responses, and the number of tokens; called on all ranks."""
         self._engine.reload()
-        values = self._token_logprobs(self._engine, self._filled_up(self._packed(sequences)))
+        values = self._token_logprobs(self._engine, self._packed(sequences))
         return -sum(values[s].sum().item() for s in sequences), sum(len(s.response_ids) for s in sequences)
 
     @torch.no_grad()
@@ -96,28 +115,28 @@ class Policy:
         """The `sampler/...` metrics of sampled responses; called on all ranks."""
         self._engine.reload()
         tally = Tally()
-        for microbatch in self._filled_up(self._packed(sequences)):
+        for microbatch in self._packed(sequences):
             logprobs_N, _ = self._engine(*microbatch.inputs, with_entropy=False)
             compared = (microbatch.scatter(logprobs_N), microbatch.sampler_logprobs_BT, microbatch.mask_BT)
-            _tally_mismatch(tally, *sampler_mismatch(*compared))
+            tally_mismatch(tally, *sampler_mismatch(*compared))
         return tally
 
     def update(self, minibatches: Sequence[Sequence[TrainingSequence]]) -> Tally:
-        """Take one optimizer step a minibatch and epoch; called on all ranks.
+        """Take one optimizer step per minibatch and epoch; called on all ranks.
 
-        `minibatches` holds this rank's sequences; the weights in them already divide by what the objective says
-        over all ranks. Splitting a minibatch into micro-batches changes nothing but rounding.
+        `minibatches` holds this rank's sequences. Their weights already contain the objective's denominator over all
+        ranks, so splitting a minibatch into micro-batches changes only rounding.
         """
         self._engine.reload()
         batches = [self._microbatches(minibatch) for minibatch in minibatches]
         everything = [microbatch for batch in batches for microbatch in batch]
         single_step = len(minibatches) * self._algorithm.num_epochs == 1
-        # With one step a rollout the policy is still the one that sampled: its log-probabilities are those of the
-        # update's own forward pass.
+        # With one step per rollout, the policy is still the one that sampled. So the update's own forward pass gives
+        # the old log-probabilities.
         old = None if single_step else self._token_logprobs(self._engine, everything)
         reference = self._reference_logprobs(everything) if self._has_reference else None
         tally = Tally()
-        # Of all responses: those that are not forwarded have no advantage, and nothing to clip.
+        # Over the tokens of all responses: those that are not forwarded have no advantage, so they are not clipped.
         num_tokens = sum(len(s.response_ids) for minibatch in minibatches for s in minibatch)
         for name in ("policy/clip_low", "policy/clip_high"):
             tally.mean(name, 0, num_tokens * self._algorithm.num_epochs)
@@ -130,26 +149,24 @@ class Policy:
         sequences = [s for microbatch in everything for s in microbatch.sequences]
         lengths = ((len(s.prompt_ids), len(s.response_ids)) for s in sequences)
         tally_trained(tally, lengths, self._algorithm.num_epochs)
-        tally_busy(tally, rank(), sum(s.length for s in sequences))  # what it computes is in proportion to its tokens
+        tally_busy(tally, rank(), sum(s.length for s in sequences))  # work is proportional to tokens
         self._maybe_refresh_reference(num_steps=len(batches) * self._algorithm.num_epochs)
         return tally
 
     def _microbatches(self, minibatch: Sequence[TrainingSequence]) -> list[MicroBatch]:
-        """Only what has a gradient is forwarded, an equal share on each rank; where nothing has, a few sequences, to
-        compare with the sampler.
+        """This rank's equal share of the sequences that have a gradient, as micro-batches.
+
+        If no rank has one, a few short sequences of weight 0, so that vLLM and trainer can still be compared.
         """
-        teaching = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.has_advantage)]
-        if not any(gather(bool(teaching))):
-            teaching = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
-        return self._filled_up(self._packed(balanced(teaching)))
+        with_gradient = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.has_advantage)]
+        if not any(gather(bool(with_gradient))):
+            with_gradient = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
+        return self._packed(balanced(with_gradient))
 
     def _packed(self, sequences: Sequence[TrainingSequence]) -> list[MicroBatch]:
-        return make_microbatches(sequences, self._tokens_per_microbatch, self._engine.device)
-
-    def _filled_up(self, microbatches: list[MicroBatch]) -> list[MicroBatch]:
-        """As many on every rank: else ZeRO-3, which gathers weights in each forward pass, would wait for ever."""
-        missing = max(gather(len(microbatches))) - len(microbatches)
-        return microbatches + [idle_microbatch(self._engine.device)] * missing
+        """Micro-batches of this rank's sequences, as many as on every other rank."""
+        microbatches = make_microbatches(sequences, self._tokens_per_microbatch, self._engine.device)
+        return pad_to_all_ranks(microbatches, idle_microbatch(self._engine.device))
 
     def _accumulate(
         self,
@@ -161,11 +178,11 @@ class Policy:
         first_epoch: bool,
     ) -> None:
         algorithm, mask_BT, sampler_BT = self._algorithm, microbatch.mask_BT, microbatch.sampler_logprobs_BT
-        # Only part of a rollout is forwarded, so `rollout_tally` takes its entropy from the samples instead.
+        # Only part of a rollout is forwarded, so its entropy is estimated from the samples, in `rollout_tally`.
         logprobs_N, entropy_N = self._engine(*microbatch.inputs, with_entropy=sampler_BT is None)
         logprobs_BT = microbatch.scatter(logprobs_N)
-        old_BT = logprobs_BT.detach() if old is None else _place(microbatch, old)
-        reference_BT = None if reference is None else _place(microbatch, reference)
+        old_BT = logprobs_BT.detach() if old is None else microbatch.token_values_BT(old)
+        reference_BT = None if reference is None else microbatch.token_values_BT(reference)
         loss, stats = policy_loss(
             logprobs_BT,
             old_BT,
@@ -193,7 +210,7 @@ class Policy:
         )
         self._engine.backward(loss)
         num_tokens = stats.num_tokens.item()
-        tally.mean("policy/loss", loss.item(), 0)  # a sum over micro-batches and ranks; the step counts the steps
+        tally.mean("policy/loss", loss.item(), 0)  # summed over micro-batches and ranks; `Engine.step` counts the steps
         if entropy_N is not None:
             tally.mean("policy/entropy", entropy_N.sum().item(), num_tokens)
         tally.mean("policy/clip_low", stats.clip_low.item(), 0)
@@ -201,7 +218,7 @@ class Policy:
         if reference is not None:
             tally.mean("policy/kl_ref", stats.kl_ref.item(), num_tokens)
         if first_epoch and sampler_BT is not None:
-            _tally_mismatch(tally, *sampler_mismatch(old_BT, sampler_BT, mask_BT))
+            tally_mismatch(tally, *sampler_mismatch(old_BT, sampler_BT, mask_BT))
 
     @torch.no_grad()
     def _token_logprobs(self, network: torch.nn.Module, microbatches: Sequence[MicroBatch]) -> TokenValues:
@@ -234,61 +251,47 @@ class Policy:
                     self._reference.model.get_parameter(name).data.copy_(weight)
 
     def offload(self) -> None:
-        """Make room for vLLM where the cluster says so; what was moved is brought back as soon as it is needed. Called
-        on all ranks.
+        """Move the training state to CPU memory if the cluster settings say so; called on all ranks.
+
+        Every method that needs the state moves it back first.
         """
         self._engine.offload()
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """(name in a model's files, tensor) of every weight, adapters merged, module by module, so that no rank ever
-        holds a second whole copy. A tied lm_head comes under its own name too.
+        """Yield (name in a model's files, tensor) of every weight, with adapters merged.
 
-        Every rank must exhaust the iterator, in the same order.
+        It goes module by module, so that no rank holds a second whole copy. A tied lm_head is also yielded under its
+        own name. Every rank must exhaust the iterator.
         """
         network = self._engine.network.model
         for weights in self._weights_by_module():
-            # Experts that transformers holds as one tensor are separate in the files, which is how vLLM loads them.
+            # transformers stacks experts in one tensor; the files, and so vLLM, have them separately.
             for name, weight in revert_weight_conversion(network, weights).items():
-                # vLLM may hold a weight until its whole layer has come; a shard is gone by then.
+                # vLLM may keep a weight until it has the whole layer. A gathered one is freed earlier, so copy it.
                 yield name, weight.clone() if self._engine.is_sharded else weight
 
     def _weights_by_module(self) -> Iterator[dict[str, Tensor]]:
-        """{name in the network: whole tensor} of one module after another, each valid until the next is asked for."""
+        """Yield {name in the network: whole tensor} for each module; valid until the next one is yielded."""
         self._engine.reload()
         for module_name, module in named_layers(self._engine.network.model):
             with self._engine.whole(own_parameters(module)):
                 yield {f"{module_name}.{name}": weight for name, weight in merged_weights(module).items()}
 
     def save(self, folder: Path) -> None:
-        """Write weights (of adapters, those alone), optimizer and schedule, each rank its part, and a reference that
-        is not the base model.
+        """Write weights, optimizer and schedule, each rank its part, and the reference if it is not the base model.
+
+        With adapters, only their weights are written.
         """
         self._engine.save(folder)
         if self._reference is not None and self._reference_may_differ and rank() == 0:
             torch.save(self._reference.state_dict(), folder / "reference.pt")
 
     def load(self, folder: Path) -> bool:
-        """Bring back what `save` wrote, as `Engine.load` does. With beta at 0 a reference that was saved has no use."""
-        was_shared_out = self._engine.load(folder)
+        """Load what `save` wrote, as `Engine.load` does. With beta=0, a saved reference is ignored."""
+        was_resharded = self._engine.load(folder)
         if self._reference is not None and (folder / "reference.pt").is_file():
             self._reference_may_differ = True
             self._reference.load_state_dict(
                 torch.load(folder / "reference.pt", map_location=self._engine.device, weights_only=True)
             )
-        return was_shared_out
-
-
-def _place(microbatch: MicroBatch, values: TokenValues) -> Tensor:
-    parts = [values[s] for s in microbatch.sequences]
-    return microbatch.scatter(torch.cat(parts) if parts else [])
-
-
-def _tally_mismatch(tally: Tally, sums: MismatchSums, maxima: MismatchMaxima) -> None:
-    num_tokens = sums.num_tokens.item()
-    tally.mean("sampler/logprob_diff_mean", sums.logprob_diff.item(), num_tokens)
-    tally.mean("sampler/prob_diff_mean", sums.prob_diff.item(), num_tokens)
-    tally.mean("sampler/kl", sums.kl.item(), num_tokens)
-    tally.mean("sampler/ratio_mean", sums.ratio.item(), num_tokens)
-    tally.max("sampler/logprob_diff_max", maxima.logprob_diff.item())
-    tally.max("sampler/prob_diff_max", maxima.prob_diff.item())
-    tally.max("sampler/ratio_max", maxima.ratio.item())
+        return was_resharded

@@ -1,4 +1,4 @@
-"""The states of the random generators of a rank, as JSON: reading them can run nothing."""
+"""The states of a rank's random generators as JSON, so that reading them cannot run code."""
 
 import base64
 import json
@@ -22,13 +22,13 @@ def save_random_states(folder: Path, rank: int) -> None:
 
 
 def load_random_states(folder: Path, rank: int) -> None:
-    """Set the generators as they were; those of a rank that was not there stay as they are."""
+    """Restore the generators. If this rank did not exist when they were saved, they stay unchanged."""
     file = folder / f"rank_{rank:05d}.json"
     if file.is_file():
         states = json.loads(file.read_text())
         states["torch"], states["cuda"] = _tensor(states["torch"]), states["cuda"] and _tensor(states["cuda"])
-    elif file.with_suffix(".pt").is_file():  # of earlier versions
-        with torch.serialization.safe_globals(_OF_NUMPY):
+    elif file.with_suffix(".pt").is_file():  # written by earlier versions
+        with torch.serialization.safe_globals(_NUMPY_TYPES):
             states = torch.load(file.with_suffix(".pt"), weights_only=True)
     else:
         return
@@ -40,7 +40,7 @@ def load_random_states(folder: Path, rank: int) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
-_OF_NUMPY: list[Any] = [
+_NUMPY_TYPES: list[Any] = [
     (numpy.zeros(0).__reduce__()[0], "numpy._core.multiarray._reconstruct"),
     (numpy.zeros(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"),
     numpy.ndarray,

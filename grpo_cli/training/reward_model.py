@@ -1,6 +1,6 @@
 """A reward model: a base model with one output, which learns to score the better of two responses higher.
 
-B pairs, 2B sequences: those that were chosen, then those that were rejected; S positions.
+B pairs, 2B sequences: the chosen responses, then the rejected ones; S positions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,10 @@ from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.model import padded, reward_token_ids, use_padding
 from grpo_cli.screen import Screen
+from grpo_cli.training.balance import pad_to_all_ranks
 from grpo_cli.training.engine import DTYPES, Engine, init_distributed
 from grpo_cli.training.loop import merged, say
+from grpo_cli.training.network import checkpoint_activations
 from grpo_cli.training.supervised import fit, num_steps, short_enough
 
 
@@ -39,14 +41,14 @@ class Pair:
 
 
 def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
-    """Run all of `config` on this rank. Rank 0 writes metrics and results; every rank its checkpoints."""
+    """Run `config` on this rank. Rank 0 writes metrics and results; every rank its part of checkpoints."""
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
     say(console, f"{config.run.dir}: loading {config.model.name}, DeepSpeed")
     model = load_base_model(config.model)
     preferences = load_preferences(config.data, config.seed)
     limit = min(config.data.max_tokens, model.max_model_len)
-    train, heldout = (_pairs(some, model, limit, console) for some in (preferences.train, preferences.heldout))
+    train, heldout = (_pairs(split, model, limit, console) for split in (preferences.train, preferences.heldout))
     steps = num_steps(config.epochs, len(train), config.batch_size)
     learner = RewardLearner(model, config, steps)
 
@@ -57,26 +59,25 @@ def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
 
 
 class RewardLearner:
-    """The reward model that learns, and its optimizer."""
+    """The reward model in training, and its optimizer."""
 
     def __init__(self, model: BaseModel, config: RewardModelTask, steps: int) -> None:
         self._tokens_per_microbatch = config.cluster.tokens_per_microbatch
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)  # of the head, which the base model lacks
+            torch.manual_seed(config.seed)  # for the new head, which the base model does not have
             network = AutoModelForSequenceClassification.from_pretrained(
                 model.folder, num_labels=1, dtype=DTYPES[config.cluster.dtype], trust_remote_code=False
             )
         use_padding(network, model.tokenizer)
         self._pad_id = model.tokenizer.pad_token_id
         if config.cluster.gradient_checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
-            network.train()  # in evaluation mode nothing would be checkpointed
+            checkpoint_activations(network)
         self._engine = Engine(_Scorer(network), config.optimizer, config.cluster, total_steps=steps)
 
     def update(self, pairs: Sequence[Pair]) -> Tally:
         """Take one optimizer step on this rank's share of a batch; called on all ranks.
 
-        What is minimised is the mean loss over the pairs of all ranks, in whatever micro-batches.
+        The loss is the mean over the pairs of all ranks, however they are split into micro-batches.
         """
         tally = Tally()
         tally.mean("policy/lr", self._engine.lr, 1)
@@ -84,7 +85,7 @@ class RewardLearner:
         for chosen_B, rejected_B in self._scores(pairs):
             loss = preference_loss(chosen_B, rejected_B).sum() / num_pairs
             self._engine.backward(loss)
-            tally.mean("policy/loss", loss.item(), 0)  # the parts add up; the engine counts the step
+            tally.mean("policy/loss", loss.item(), 0)  # the parts are summed; the engine counts the step
             _tally_pairs(tally, "pairs", chosen_B.detach(), rejected_B.detach())
         self._engine.step(tally)
         tally.sum("perf/trained_tokens", sum(len(pair.chosen) + len(pair.rejected) for pair in pairs))
@@ -100,26 +101,23 @@ class RewardLearner:
         return tally
 
     def save(self, folder: Path) -> None:
-        """Write the whole state, each rank its part."""
+        """Write the training state, each rank its part."""
         self._engine.save(folder)
 
     def load(self, folder: Path) -> bool:
-        """Take up what `save` wrote, and say whether it had to be shared out anew."""
+        """Load what `save` wrote. Returns whether it had to be resharded."""
         return self._engine.load(folder)
 
     def _scores(self, pairs: Sequence[Pair]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The scores of the chosen and of the rejected responses, a micro-batch at a time."""
-        microbatches = list(by_width(pairs, self._tokens_per_microbatch))
-        # As many on every rank: else ZeRO-3, which gathers weights in each forward pass, would wait for ever.
-        missing = max(gather(len(microbatches))) - len(microbatches)
-        for members in microbatches + [[]] * missing:
+        """The scores of the chosen and of the rejected responses, one micro-batch at a time."""
+        for members in pad_to_all_ranks(list(by_width(pairs, self._tokens_per_microbatch)), filler=[]):
             sequences = [pair.chosen for pair in members] + [pair.rejected for pair in members]
             scores_2B = self._engine(*padded(sequences or [[self._pad_id]], self._pad_id, self._engine.device))
             yield scores_2B[: len(members)], scores_2B[len(members) : 2 * len(members)]
 
 
 class _Scorer(nn.Module):
-    """The score of each sequence, as fp32."""
+    """Returns the score of each sequence as fp32."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -130,7 +128,10 @@ class _Scorer(nn.Module):
 
 
 def by_width(pairs: Sequence[Pair], token_budget: int) -> Iterator[list[Pair]]:
-    """Pairs of like width together, so many that all at the widest one's width are within the budget."""
+    """Batches of pairs of similar width: 2 * number of pairs * widest pair is at most `token_budget`.
+
+    A single pair that is wider gets its own batch.
+    """
     members: list[Pair] = []
     for pair in sorted(pairs, key=lambda pair: pair.width):
         if members and 2 * pair.width * (len(members) + 1) > token_budget:
@@ -147,7 +148,7 @@ def _tally_pairs(tally: Tally, name: str, chosen_B: Tensor, rejected_B: Tensor) 
 
 
 def _pairs(preferences: Sequence[Preference], model: BaseModel, limit: int, console: Console) -> list[Pair]:
-    """Each preference as ids; one with more than `limit` tokens on a side is left out, and counted aloud."""
+    """Each preference as token ids. Leaves out pairs with a side longer than `limit` tokens, and reports how many."""
     chosen, rejected = (
         reward_token_ids(model.tokenizer, [(p.problem, response(p)) for p in preferences])
         for response in (lambda p: p.chosen, lambda p: p.rejected)

@@ -1,4 +1,4 @@
-"""The learning rate over the optimizer steps of a run."""
+"""The learning-rate schedule."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from grpo_cli.config.optimizer import OptimizerConfig
 
 
 def lr_factor(optimizer: OptimizerConfig, total_steps: int) -> Callable[[int], float]:
-    """The factor of the learning rate at each optimizer step: a linear rise, then constant or a half cosine to 0."""
+    """The factor of the learning rate at each optimizer step: linear warm-up, then constant or a half cosine to 0."""
 
     def factor(step: int) -> float:
         if step < optimizer.warmup_steps:

@@ -1,7 +1,7 @@
-"""What DeepSpeed wrote on so many ranks and at one ZeRO stage, put together again parameter by parameter.
+"""Reads a training state that DeepSpeed wrote, parameter by parameter, for any number of ranks and any ZeRO stage.
 
-It reads by the records that DeepSpeed's own universal checkpoint is made from, but writes no second copy to the disk:
-files are mapped, and a rank holds one whole tensor at a time.
+It uses the same records as DeepSpeed's own universal checkpoint, but writes no second copy to the disk: files are
+memory-mapped, and a rank holds one whole tensor at a time.
 """
 
 import math
@@ -19,7 +19,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a training state is shared out."""
+    """How a training state is split between ranks."""
 
     num_ranks: int
     zero_stage: int
@@ -27,13 +27,13 @@ class Layout:
 
 
 class SavedShards:
-    """The files of one `Policy.save`. Raises CheckpointError where there are none."""
+    """The files of one `Policy.save`. Raises CheckpointError if there are none."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         files = sorted(folder.glob("*_model_states.pt"))
         if not files:
-            raise CheckpointError(f"{folder} holds no training state. Go on from another checkpoint.")
+            raise CheckpointError(f"{folder} holds no training state. Resume from another checkpoint.")
         self.model_states = _mapped(files[0])
         settings = self.model_states["ds_config"]
         self.layout = Layout(
@@ -43,33 +43,34 @@ class SavedShards:
         )
 
     def shapes(self) -> dict[str, Size]:
-        """{name: shape} of what was trained; without ZeRO also of buffers and of a tied weight's other name."""
+        """{name: shape} of the trained parameters; without ZeRO also of buffers and of tied weights' other names."""
         if self.layout.zero_stage == 0:
             return {name: tensor.shape for name, tensor in self.model_states["module"].items()}
         return {name: shape for group in self.model_states["param_shapes"] for name, shape in group.items()}
 
     def check_same_model(self, ours: Mapping[str, Size], known: Collection[str]) -> None:
-        """Raise CheckpointError where `ours`, the shapes of what this run trains, are not those that were saved.
+        """Raise CheckpointError if `ours`, the shapes of this run's trained parameters, are not the saved ones.
 
-        `known` are all names that its model has, also those of buffers and of a tied weight's other name.
+        `known` are all names in this run's model, also those of buffers and tied weights' other names.
         """
-        theirs = self.shapes()
-        if _adapter_rank(theirs) != _adapter_rank(ours):
+        saved = self.shapes()
+        if _adapter_rank(saved) != _adapter_rank(ours):
             raise CheckpointError(
-                f"{self.folder} was written with model.lora.rank={_adapter_rank(theirs)}, and this run has "
-                f"model.lora.rank={_adapter_rank(ours)}. Set the former to go on from it, or start a new run."
+                f"{self.folder} was written with model.lora.rank={_adapter_rank(saved)}, and this run has "
+                f"model.lora.rank={_adapter_rank(ours)}. To resume from it, set "
+                "its rank; otherwise start a new run."
             )
-        differing = [n for n in ours if theirs.get(n) != ours[n]] + [n for n in theirs if n not in known]
+        differing = [n for n in ours if saved.get(n) != ours[n]] + [n for n in saved if n not in known]
         if differing:
             name = differing[0]
             raise CheckpointError(
-                f"{self.folder} is of another model: {name.removeprefix('model.')} is "
-                f"{_in_words(theirs.get(name))} there and {_in_words(ours.get(name))} in this run. Set model.path and "
-                "model.lora.target_modules as they were to go on from it, or start a new run."
+                f"{self.folder} is from another model: {name.removeprefix('model.')} is "
+                f"{_shape_text(saved.get(name))} there and {_shape_text(ours.get(name))} in this run. To resume from "
+                "it, set model.path and model.lora.target_modules as they were; otherwise start a new run."
             )
 
     def optimizer(self, trained: Sequence[str]) -> "SavedOptimizer":
-        """The optimizer's part; `trained` are the names of the trained parameters in the order of the model."""
+        """The optimizer's state. `trained` are the names of the trained parameters in the model's order."""
         if self.layout.zero_stage == 0:
             return _unsharded(self.model_states, trained)
         names = [f"*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(self.layout.num_ranks)]
@@ -77,7 +78,7 @@ class SavedShards:
         if len(files) < len(names):
             raise CheckpointError(
                 f"{self.folder} was written by {len(names)} ranks and holds the optimizer states of {len(files)}. "
-                "Go on from another checkpoint."
+                "Resume from another checkpoint."
             )
         ranks = [_mapped(file)["optimizer_state_dict"] for file in files]
         if self.layout.zero_stage == 3:
@@ -87,7 +88,7 @@ class SavedShards:
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a flat tensor."""
+    """A range of a flat tensor."""
 
     flat: Tensor
     start: int
@@ -96,14 +97,14 @@ class Part:
 
 @dataclass(frozen=True)
 class SavedOptimizer:
-    """The fp32 weights and AdamW's state of every parameter, in the parts that the ranks held."""
+    """The fp32 weight and AdamW's state of every parameter, in the parts that the ranks had."""
 
-    step: Tensor | None  # the number of steps taken, for the bias correction; None: not one yet
-    parts: Mapping[str, Mapping[str, Sequence[Part]]]  # of a parameter, of its "fp32" weight and of its MOMENTS
+    step: Tensor | None  # the number of steps taken, for the bias correction; None before the first
+    parts: Mapping[str, Mapping[str, Sequence[Part]]]  # [parameter]["fp32" or one of MOMENTS]
     shapes: Mapping[str, Size]
 
     def tensors(self, name: str) -> Iterator[Tensor]:
-        """The whole fp32 weight of a parameter, then its moments where it has any."""
+        """The whole fp32 weight of a parameter, then its moments if it has any."""
         for parts in self.parts[name].values():
             yield torch.cat([part.flat.narrow(0, part.start, part.length) for part in parts]).view(self.shapes[name])
 
@@ -112,7 +113,7 @@ def _adapter_rank(shapes: Mapping[str, Size]) -> int:
     return next((shape[0] for name, shape in shapes.items() if ".lora_A." in name), 0)
 
 
-def _in_words(shape: Size | None) -> str:
+def _shape_text(shape: Size | None) -> str:
     return "absent" if shape is None else "x".join(map(str, shape))
 
 
@@ -121,7 +122,7 @@ def _mapped(file: Path) -> dict:
 
 
 def _unsharded(model_states: Mapping, trained: Sequence[str]) -> SavedOptimizer:
-    """Of torch's AdamW, which numbers parameters instead of naming them."""
+    """The state of torch's AdamW, which numbers parameters instead of naming them."""
     (group,), states = model_states["optimizer"]["param_groups"], model_states["optimizer"]["state"]
     parts: dict[str, dict[str, list[Part]]] = {}
     shapes = {}
@@ -134,7 +135,7 @@ def _unsharded(model_states: Mapping, trained: Sequence[str]) -> SavedOptimizer:
 
 
 def _sharded_flat(ranks: Sequence[Mapping], shapes: Mapping[str, Size]) -> SavedOptimizer:
-    """Of ZeRO 1 and 2, which cut one flat tensor of all parameters into ranks."""
+    """The state of ZeRO 1 and 2, which split one flat tensor of all parameters between ranks."""
     parts: dict[str, dict[str, list[Part]]] = {}
     for saved in ranks:
         state = saved["base_optimizer_state"]["state"].get(0, {})
@@ -147,7 +148,7 @@ def _sharded_flat(ranks: Sequence[Mapping], shapes: Mapping[str, Size]) -> Saved
 
 
 def _sharded_by_parameter(ranks: Sequence[Mapping], groups: Sequence[Mapping[str, Size]]) -> SavedOptimizer:
-    """Of ZeRO 3, which cuts every parameter into ranks, the last part filled up to the size of the others."""
+    """The state of ZeRO 3, which splits every parameter between ranks; the last part is padded to the same size."""
     parts: dict[str, dict[str, list[Part]]] = {}
     for rank, saved in enumerate(ranks):
         for index, group in enumerate(groups):

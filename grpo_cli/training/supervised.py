@@ -1,4 +1,4 @@
-"""The loop of learning from given examples: batches in a seeded order, evaluation, checkpoints, a log."""
+"""The training loop for given examples: batches in a seeded order, evaluation, checkpoints, a log."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,33 +15,31 @@ from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
-from grpo_cli.metrics.performance import peak_memory_gib, performance
-from grpo_cli.ranks import gather, rank, world_size
+from grpo_cli.metrics.performance import peak_memory_gib
+from grpo_cli.ranks import rank, world_size
 from grpo_cli.training.checkpoint import Checkpoints, Learner
-from grpo_cli.training.checkpoint_files import whole_checkpoints
-from grpo_cli.training.export import export
-from grpo_cli.training.loop import is_asked_to_stop, merged, open_log, say, stopped
+from grpo_cli.training.loop import finish_run, finish_step, open_log, say
 
 Example = TypeVar("Example")
 
 
 def num_steps(epochs: float, num_examples: int, batch_size: int) -> int:
-    """Optimizer steps; the last batch of the last epoch is filled up from the beginning of another."""
+    """The number of optimizer steps. The last batch is completed with the first examples of another epoch."""
     return max(1, math.ceil(epochs * num_examples / batch_size))
 
 
 def short_enough(
     examples: Sequence[Example], length: Callable[[Example], int], limit: int, name: str, console: Console
 ) -> list[Example]:
-    """Those of at most `limit` tokens; the others are counted aloud. Raises DataError where nothing is left."""
+    """The examples of at most `limit` tokens. Reports how many are longer; raises DataError if none is left."""
     kept = [example for example in examples if length(example) <= limit]
     if len(kept) < len(examples):
         left_out = len(examples) - len(kept)
-        say(console, f"{left_out} of {len(examples)} {name} are longer than {limit} tokens, and left out.")
+        say(console, f"{left_out} of {len(examples)} {name} are longer than {limit} tokens and are left out.")
     if not kept:
         raise DataError(
             f"All {len(examples)} {name} are longer than {limit} tokens: the shortest has "
-            f"{min(map(length, examples))}. Raise data.max_tokens, or use a model that reads more."
+            f"{min(map(length, examples))}. Raise data.max_tokens, or use a model with a longer context."
         )
     return kept
 
@@ -57,10 +55,10 @@ def fit(
     evaluate: Callable[[], Mapping[str, float]],
     console: Console,
 ) -> None:
-    """Take `steps` steps of `config.batch_size` examples, of which each rank is given its share, then export the model.
+    """Train for `steps` steps of `config.batch_size` examples, split between the ranks, then export the model.
 
-    `update` takes one optimizer step, `evaluate` gives `eval/...` metrics; both are called on all ranks. Rank 0 writes
-    metrics and results. Raises Stopped where it was asked to stop, once all is saved.
+    `update` takes one optimizer step on this rank's examples; `evaluate` returns `eval/...` metrics. Both are called on
+    all ranks. Rank 0 writes metrics and results. Raises Stopped if the run was asked to stop, after saving.
     """
     run_dir = Path(config.run.dir)
     sampler = EpochSampler(examples, config.seed)
@@ -68,12 +66,14 @@ def fit(
     start_step = checkpoints.load_latest(learner, sampler)
     if start_step > steps:
         raise ConfigError(
-            f"The run in {run_dir} has taken {start_step}, and epochs={config.epochs:g} is {steps}. Raise epochs, "
-            "or move its later checkpoints away to go on from an earlier one."
+            f"The run in {run_dir} has already taken {start_step} steps, and epochs={config.epochs:g} is {steps}. "
+            "Raise epochs, or move its later checkpoints away to resume from an earlier one."
         )
     if rank() == 0 and start_step < steps:
-        (run_dir / "result.json").unlink(missing_ok=True)  # of a run that is made longer: model/ is not its end now
-    is_stopped = False
+        (run_dir / "result.json").unlink(
+            missing_ok=True
+        )  # this run continues beyond its old end, so its old result no longer holds
+    stopped_after = None
     with checkpoints.advice(), ExitStack() as stack:
         log = open_log(stack, config, steps, start_step, console)
         if start_step == 0:
@@ -85,28 +85,29 @@ def fit(
                 batch = sampler.next(config.batch_size)
                 tally = update(batch[rank() :: world_size()])
             tally.max("perf/peak_memory_gib", peak_memory_gib())
-            is_last = step == steps
-            evaluation = {}
-            if is_last or (config.eval.every_steps and step % config.eval.every_steps == 0):
-                with clock.phase("eval"):
-                    evaluation = evaluate()
-            metrics = performance(merged(tally) | evaluation | clock.times())
-            metrics["epoch"] = step * config.batch_size / len(examples)
-            log(step, metrics)
-            is_stopped = is_asked_to_stop() and not is_last
-            checkpoints.maybe_save(step, learner, sampler, metrics, must=is_last or is_stopped)
-            if is_stopped:
+            must_stop = finish_step(
+                step,
+                steps,
+                tally,
+                clock,
+                eval_every=config.eval.every_steps,
+                evaluate=evaluate,
+                log=log,
+                checkpoints=checkpoints,
+                learner=learner,
+                sampler=sampler,
+                extra={"epoch": step * config.batch_size / len(examples)},
+            )
+            if must_stop:
+                stopped_after = step
                 break
-    gather(None)  # else the end of one rank would cut off what another still writes
-    if is_stopped:
-        raise stopped(run_dir, step)
+    finish_run(run_dir, stopped_after)
     if rank() == 0:
-        export(whole_checkpoints(run_dir)[0], run_dir / "model")
         _conclude(run_dir, steps, console)
 
 
 def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
-    """Write what the launcher returns, and say what was reached."""
+    """Write result.json, and print the metrics before and after."""
     rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
     write_result(run_dir, after)

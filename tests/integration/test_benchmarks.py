@@ -77,11 +77,11 @@ import json
 import bench_floor
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
-from grpo_cli.training.attention import WITHIN_SEQUENCES
+from grpo_cli.training.attention import PACKED_ATTENTION
 
 shape = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
 config = Qwen2Config(vocab_size=11, num_hidden_layers=1, **shape)
-policy = Qwen2ForCausalLM._from_config(config, attn_implementation=WITHIN_SEQUENCES)
+policy = Qwen2ForCausalLM._from_config(config, attn_implementation=PACKED_ATTENTION)
 sequences = [torch.tensor([1, 2, 3, 4, 5]), torch.tensor([6, 7, 8, 9])]
 calls = []
 policy.lm_head.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))

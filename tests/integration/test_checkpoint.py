@@ -1,4 +1,4 @@
-"""What is kept of a run, and what happens when some of it is lost."""
+"""Which checkpoints are kept, what is restored, and how damage, full disks and divergence are handled."""
 
 import json
 import math
@@ -19,6 +19,7 @@ from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.checkpoint_files import check_whole, whole_checkpoints
 from grpo_cli.training.engine import consolidated_weights
+from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy
 from grpo_cli.types import Problem, Prompt
 
@@ -30,7 +31,7 @@ SEQUENCE = TrainingSequence((23, 15), (40, 41, 42), (-1.0,) * 3, advantage=1.0, 
 
 @pytest.fixture
 def policy(model, config) -> Policy:
-    return Policy(model, config)
+    return rl_policy(model, config)
 
 
 @pytest.fixture
@@ -40,15 +41,15 @@ def sampler() -> EpochSampler:
 
 @pytest.fixture
 def saved(config, policy, sampler, tmp_path):
-    """Save after each of some steps, each with its held-out accuracy or none; the steps whose checkpoints are left."""
+    """Save after each given step, with its held-out accuracy or none. Returns the steps whose checkpoints are left."""
     config.run.dir, config.data.name = str(tmp_path), "unused"
 
-    said: list[str] = []
+    printed: list[str] = []
 
     def save(
         *steps: int, accuracy: dict[int, float] | None = None, must: bool = True, best: str = BEST, **metrics: float
     ) -> list[int]:
-        checkpoints = Checkpoints(config, "train", said.append)
+        checkpoints = Checkpoints(config, "train", printed.append)
         for step in steps:
             of_step = {"policy/grad_norm": 0.5, **{name.replace("__", "/"): value for name, value in metrics.items()}}
             if accuracy and step in accuracy:
@@ -56,30 +57,30 @@ def saved(config, policy, sampler, tmp_path):
             checkpoints.maybe_save(step, policy, sampler, of_step, must=must)
         return sorted(int(folder.name.removeprefix("step_")) for folder in whole_checkpoints(tmp_path))
 
-    save.said = said
+    save.printed = printed
     return save
 
 
 def load(config, policy, sampler) -> tuple[int, list[str]]:
-    """The step that was gone back to, and what was said."""
-    said: list[str] = []
-    return Checkpoints(config, "train", said.append).load_latest(policy, sampler), said
+    """The step that was resumed from, and the lines that were printed."""
+    printed: list[str] = []
+    return Checkpoints(config, "train", printed.append).load_latest(policy, sampler), printed
 
 
-def test_everything_that_a_run_goes_on_with_comes_back(saved, config, model, policy, sampler):
+def test_everything_that_a_run_needs_is_restored(saved, config, model, policy, sampler):
     policy.update([[SEQUENCE]])
     sampler.next(3)
     saved(7)
     expected = [sampler.next(4), random.random(), numpy.random.rand(), torch.rand(1).item()]
     weights = {name: weight.clone() for name, weight in policy.named_weights()}
-    resumed, other = Policy(model, config), EpochSampler(PROMPTS, seed=0)
+    resumed, other = rl_policy(model, config), EpochSampler(PROMPTS, seed=0)
     torch.manual_seed(1)
     assert load(config, resumed, other) == (7, [])
     assert [other.next(4), random.random(), numpy.random.rand(), torch.rand(1).item()] == expected
     assert all(torch.equal(weight, weights[name]) for name, weight in resumed.named_weights())
 
 
-def test_without_a_checkpoint_a_run_begins(config, policy, sampler, tmp_path):
+def test_without_a_checkpoint_a_run_starts_at_step_0(config, policy, sampler, tmp_path):
     config.run.dir = str(tmp_path)
     assert load(config, policy, sampler) == (0, [])
 
@@ -88,20 +89,20 @@ def test_without_a_checkpoint_a_run_begins(config, policy, sampler, tmp_path):
     ("keep", "accuracy", "left"),
     [
         ({"keep_last": 2}, {}, [50, 60]),
-        ({"keep_last": 1}, {}, [50, 60]),  # that step 60 went well shows that 50 is healthy, and of 60 nothing yet
+        ({"keep_last": 1}, {}, [50, 60]),  # step 60 went well, so 50 is healthy; 60 is still unknown
         ({"keep_last": 1, "keep_every": 20}, {}, [20, 40, 50, 60]),
         ({"keep_last": 1, "keep_best": BEST}, {20: 0.5, 30: 0.75, 40: 0.75, 50: 0.25}, [30, 50, 60]),
         ({"keep_last": 1, "keep_best": BEST}, {20: 0.5, 30: math.nan, 40: 0.25, 50: math.nan}, [20, 50, 60]),
         ({"keep_last": 1, "keep_best": BEST}, {}, [50, 60]),
     ],
 )
-def test_the_settings_say_which_checkpoints_are_kept(saved, config, keep, accuracy, left):
+def test_the_settings_decide_which_checkpoints_are_kept(saved, config, keep, accuracy, left):
     for name, value in keep.items():
         setattr(config.checkpoint, name, value)
     assert saved(10, 20, 30, 40, 50, 60, accuracy=accuracy) == left
 
 
-def test_the_best_is_saved_also_between_the_regular_ones(saved, config):
+def test_the_best_step_is_saved_between_regular_checkpoints(saved, config):
     config.checkpoint.every_steps, config.checkpoint.keep_best = 100, "eval/heldout/avg"
     assert saved(10, 20, 30, 40, accuracy={10: 0.5, 20: 0.25, 30: 0.75}, must=False) == [10, 30]
 
@@ -120,47 +121,45 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_named_and_put_aside_and_the_one_before_it_used(
-    saved, config, policy, sampler, tmp_path, damage
-):
+def test_a_damaged_checkpoint_is_renamed_and_the_previous_one_is_used(saved, config, policy, sampler, tmp_path, damage):
     saved(10, 20)
     file = last_file(tmp_path)
     DAMAGES[damage](file)
     with pytest.raises(CheckpointError, match="step_000020 is"):
         check_whole(tmp_path / "checkpoints/step_000020")
-    step, (said,) = load(config, policy, sampler)
+    step, (printed,) = load(config, policy, sampler)
     assert step == 10
-    assert "step_000020 is" in said
-    assert ("manifest" if "manifest" in damage else file.name) in said
-    assert "the run goes on from step_000010" in said
-    assert saved(20) == [10, 20]  # it is done anew
+    assert "step_000020 is" in printed
+    assert ("manifest" if "manifest" in damage else file.name) in printed
+    assert "the run resumes from step_000010" in printed
+    assert saved(20) == [10, 20]  # step 20 runs again
     assert load(config, policy, sampler) == (20, [])
     assert (tmp_path / "checkpoints/step_000020.damaged").is_dir()
 
 
-def test_where_none_is_whole_nothing_is_begun_anew(saved, config, policy, sampler, tmp_path):
+def test_without_a_complete_checkpoint_the_run_does_not_start_again(saved, config, policy, sampler, tmp_path):
     saved(20)
     os.truncate(last_file(tmp_path), 100)
-    with pytest.raises(CheckpointError, match=r"(?s)No checkpoint of .* is whole:.*step_000020 is damaged"):
+    with pytest.raises(CheckpointError, match=r"(?s)No checkpoint of .* is complete:.*step_000020 is damaged"):
         load(config, policy, sampler)
     assert (tmp_path / "checkpoints/step_000020").is_dir()
 
 
 @pytest.mark.parametrize("end", [".partial", ".removed"])
-def test_what_an_earlier_start_was_writing_or_removing_when_it_died_is_named_and_removed(
+def test_an_unfinished_checkpoint_of_a_killed_run_is_reported_and_removed(
     saved, config, policy, sampler, tmp_path, end
 ):
     saved(10)
     half = shutil.copytree(tmp_path / "checkpoints/step_000010", tmp_path / f"checkpoints/step_000020{end}")
-    step, (said,) = load(config, policy, sampler)
+    step, (printed,) = load(config, policy, sampler)
     assert step == 10
-    assert str(half) in said
+    assert str(half) in printed
     assert not half.exists()
 
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 3 MiB, which takes one checkpoint of 2 MiB."""
+    """A file system of 3 MiB, large enough for one checkpoint of 2 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True).returncode:
@@ -173,16 +172,16 @@ def small_disk(tmp_path) -> Iterator[Path]:
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(stage, model, config, sampler, small_disk):
     config.cluster.zero_stage = stage
     config.run.dir, config.data.name = str(small_disk), "unused"
-    policy, checkpoints = Policy(model, config), Checkpoints(config, "train", print)
-    policy.update([[SEQUENCE]])  # only then has the optimizer states
+    policy, checkpoints = rl_policy(model, config), Checkpoints(config, "train", print)
+    policy.update([[SEQUENCE]])  # creates the optimizer states
     checkpoints.maybe_save(10, policy, sampler, {}, must=True)
-    with pytest.raises(CheckpointError, match=r"(?s)step 20 cannot be written.*Make room.*resume=auto"):
+    with pytest.raises(CheckpointError, match=r"(?s)step 20 cannot be written.*Free some space.*resume=auto"):
         checkpoints.maybe_save(20, policy, sampler, {}, must=True)
     assert [path.name for path in (small_disk / "checkpoints").iterdir()] == ["step_000010"]
     check_whole(small_disk / "checkpoints/step_000010")
 
 
-def test_a_folder_that_cannot_be_written_is_told_with_the_mend(saved, tmp_path):
+def test_a_folder_that_cannot_be_written_gives_an_error_with_the_fix(saved, tmp_path):
     (tmp_path / "checkpoints").write_text("a file in its place")
     with pytest.raises(CheckpointError, match=r"(?s)step 10 cannot be written.*fix the folder"):
         saved(10)
@@ -202,17 +201,17 @@ def test_a_run_whose_w_and_b_folder_was_lost_keeps_its_id(saved, config, policy,
     assert (tmp_path / "wandb/run_id").read_text() == "abc"
 
 
-# ------------------------------------------------------------ what diverged, and what cannot be removed
+# ------------------------------------------------------------ divergence, and folders that cannot be removed
 
 
-def test_the_lowest_loss_is_the_best_and_nan_is_none(saved, config):
+def test_the_lowest_loss_is_the_best_and_nan_is_ignored(saved, config):
     config.checkpoint.keep_last, config.checkpoint.every_steps = 1, 100
     config.checkpoint.keep_best = "eval/heldout/loss"
     losses = {10: 0.5, 20: 0.25, 30: 0.75, 40: math.nan, 50: 0.5}
     assert saved(*losses, accuracy=losses, best="eval/heldout/loss", must=False) == [20]
 
 
-def test_a_checkpoint_that_went_well_allows_the_one_before_it_to_go(saved, config):
+def test_a_healthy_checkpoint_allows_the_previous_one_to_be_removed(saved, config):
     config.checkpoint.keep_last = 1
     assert saved(10, 20) == [10, 20]
     config.checkpoint.every_steps = 100
@@ -230,18 +229,18 @@ def test_a_checkpoint_that_went_well_allows_the_one_before_it_to_go(saved, confi
         {"policy__skipped_steps": 1.0},
     ],
 )
-def test_a_step_that_diverged_is_not_saved_over_a_healthy_one(saved, config, policy, sampler, tmp_path, metrics):
+def test_a_step_that_diverged_does_not_replace_a_healthy_checkpoint(saved, config, policy, sampler, tmp_path, metrics):
     config.checkpoint.keep_last, config.checkpoint.every_steps = 1, 10
     assert saved(10, 20) == [10, 20]
     assert saved(30, 40, must=False, **metrics) == [10, 20]
-    assert "no checkpoint of step 30 is saved" in saved.said[0]
-    step, said = load(config, policy, sampler)
-    assert (step, len(said)) == (10, 1)
-    assert "The run diverged after step_000020" in said[0]
-    assert saved(20) == [10, 20]  # it is done again
+    assert "no checkpoint of step 30 is saved" in saved.printed[0]
+    step, printed = load(config, policy, sampler)
+    assert (step, len(printed)) == (10, 1)
+    assert "The run diverged after step_000020" in printed[0]
+    assert saved(20) == [10, 20]  # step 20 runs again
 
 
-def test_a_single_bad_step_costs_nothing_once_a_later_one_went_well(saved, config, policy, sampler):
+def test_a_single_bad_step_has_no_effect_after_a_good_one(saved, config, policy, sampler):
     config.checkpoint.every_steps = 100
     saved(10, 20)
     saved(21, must=False, policy__skipped_steps=1.0)
@@ -249,22 +248,22 @@ def test_a_single_bad_step_costs_nothing_once_a_later_one_went_well(saved, confi
     assert load(config, policy, sampler) == (20, [])
 
 
-def test_a_last_step_that_diverged_is_saved_and_not_gone_on_from(saved, config, policy, sampler):
+def test_a_last_step_that_diverged_is_saved_but_not_resumed_from(saved, config, policy, sampler):
     config.checkpoint.keep_last = 1
     assert saved(10, 20) == [10, 20]
     assert saved(30, policy__grad_norm=1e9) == [10, 30]
     assert load(config, policy, sampler)[0] == 10
 
 
-def test_where_none_is_healthy_the_run_goes_on_from_the_last_and_says_so(saved, config, policy, sampler):
+def test_without_a_healthy_checkpoint_the_run_resumes_from_the_last_with_a_warning(saved, config, policy, sampler):
     saved(10)
     saved(11, must=False, policy__grad_norm=1e9)
-    step, (said,) = load(config, policy, sampler)
+    step, (printed,) = load(config, policy, sampler)
     assert step == 10
-    assert "diverged after step_000010, and there is no earlier checkpoint" in said
+    assert "diverged after step_000010, and there is no earlier checkpoint" in printed
 
 
-def test_the_error_of_a_run_that_diverged_says_how_to_go_on(saved, config, policy, sampler, tmp_path):
+def test_the_error_after_a_divergence_says_how_to_resume(saved, config, policy, sampler, tmp_path):
     config.optimizer.lr = 1e-3
     config.checkpoint.every_steps = 100
     saved(10, 20)
@@ -276,20 +275,22 @@ def test_the_error_of_a_run_that_diverged_says_how_to_go_on(saved, config, polic
         checkpoints.advice(),
     ):
         raise DivergedError("The gradient was not finite.")
-    assert load(config, policy, sampler)[0] == 10  # nothing showed that 20 is healthy
+    assert load(config, policy, sampler)[0] == 10  # it is unknown whether 20 is healthy
 
 
-def test_weights_that_are_not_finite_leave_what_was_saved(saved, config, model, sampler, tmp_path):
+def test_weights_that_are_not_finite_are_not_saved_and_leave_earlier_checkpoints(
+    saved, config, model, sampler, tmp_path
+):
     saved(10)
     config.optimizer.lr = math.inf
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     policy.update([[SEQUENCE]])
     with pytest.raises(DivergedError, match="weights are not finite"):
         Checkpoints(config, "train", print).maybe_save(20, policy, sampler, {}, must=True)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000010"]
 
 
-def test_more_than_a_million_steps_sort_right(saved, config, policy, sampler):
+def test_a_million_steps_are_sorted_correctly(saved, config, policy, sampler):
     assert saved(999_998, 999_999, 1_000_000) == [999_999, 1_000_000]
     assert load(config, policy, sampler) == (1_000_000, [])
 
@@ -299,71 +300,71 @@ def test_an_old_checkpoint_that_is_a_link_is_a_warning(saved, tmp_path):
     elsewhere = shutil.move(tmp_path / "checkpoints/step_000010", tmp_path / "elsewhere")
     (tmp_path / "checkpoints/step_000010").symlink_to(elsewhere)
     assert saved(30) == [20, 30]
-    (said,) = saved.said
-    assert "step_000010 cannot be removed, and the run goes on" in said
-    assert str(elsewhere) in said
+    (printed,) = saved.printed
+    assert "step_000010 cannot be removed: " in printed
+    assert str(elsewhere) in printed
 
 
 @pytest.fixture
-def fixed_in_place() -> Iterator[Callable[[Path], None]]:
-    """Make a file that nobody may change."""
-    fixed = []
+def make_immutable() -> Iterator[Callable[[Path], None]]:
+    """Make a file immutable."""
+    immutable = []
 
     def fix(path: Path) -> None:
         if subprocess.run(["chattr", "+i", path], capture_output=True).returncode:
-            pytest.skip("an immutable file needs root and a file system that knows it")
-        fixed.append(path)
+            pytest.skip("immutable files need root and a file system that supports them")
+        immutable.append(path)
 
     yield fix
-    subprocess.run(["chattr", "-i", *fixed])
+    subprocess.run(["chattr", "-i", *immutable])
 
 
 @pytest.mark.parametrize("what", ["", "state.json"])
 def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning_now_and_at_the_next_start(
-    saved, config, policy, sampler, tmp_path, fixed_in_place, what, monkeypatch
+    saved, config, policy, sampler, tmp_path, make_immutable, what, monkeypatch
 ):
     saved(10, 20)
     stuck = tmp_path / "checkpoints/step_000010" / what
     try:
-        fixed_in_place(stuck)
+        make_immutable(stuck)
     except pytest.skip.Exception:
         immovable(monkeypatch, stuck)
     saved(30)
-    assert "step_000010 cannot be removed, and the run goes on" in saved.said[0]
-    step, said = load(config, policy, sampler)
+    assert "step_000010 cannot be removed: " in saved.printed[0]
+    step, printed = load(config, policy, sampler)
     assert step == 30
-    assert all("cannot be removed, and the run goes on" in line for line in said[1::2])
+    assert all("cannot be removed: " in line and line.endswith(" The run continues.") for line in printed[1::2])
     if what:
         moved = tmp_path / "checkpoints/step_000010.removed/state.json"
         subprocess.run(["chattr", "-i", moved], capture_output=True)
 
 
 def immovable(monkeypatch: pytest.MonkeyPatch, stuck: Path) -> None:
-    """As where the file system says no."""
+    """Simulate a file system that forbids it."""
     rename, rmtree = Path.rename, shutil.rmtree
 
-    def refusing_rename(path: Path, target: Path) -> Path:
+    def failing_rename(path: Path, target: Path) -> Path:
         if path == stuck:
             raise PermissionError(1, "Operation not permitted", str(path))
         return rename(path, target)
 
-    def refusing_rmtree(path: Path, ignore_errors: bool = False) -> None:
+    def failing_rmtree(path: Path, ignore_errors: bool = False) -> None:
         if (Path(path) / "state.json").exists() and "step_000010" in str(path) and not ignore_errors:
             raise PermissionError(1, "Operation not permitted", str(path))
         rmtree(path, ignore_errors=ignore_errors)
 
-    monkeypatch.setattr(Path, "rename", refusing_rename)
-    monkeypatch.setattr(shutil, "rmtree", refusing_rmtree)
+    monkeypatch.setattr(Path, "rename", failing_rename)
+    monkeypatch.setattr(shutil, "rmtree", failing_rmtree)
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_a_run_folder_of_any_name_is_loaded_and_exported(stage, config, model, sampler, tmp_path):
     config.cluster.zero_stage = stage
     config.run.dir, config.data.name = str(tmp_path / "a[1] *?"), "unused"
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     policy.update([[SEQUENCE]])
     Checkpoints(config, "train", print).maybe_save(10, policy, sampler, {}, must=True)
-    resumed = Policy(model, config)
+    resumed = rl_policy(model, config)
     assert load(config, resumed, sampler) == (10, [])
     weights = dict(policy.named_weights())
     assert all(torch.equal(weight, weights[name]) for name, weight in resumed.named_weights())
@@ -374,7 +375,7 @@ def test_a_run_folder_of_any_name_is_loaded_and_exported(stage, config, model, s
 # ------------------------------------------------------------ settings that change
 
 
-def test_what_changed_is_said_with_the_step_from_which_on(saved, config, policy, sampler):
+def test_changed_settings_are_reported_with_the_step_from_which_they_apply(saved, config, policy, sampler):
     config.optimizer.lr = 1e-3
     saved(10)
     config.optimizer.lr, config.reward.terms = 1e-5, {"accuracy": {"weight": 1.0}}
@@ -387,15 +388,15 @@ def test_what_changed_is_said_with_the_step_from_which_on(saved, config, policy,
     )
 
 
-def test_other_data_that_are_allowed_begin_with_their_first_epoch(saved, config, policy, sampler):
+def test_other_data_that_are_allowed_start_with_their_first_epoch(saved, config, policy, sampler):
     sampler.next(3)
     saved(10)
     config.data.num_heldout = 1
     other = EpochSampler(PROMPTS[:4], seed=0)
-    step, said = load(config, policy, other)
+    step, printed = load(config, policy, other)
     assert step == 10
-    assert said[-1] == "From step 11 on: other data, from the beginning of their first epoch"
+    assert printed[-1] == "From step 11 on: other data, from the beginning of their first epoch"
     assert other.next(4) == EpochSampler(PROMPTS[:4], seed=0).next(4)
     config.data.num_heldout = 256
-    with pytest.raises(CheckpointError, match="belongs to other data"):  # the same settings, and a file that changed
+    with pytest.raises(CheckpointError, match="belongs to other data"):  # the same settings, but the file changed
         load(config, policy, EpochSampler(PROMPTS[:4], seed=0))

@@ -1,4 +1,4 @@
-"""`r1zero export`: what it writes is what was trained, for transformers and for vLLM."""
+"""`r1zero export` writes the trained model for transformers and vLLM."""
 
 import json
 import threading
@@ -20,6 +20,7 @@ from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.export import export, model_folder
 from grpo_cli.training.model_card import SETTINGS
+from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy
 from grpo_cli.types import Problem, Prompt, Request, Sampling
 
@@ -41,13 +42,13 @@ def sequences(tokenizer) -> list[TrainingSequence]:
 
 @pytest.fixture
 def trained(config, tmp_path):
-    """Called for a policy after one update, and its checkpoint."""
+    """A function that returns a policy after one update, and its checkpoint."""
 
     def train() -> tuple[Policy, Path]:
         config.run.dir, config.data.name, config.data.source = str(tmp_path / "run"), "make_zero", "builtin:make_zero"
         config.reward.terms = {"accuracy": {"weight": 1.0}, "format": {"weight": 0.1}}
         model = load_base_model(config.model)
-        policy = Policy(model, config)
+        policy = rl_policy(model, config)
         policy.update([sequences(model.tokenizer)])
         sampler = EpochSampler([Prompt(Problem("id", "", ""), "", PROMPT)], seed=0)
         Checkpoints(config, "train", print).maybe_save(
@@ -68,7 +69,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("rank", [0, 4], ids=["whole", "adapters"])
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_transformers_gives_the_trainers_logprobs(stage, rank, trained, config, tmp_path):
+def test_transformers_gives_the_same_logprobs_as_the_trainer(stage, rank, trained, config, tmp_path):
     config.cluster.zero_stage, config.model.lora = stage, LoraConfig(rank=rank)
     policy, checkpoint = trained()
     export(checkpoint, tmp_path / "exported")
@@ -82,10 +83,14 @@ def test_transformers_gives_the_trainers_logprobs(stage, rank, trained, config, 
     base = load_file(load_base_model(config.model).folder / "model.safetensors")
     exported = load_file(tmp_path / "exported/model.safetensors")
     assert exported.keys() == base.keys()
-    assert max((exported[name] - base[name]).abs().max() for name in base) > 5e-4  # what an update of lr 1e-3 moves
+    assert (
+        max((exported[name] - base[name]).abs().max() for name in base) > 5e-4
+    )  # about what one update with lr 1e-3 changes
 
 
-def test_vllm_gives_the_trainers_logprobs_also_with_a_padded_vocabulary(trained, new_engine, config, tmp_path):
+def test_vllm_gives_the_same_logprobs_as_the_trainer_even_with_a_padded_vocabulary(
+    trained, new_engine, config, tmp_path
+):
     base = load_base_model(config.model)
     network = AutoModelForCausalLM.from_pretrained(base.folder)
     network.resize_token_embeddings(base.vocab_size + 12)
@@ -117,14 +122,14 @@ def test_the_same_checkpoint_gives_the_same_bytes(rank, trained, config, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Other2.5", "one", "run"]
 
 
-def test_weights_come_in_the_dtype_of_the_run_or_in_another(trained, config, tmp_path):
+def test_weights_have_the_dtype_of_the_run_or_the_given_one(trained, config, tmp_path):
     config.cluster.zero_stage, config.cluster.dtype = 1, DType.bf16
     policy, checkpoint = trained()
     export(checkpoint, tmp_path / "as_trained")
     export(checkpoint, tmp_path / "masters", DType.fp32)
     as_trained, masters = (load_file(tmp_path / name / "model.safetensors") for name in ("as_trained", "masters"))
     for name, weight in policy.named_weights():
-        if name in as_trained:  # the tied head is not
+        if name in as_trained:  # not the tied head
             assert torch.equal(as_trained[name], weight)
             assert masters[name].dtype == torch.float32
             assert torch.equal(masters[name].bfloat16(), weight)
@@ -132,7 +137,7 @@ def test_weights_come_in_the_dtype_of_the_run_or_in_another(trained, config, tmp
     assert json.loads((tmp_path / "masters/config.json").read_text())["dtype"] == "float32"
 
 
-def test_it_is_sampled_as_in_the_rollouts_and_tokenized_as_the_base(trained, config, tmp_path):
+def test_the_model_has_the_sampling_settings_of_the_rollouts_and_the_tokenizer_of_the_base(trained, config, tmp_path):
     base = load_base_model(config.model)
     GenerationConfig(eos_token_id=[1, 5]).save_pretrained(tmp_path / "chatty")
     AutoModelForCausalLM.from_pretrained(base.folder).save_pretrained(tmp_path / "chatty")
@@ -158,7 +163,7 @@ def test_it_is_sampled_as_in_the_rollouts_and_tokenized_as_the_base(trained, con
         assert tokenizer(token).input_ids == [index]
 
 
-def test_the_card_tells_how_it_was_made(trained, config, tmp_path):
+def test_the_card_says_how_the_model_was_trained(trained, config, tmp_path):
     config.steps, config.template.text, config.template.stop = 8, "Q: {problem}\n```", ["</answer>"]
     rows = [{"step": 0, "eval/heldout/avg": 0.125}, {"step": 1, "eval/heldout/avg": 0.5}, {"step": 2}]
     (tmp_path / "run").mkdir()
@@ -169,7 +174,7 @@ def test_the_card_tells_how_it_was_made(trained, config, tmp_path):
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["library_name"] == "transformers"
     assert "r1zero" in front["tags"]
-    assert front.keys().isdisjoint({"base_model", "datasets"})  # no names of the hub
+    assert front.keys().isdisjoint({"base_model", "datasets"})  # there are no Hub ids
     for part in (
         "| base model | builtin:make_zero |",
         "| data | builtin:make_zero, split train |",
@@ -186,7 +191,7 @@ def test_the_card_tells_how_it_was_made(trained, config, tmp_path):
     assert exported == saved.rpartition("# signature")[0]
 
 
-def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
+def test_a_damaged_checkpoint_is_rejected(trained, tmp_path):
     _, checkpoint = trained()
     states = checkpoint / "deepspeed/mp_rank_00_model_states.pt"
     states.write_bytes(states.read_bytes()[:-1] + b"!")
@@ -195,18 +200,18 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
     assert not (tmp_path / "exported").exists()
 
 
-def test_what_cannot_be_written_leaves_what_was_there(trained, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_the_old_folder(trained, tmp_path, monkeypatch):
     _, checkpoint = trained()
     (tmp_path / "model").mkdir()
     (tmp_path / "model/old").touch()
-    (tmp_path / "model.partial").touch()  # where a folder is to be made
+    (tmp_path / "model.partial").touch()  # in place of the folder that export creates
     with pytest.raises(SetupError, match="cannot be written"):
         export(checkpoint, tmp_path / "model")
     assert (tmp_path / "model/old").exists()
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The little of the Hugging Face hub that a push needs."""
+    """The part of the Hugging Face Hub that a push needs."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -237,7 +242,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub on loopback, which knows one token; `requests` are those that wrote."""
+    """A local Hub that accepts one token; `requests` are the writing requests."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.requests = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -268,7 +273,9 @@ def test_the_command_writes_a_folder_once_and_pushes_to_the_hub(trained, hub, r1
         created, *_, committed = hub.requests
         assert created[0] == "/api/repos/create"
         asked = json.loads(created[1])
-        assert asked.get("visibility") == "private" or asked.get("private") is True  # by version of huggingface_hub
+        assert (
+            asked.get("visibility") == "private" or asked.get("private") is True
+        )  # depends on the version of huggingface_hub
         sent = [json.loads(line)["value"] for line in committed[1].splitlines()]
         assert {file["path"] for file in sent if "path" in file} == files(tmp_path / "exported").keys()
 
@@ -279,7 +286,7 @@ def test_the_command_writes_a_folder_once_and_pushes_to_the_hub(trained, hub, r1
     assert "Traceback" not in refused.stderr
 
 
-def test_a_hub_that_cannot_be_reached_is_told(r1zero, unused_port, tmp_path, monkeypatch):
+def test_an_unreachable_hub_is_reported(r1zero, unused_port, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused_port()}")
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
@@ -293,12 +300,12 @@ def test_a_hub_that_cannot_be_reached_is_told(r1zero, unused_port, tmp_path, mon
     ("arguments", "message"),
     [
         (["checkpoint=nowhere", "to=out"], "there is no such folder"),
-        (["checkpoint=empty", "to=out"], "holds no whole checkpoint"),
+        (["checkpoint=empty", "to=out"], "has no complete checkpoint"),
         (["checkpoint=model", "to=out"], "only pushed as it is"),
         (["to=hub:tiny"], "to=hub:my_org/tiny"),
     ],
 )
-def test_bad_input_is_answered_with_its_mend(arguments, message, r1zero, tmp_path):
+def test_bad_input_gives_an_error_with_the_fix(arguments, message, r1zero, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")

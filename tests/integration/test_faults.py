@@ -19,7 +19,7 @@ from grpo_cli.model import load_base_model
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.batch import make_minibatches
-from grpo_cli.training.policy import Policy
+from grpo_cli.training.policies import rl_policy
 from grpo_cli.types import Completion, Problem, Prompt, ScoredGroup, Verdict
 
 PROMPT = (23, 15, 16, 12, 6)
@@ -114,7 +114,7 @@ def test_responses_with_only_an_end_token_or_no_token_are_scored_and_trained_on(
         max_new_tokens=64,
     )
     assert all(0 <= sequence.weight <= 1 for sequence in minibatches[0]), [astuple(s) for s in minibatches[0]]
-    update = Policy(model, config).update(minibatches).compute()
+    update = rl_policy(model, config).update(minibatches).compute()
     assert update["policy/grad_norm"] > 0
     assert update["policy/skipped_steps"] == 0
 

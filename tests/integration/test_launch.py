@@ -122,8 +122,8 @@ def test_a_run_has_one_writer_which_saves_its_step_on_a_request_to_stop(running,
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(timeout=120) == 128 + signal.SIGINT
     assert running.saved_last_step()
-    assert "which is saved" in running.printed
-    assert "resume=auto" in running.printed
+    assert "Stopped on request after step" in running.printed
+    assert "the same command with resume=auto" in running.printed
     assert "Traceback" not in running.printed
     assert still_running(running.children) == []
 

@@ -1,4 +1,4 @@
-"""Every method of conf/algorithm/ on the whole loop, with the real vLLM and DeepSpeed."""
+"""Every method in conf/algorithm/ in the whole training loop, with the real vLLM and DeepSpeed."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from grpo_cli.config.compose import conf_dir
 from grpo_cli.training import grpo
 
 METHODS = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
-# The published settings would ask too much of a model of 0.17 M parameters, or leave a stage out.
+# The published settings are too hard for a model of 0.17 M parameters, or would not use every stage.
 SETTINGS = {
     "r1_zero": ["rollout.max_new_tokens=128", "rollout.max_new_tokens_schedule={8200:128}", "rollout.group_size=4"],
     "reinforce_pp": ["algorithm.beta=0.05"],
@@ -20,7 +20,7 @@ SETTINGS = {
 
 @pytest.fixture
 def train(compose_train, rollout_engine, monkeypatch, tmp_path):
-    """Run the loop in this process, on the engine that the tests share; the rows of its metrics."""
+    """Run the loop in this process with the shared engine. Returns the rows of its metrics."""
     monkeypatch.setattr(grpo, "RolloutEngine", lambda *_, **__: rollout_engine)
 
     def run(*overrides: str) -> list[dict]:
@@ -53,13 +53,13 @@ def test_five_steps_of_a_method_change_the_weights(method, train, model, tmp_pat
 
 
 @pytest.mark.parametrize("method", ["grpo", "dr_grpo"])
-def test_the_published_pair_raises_the_quickstarts_accuracy(method, train):
+def test_the_published_methods_raise_the_quickstarts_accuracy(method, train):
     rows = train(f"algorithm={method}", "steps=40", "data.num_heldout=128", "optimizer.lr=1e-4")
     assert rows[-1]["eval/heldout/avg"] > rows[0]["eval/heldout/avg"] + 0.2
 
 
-def test_skipping_what_teaches_nothing_leaves_something_to_compare(train):
-    # Rewards that all agree: no advantage in any group.
+def test_without_any_advantage_sampler_and_trainer_are_still_compared(train):
+    # All rewards are equal, so no group has an advantage.
     rows = train(
         "steps=2",
         "rollout.prompts_per_step=4",

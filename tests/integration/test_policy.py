@@ -1,4 +1,4 @@
-"""The policy under the real DeepSpeed: what an update may depend on, and what it must not."""
+"""The policy with the real DeepSpeed: an update depends on what it should, and on nothing else."""
 
 import math
 import random
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from grpo_cli.choices import DType, SamplerCorrection, Schedule
 from grpo_cli.errors import TrainingError
 from grpo_cli.training.batch import TrainingSequence
+from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy
 from grpo_cli.types import Completion, Problem, Prompt, ScoredGroup
 
@@ -20,7 +21,7 @@ PROMPT = (23, 15, 16, 12, 6)
 
 
 def sequences(seed: int = 0, count: int = 12) -> list[TrainingSequence]:
-    """Ragged random responses with advantages of both signs, weighted as by `sequence_mean`."""
+    """Random responses of different lengths with advantages of both signs and the weights of `sequence_mean`."""
     draw = random.Random(seed)
     lengths = [draw.randint(1, 40) for _ in range(count)]
     return [
@@ -46,14 +47,14 @@ def assert_close(one: dict, other: dict, tolerance: float) -> None:
 
 
 def updated(model, config, minibatches) -> dict[str, torch.Tensor]:
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     policy.update(minibatches)
     return weights(policy)
 
 
 @pytest.fixture
 def whole_batch(model, config):
-    config.optimizer.eps = 1e-3  # else Adam's first step is the gradient's sign, and magnifies rounding
+    config.optimizer.eps = 1e-3  # otherwise Adam's first step is the sign of the gradient, which magnifies rounding
     return updated(model, config, [sequences()])
 
 
@@ -78,14 +79,14 @@ def test_gradient_checkpointing_takes_the_same_step(model, config, whole_batch):
     assert_close(updated(model, config, [sequences()]), whole_batch, 1e-6)
 
 
-def test_a_sequence_without_advantage_is_not_missed(model, config):
+def test_a_sequence_without_advantage_changes_nothing(model, config):
     config.optimizer.eps = 1e-3
-    teaching = sequences()
+    with_advantage = sequences()
     silent = [TrainingSequence(PROMPT, (40, 41, 42), (-1.0,) * 3, advantage=0.0, weight=1 / 36) for _ in range(3)]
-    assert_close(updated(model, config, [teaching + silent]), updated(model, config, [teaching]), 0)
+    assert_close(updated(model, config, [with_advantage + silent]), updated(model, config, [with_advantage]), 0)
 
 
-def test_an_advantage_of_each_token_takes_the_step_of_one_for_all_where_they_are_equal(model, config, whole_batch):
+def test_equal_token_advantages_take_the_same_step_as_one_response_advantage(model, config, whole_batch):
     of_tokens = [replace(s, advantage=(s.advantage,) * len(s.response_ids)) for s in sequences()]
     assert_close(updated(model, config, [of_tokens]), whole_batch, 0)
     of_tokens[0] = replace(of_tokens[0], advantage=(*of_tokens[0].advantage[:-1], 9.0))
@@ -93,35 +94,35 @@ def test_an_advantage_of_each_token_takes_the_step_of_one_for_all_where_they_are
     assert any(not torch.equal(other[name], whole_batch[name]) for name in other)
 
 
-def test_clip_shares_are_those_of_all_responses(model, config):
+def test_clip_shares_count_all_responses(model, config):
     config.optimizer.lr = 3e-2
     config.algorithm.num_epochs = 3
     config.algorithm.epsilon = 0.05
-    teaching = sequences()
-    num_tokens = sum(len(s.response_ids) for s in teaching)
+    with_advantage = sequences()
+    num_tokens = sum(len(s.response_ids) for s in with_advantage)
     silent = [TrainingSequence(PROMPT, (40,) * num_tokens, (-1.0,) * num_tokens, advantage=0.0, weight=1e-3)]
-    some, all_of_them = (Policy(model, config).update([teaching + more]).compute() for more in ([], silent))
+    without, together = (rl_policy(model, config).update([with_advantage + added]).compute() for added in ([], silent))
     for name in ("policy/clip_low", "policy/clip_high"):
-        assert all_of_them[name] == pytest.approx(some[name] / 2)
-        assert some[name] > 0
+        assert together[name] == pytest.approx(without[name] / 2)
+        assert without[name] > 0
 
 
-def test_the_sampler_is_corrected_for_by_default_in_bf16(model, config):
-    # Each token is far likelier by the trainer than by this sampler: the truncated ratio is the cap, 2, of all.
+def test_bf16_corrects_for_the_sampler_by_default(model, config):
+    # Each token is much likelier for the trainer than for this sampler, so each ratio is truncated to the cap, 2.
     config.cluster.dtype, config.cluster.zero_stage = DType.bf16, 1
     far = [replace(s, sampler_logprobs=(-1000.0,) * len(s.response_ids), advantage=1.0) for s in sequences()]
     norms = {}
     for method in (SamplerCorrection.auto, SamplerCorrection.none, SamplerCorrection.token_mask):
         config.algorithm.sampler_correction.method = method
-        norms[method] = Policy(model, config).update([far]).compute()["policy/grad_norm"]
+        norms[method] = rl_policy(model, config).update([far]).compute()["policy/grad_norm"]
     assert norms[SamplerCorrection.auto] == pytest.approx(2 * norms[SamplerCorrection.none], rel=0.02)
     assert norms[SamplerCorrection.token_mask] == 0
 
 
-def test_a_minibatch_that_teaches_nothing_still_takes_its_step(model, config):
+def test_a_minibatch_without_advantages_still_takes_a_step(model, config):
     config.optimizer.schedule = Schedule.cosine
     config.steps = 10
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     before = weights(policy)
     silent = [TrainingSequence(PROMPT, (40, 41), (-1.0,) * 2, advantage=0.0, weight=0.25)] * 2
     tally = policy.update([silent]).compute()
@@ -130,21 +131,21 @@ def test_a_minibatch_that_teaches_nothing_still_takes_its_step(model, config):
     assert policy.lr == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi / 10)))
 
 
-def test_the_logged_learning_rate_is_the_one_of_the_step(model, config):
+def test_the_logged_learning_rate_is_the_one_used_in_the_step(model, config):
     config.optimizer.warmup_steps = 4
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     seen = [policy.update([sequences()]).compute()["policy/lr"] for _ in range(5)]
     assert seen == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3])
 
 
-def test_epsilon_matters_once_there_are_several_minibatches(model, config):
+def test_epsilon_matters_if_there_are_several_minibatches(model, config):
     config.optimizer.lr = 3e-2
     config.algorithm.num_minibatches = 2
     ends = {}
     for epsilon in (0.05, 0.5):
         config.algorithm.epsilon = epsilon
         config.algorithm.num_epochs = 3
-        policy = Policy(model, config)
+        policy = rl_policy(model, config)
         tally = policy.update([sequences(1), sequences(2)]).compute()
         ends[epsilon] = weights(policy)
         assert tally["policy/clip_high"] + tally["policy/clip_low"] > 0
@@ -153,29 +154,29 @@ def test_epsilon_matters_once_there_are_several_minibatches(model, config):
 
 def test_kl_to_the_reference_starts_at_zero_and_grows(model, config):
     config.algorithm.beta = 0.04
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     first, second = (policy.update([sequences()]).compute()["policy/kl_ref"] for _ in range(2))
     assert first == pytest.approx(0, abs=1e-6)
     assert second > 1e-3
 
 
-def test_a_refreshed_reference_is_the_policy_of_that_step(model, config, tmp_path):
+def test_a_refreshed_reference_is_the_policy_at_that_step(model, config, tmp_path):
     config.algorithm.beta = 0.04
     config.algorithm.reference.refresh_steps = 2
     config.cluster.offload_reference = True
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     kl = [policy.update([sequences()]).compute()["policy/kl_ref"] for _ in range(3)]
     assert kl[1] > 1e-3
     assert kl[2] == pytest.approx(0, abs=1e-6)
     policy.save(tmp_path / "checkpoint")
-    resumed = Policy(model, config)
+    resumed = rl_policy(model, config)
     resumed.load(tmp_path / "checkpoint")
     assert resumed.update([sequences()]).compute() == policy.update([sequences()]).compute()
 
 
-def test_the_kl_for_the_reward_is_that_of_each_token(model, config):
+def test_the_kl_for_the_reward_is_per_token(model, config):
     config.algorithm.beta = 0.04
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     prompt = Prompt(Problem("id", "", ""), "", PROMPT)
     responses = tuple(Completion(s.response_ids, s.sampler_logprobs, "", False) for s in sequences(count=4))
     groups = [ScoredGroup(prompt, responses[:2], ()), ScoredGroup(prompt, responses[2:], ())]
@@ -192,56 +193,56 @@ def test_the_kl_for_the_reward_is_that_of_each_token(model, config):
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_a_gradient_that_is_not_finite_is_skipped_and_the_third_in_a_row_stops_the_run(stage, model, config):
     config.cluster.zero_stage = stage
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     policy.update([sequences()])
     before = weights(policy)
     broken = [replace(s, advantage=math.nan) for s in sequences()]
     for _ in range(2):
         assert policy.update([broken]).compute()["policy/skipped_steps"] == 1
     assert_close(weights(policy), before, 0)
-    assert policy.update([sequences()]).compute()["policy/skipped_steps"] == 0  # and the count starts anew
+    assert policy.update([sequences()]).compute()["policy/skipped_steps"] == 0  # and the count starts again
     policy.update([broken])
     policy.update([broken])
     with pytest.raises(TrainingError, match="not finite in 3 optimizer steps"):
         policy.update([broken])
 
 
-def test_a_small_learning_rate_does_not_vanish_in_bf16(model, config):
+def test_a_small_learning_rate_changes_weights_in_bf16(model, config):
     config.cluster.dtype = DType.bf16
     config.cluster.zero_stage = 1
     config.optimizer.lr = 1e-6
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     before = weights(policy)
     for _ in range(50):
         policy.update([sequences(count=4)])
     after = weights(policy)
-    # Half the spacing of bf16 above 0.01 is 3e-5 and more: without fp32 master weights none of these would move.
+    # Half the spacing of bf16 above 0.01 is at least 3e-5: without fp32 master weights, none of these would change.
     large = {name: weight.abs() > 0.01 for name, weight in before.items()}
     moved = sum((after[name] != before[name])[large[name]].sum() for name in before)
     assert moved > 0.03 * sum(mask.sum() for mask in large.values())
 
 
 @pytest.mark.parametrize("stage", [2, 3])
-def test_gradients_of_many_microbatches_are_added_up_in_fp32(stage, model, config):
-    # In bf16 a sum of equal parts stops at 256 of them, where the next part is half of its last digit.
+def test_gradients_of_many_microbatches_are_summed_in_fp32(stage, model, config):
+    # In bf16 a sum of equal parts stops growing at 256 parts: the next one is rounded away.
     config.cluster.dtype, config.cluster.zero_stage, config.cluster.tokens_per_microbatch = DType.bf16, stage, 8
     sequence = TrainingSequence(PROMPT, (40, 41, 42), (-1.0,) * 3, advantage=1.0, weight=0.25)
     one, many = (
-        Policy(model, config).update([[replace(sequence) for _ in range(count)]]).compute()["policy/grad_norm"]
+        rl_policy(model, config).update([[replace(sequence) for _ in range(count)]]).compute()["policy/grad_norm"]
         for count in (1, 400)
     )
     assert many == pytest.approx(400 * one, rel=0.01)
 
 
 @pytest.mark.parametrize("stage", [0, 2])
-def test_a_checkpoint_goes_on_as_if_never_stopped(stage, model, config, tmp_path):
+def test_training_resumed_from_a_checkpoint_equals_uninterrupted_training(stage, model, config, tmp_path):
     config.cluster.zero_stage = stage
     config.optimizer.warmup_steps = 3
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     policy.update([sequences(1)])
     policy.save(tmp_path / "checkpoint")
     policy.update([sequences(2)])
-    resumed = Policy(model, config)
+    resumed = rl_policy(model, config)
     resumed.load(tmp_path / "checkpoint")
     resumed.update([sequences(2)])
     assert_close(weights(resumed), weights(policy), 0)
@@ -253,12 +254,12 @@ def test_a_checkpoint_goes_on_as_if_never_stopped(stage, model, config, tmp_path
 )
 def test_moving_states_to_the_cpu_changes_no_weight(offload, stage, model, config, tmp_path):
     config.cluster.zero_stage = stage
-    config.optimizer.eps = 1e-3  # else Adam magnifies the rounding of another kernel
-    stayed = Policy(model, config)
+    config.optimizer.eps = 1e-3  # otherwise Adam magnifies the rounding of another kernel
+    stayed = rl_policy(model, config)
     for seed in (1, 2):
         stayed.update([sequences(seed)])
     setattr(config.cluster, offload, True)
-    moved = Policy(model, config)
+    moved = rl_policy(model, config)
     moved.update([sequences(1)])
     moved.offload()
     moved.save(tmp_path / "checkpoint")

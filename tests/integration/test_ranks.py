@@ -1,4 +1,4 @@
-"""The same updates on two ranks as on one, whatever the ZeRO stage and however unequal the ranks' work."""
+"""Two ranks take the same updates as one, at any ZeRO stage and with unequal work."""
 
 import json
 
@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from grpo_cli.sharing import assign_owners
 
-# One long response and a few short ones, all sampled by rank 0 but three: no way to share them is equal.
+# One long response and a few short ones; rank 1 samples three of them. They cannot be split equally.
 UPDATE = """
 import json, random, sys
 from safetensors.torch import save_file
@@ -21,7 +21,7 @@ from grpo_cli.ranks import rank, world_size
 from grpo_cli.training import logprobs
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.engine import init_distributed
-from grpo_cli.training.policy import Policy
+from grpo_cli.training.policies import rl_policy
 
 options = json.loads(sys.argv[1])
 config = TrainConfig(model=ModelConfig(name="m", path=options["model"]))
@@ -38,7 +38,7 @@ init_distributed(config.cluster)
 model = load_base_model(config.model, needed_len=128)
 logprobs.CHUNK_VALUES = {"cpu": options["chunk_tokens"] * model.vocab_size}
 draw = random.Random(0)
-policy = Policy(model, config)
+policy = rl_policy(model, config)
 if options["stage"] == 3:
     assert not any(parameter.ds_persist for parameter in policy._engine.network.parameters())
 
@@ -62,7 +62,7 @@ if rank() == 0:
 
 @pytest.fixture(scope="module")
 def updated(run_on_ranks, tmp_path_factory):
-    """Called for the weights after three updates on so many ranks, with these options."""
+    """A function that returns the weights after three updates on `num_ranks` ranks."""
 
     def update(num_ranks: int, **options) -> dict[str, torch.Tensor]:
         options = {"checkpointing": False, "beta": 0.0, "minibatches": 1, "chunk_tokens": 10_000} | options
@@ -109,7 +109,7 @@ def on_one_rank(updated):
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
-def test_two_ranks_take_the_steps_of_one(stage, on_one_rank, updated):
+def test_two_ranks_take_the_same_steps_as_one(stage, on_one_rank, updated):
     assert_equal_weights(on_one_rank, updated(2, model="builtin:make_zero", stage=stage))
 
 
@@ -119,7 +119,7 @@ def test_two_ranks_take_the_steps_of_one(stage, on_one_rank, updated):
 def test_a_large_vocabulary_under_zero_3_takes_several_chunks_of_logits(
     checkpointing, beta, minibatches, many_words, updated
 ):
-    # Five tokens a chunk: the rank with the long response has many times the chunks of the other.
+    # Five tokens per chunk: the rank with the long response has many more chunks than the other.
     options = {"model": many_words, "checkpointing": checkpointing, "beta": beta, "minibatches": minibatches}
     assert_equal_weights(
         updated(2, stage=0, chunk_tokens=10_000, **options), updated(2, stage=3, chunk_tokens=5, **options)
@@ -140,8 +140,8 @@ from grpo_cli.training.balance import balanced
 from grpo_cli.training.batch import TrainingSequence
 
 start_ranks("cpu")
-mine = [TrainingSequence((rank(),), (i,) * (1 + 7 * i * (rank() == 0)), (-1.0,), 1.0, 0.5) for i in range(6)]
-before, share = gather([s.length for s in mine]), balanced(mine)
+sampled = [TrainingSequence((rank(),), (i,) * (1 + 7 * i * (rank() == 0)), (-1.0,), 1.0, 0.5) for i in range(6)]
+before, share = gather([s.length for s in sampled]), balanced(sampled)
 after = gather([(s.prompt_ids, s.response_ids, s.advantage, s.weight) for s in share])
 if rank() == 0:
     open(sys.argv[1], "w").write(json.dumps([before, after]))
@@ -187,8 +187,8 @@ rollout = Rollout(groups, positions, (), 0.0, 0.0)
 selected_PG = selected_responses(rollout, algorithm)
 advantages = rollout_advantages(rollout, selected_PG, kl, algorithm)
 (sequences,) = make_minibatches(rollout, advantages, selected_PG, algorithm, 100)
-mine = [(s.prompt_ids, s.advantage, s.weight) for s in sequences]
-found = sorted(one for of_rank in gather(mine) for one in of_rank)
+of_this_rank = [(s.prompt_ids, s.advantage, s.weight) for s in sequences]
+found = sorted(one for of_rank in gather(of_this_rank) for one in of_rank)
 if rank() == 0:
     open(sys.argv[1], "w").write(json.dumps(found))
 """
@@ -199,7 +199,7 @@ def test_advantages_are_whitened_over_the_tokens_of_all_ranks(run_on_ranks, tmp_
     for num_ranks in (1, 2, 4):
         run_on_ranks(WHITENED, str(tmp_path / f"{num_ranks}.json"), num_ranks=num_ranks)
         found.append(json.loads((tmp_path / f"{num_ranks}.json").read_text()))
-    assert found[0] == found[1] == found[2]  # to the last bit
+    assert found[0] == found[1] == found[2]  # the same bits
     tokens = torch.tensor([value for _, of_tokens, _ in found[0] for value in of_tokens])
     assert tokens.mean().item() == pytest.approx(0, abs=1e-6)
     assert tokens.std(correction=0).item() == pytest.approx(1, abs=1e-5)

@@ -107,7 +107,7 @@ def test_the_exported_model_gives_the_trainers_logprobs(whole, home, start, rank
 
     from grpo_cli.model import load_base_model
     from grpo_cli.training.batch import TrainingSequence
-    from grpo_cli.training.policy import Policy
+    from grpo_cli.training.policies import rl_policy
 
     start("export", "checkpoint=whole", "to=exported")
     tokenizer = AutoTokenizer.from_pretrained(home / "exported")
@@ -115,7 +115,7 @@ def test_the_exported_model_gives_the_trainers_logprobs(whole, home, start, rank
     saved = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(whole / "config.yaml"))
     config: TrainConfig = OmegaConf.to_object(saved)
     config.model.path = str(home / "trained")
-    policy = Policy(load_base_model(config.model), config)
+    policy = rl_policy(load_base_model(config.model), config)
     policy.load(whole / "checkpoints/step_000002/deepspeed")
     for row in lines(home / "demonstrations.jsonl")[:4]:
         prompt, response = (tuple(tokenizer(row[key])["input_ids"]) for key in ("problem", "response"))

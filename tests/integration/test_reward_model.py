@@ -1,4 +1,4 @@
-"""A reward model from its pairs to the run that it scores, with the real engines on the built-in model."""
+"""A reward model is trained and then scores a run, with the real engines and the built-in model."""
 
 import json
 import random
@@ -22,10 +22,10 @@ RAGGED = [((5, 6, 7), (8,)), ((4, 9), (4, 9, 2, 3, 11)), ((30, 31), (32, 33)), (
 
 
 @pytest.mark.parametrize("tokens_per_microbatch", [1, 20, 1000])
-def test_a_step_is_that_of_plain_torch_however_the_pairs_are_split(ranks, config, model, tokens_per_microbatch):
+def test_a_step_matches_plain_torch_for_any_split_of_the_pairs(ranks, config, model, tokens_per_microbatch):
     from grpo_cli.training.reward_model import Pair, RewardLearner
 
-    # With so large an eps a weight moves by about its gradient, not by the sign of one that is nearly 0.
+    # With such a large eps, a weight changes in proportion to its gradient, not by the sign of a tiny one.
     optimizer = replace(config.optimizer, lr=0.1, eps=1.0, weight_decay=0.1, max_grad_norm=0.5)
     cluster = replace(config.cluster, tokens_per_microbatch=tokens_per_microbatch)
     task = RewardModelTask(seed=3, model=config.model, optimizer=optimizer, cluster=cluster)
@@ -54,7 +54,7 @@ def test_a_step_is_that_of_plain_torch_however_the_pairs_are_split(ranks, config
 
 
 def write_pairs(path, num: int) -> None:
-    """A candidate that makes 0 against one that does not, each worked out and called what it is."""
+    """Write pairs of a candidate that makes 0 and one that does not, each worked out and labelled correctly."""
     draw = random.Random(0)
     with path.open("w") as file:
         for problem in draw.sample(make_zero.problems(), num):
@@ -80,7 +80,7 @@ def test_a_reward_model_is_trained_and_scores_the_general_prompts_of_a_run(r1zer
     assert after["eval/heldout/pair_accuracy"] >= 0.95 > before["eval/heldout/pair_accuracy"]
     assert after["eval/heldout/loss"] < 0.3 < before["eval/heldout/loss"]
 
-    # What the exported model says of the held-out pairs is what was measured in training.
+    # The exported model gives the held-out accuracy that was measured in training.
     heldout = load_preferences(PreferencesConfig(path=str(tmp_path / "pairs.jsonl")), seed=0).heldout
     scorer = reward_model("model", ModelTerm(path=str(tmp_path / "scorer/model"), device="cpu"), Device.cpu)
     margins = []

@@ -1,4 +1,4 @@
-"""Sampling with the real vLLM: seeds that repeat, weights that arrive, ids that cannot be sampled."""
+"""Sampling with the real vLLM: repeatable seeds, weight sync, and ids that are never sampled."""
 
 import random
 
@@ -8,6 +8,7 @@ import torch
 from grpo_cli.errors import TrainingError
 from grpo_cli.rollout.vllm_engine import RolloutEngine, mask_padding
 from grpo_cli.training.batch import TrainingSequence
+from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy
 from grpo_cli.training.weight_sync import sync_weights
 from grpo_cli.types import Request, Sampling
@@ -25,14 +26,14 @@ def sampled(engine: RolloutEngine, order=range(16), sampling=SAMPLING) -> dict[i
     return {order[index]: completion for index, completion in engine.generate(chosen, sampling)}
 
 
-def test_a_seeded_response_repeats_whatever_is_sampled_beside_it(rollout_engine):
+def test_a_seeded_response_does_not_depend_on_the_other_requests(rollout_engine):
     together = sampled(rollout_engine)
     assert sampled(rollout_engine, order=list(reversed(range(16)))) == together
     assert sampled(rollout_engine, order=[3]) == {3: together[3]}
 
 
-def test_more_prompt_tokens_than_one_step_of_vllm_reads_are_sampled(new_engine):
-    # 64 prompts of 200 tokens: vLLM reads 4,096 tokens a step on a CPU, which is 20 of them and a half.
+def test_prompts_with_more_tokens_than_one_step_of_vllm_are_sampled(new_engine):
+    # 64 prompts of 200 tokens: on a CPU vLLM reads 4,096 tokens per step, which is 20.5 prompts.
     from grpo_cli.config.model import ModelConfig
     from grpo_cli.model import load_base_model
 
@@ -41,16 +42,16 @@ def test_more_prompt_tokens_than_one_step_of_vllm_reads_are_sampled(new_engine):
     engine = new_engine(load_base_model(ModelConfig(name="random", path="builtin:random"), needed_len=208))
     sampling = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=8)
 
-    def sampled_of(indices: list[int]) -> dict[int, object]:
+    def sampled_at(indices: list[int]) -> dict[int, object]:
         asked = [Request(prompts[index], seed=1000 + index) for index in indices]
         return {indices[index]: completion for index, completion in engine.generate(asked, sampling)}
 
-    together = sampled_of(list(range(64)))
+    together = sampled_at(list(range(64)))
     assert len(together) == 64
-    assert sampled_of([20])[20].token_ids == together[20].token_ids
+    assert sampled_at([20])[20].token_ids == together[20].token_ids
 
 
-def test_other_seeds_give_other_responses(rollout_engine):
+def test_different_seeds_give_different_responses(rollout_engine):
     assert len({completion.token_ids for completion in sampled(rollout_engine).values()}) > 4
 
 
@@ -64,14 +65,14 @@ def test_a_completion_says_how_it_ended(rollout_engine, model):
     assert all(len(completion.logprobs) == len(completion.token_ids) for completion in whole.values())
 
 
-def test_a_stop_string_ends_the_response_and_stays_in_it(rollout_engine):
+def test_a_stop_string_ends_the_response_and_is_part_of_it(rollout_engine):
     sampling = Sampling(1.0, 1.0, max_new_tokens=128, stop=("</think>",))
     stopped = [c.text for c in sampled(rollout_engine, sampling=sampling).values() if not c.truncated]
     assert any(text.endswith("</think>") for text in stopped)
     assert all(text.count("</think>") <= 1 for text in stopped)
 
 
-def test_a_text_decoded_at_its_end_is_the_one_decoded_as_it_was_sampled(rollout_engine):
+def test_decoding_at_the_end_gives_the_same_text_as_decoding_while_sampling(rollout_engine):
     as_sampled = Sampling(1.0, 1.0, max_new_tokens=64, stop=("never in a response",))
     at_the_end = Sampling(1.0, 1.0, max_new_tokens=64)
     texts = {i: completion.text for i, completion in sampled(rollout_engine, sampling=at_the_end).items()}
@@ -80,7 +81,7 @@ def test_a_text_decoded_at_its_end_is_the_one_decoded_as_it_was_sampled(rollout_
 
 
 def largest_difference(policy: Policy, completions) -> float:
-    """Between the sampler's log-probabilities and the trainer's, of the same tokens."""
+    """The largest difference between the sampler's and the trainer's log-probabilities of the same tokens."""
     sequences = [
         TrainingSequence(PROMPT, c.token_ids, c.logprobs, advantage=1.0, weight=1.0) for c in completions.values()
     ]
@@ -90,17 +91,17 @@ def largest_difference(policy: Policy, completions) -> float:
 def test_after_a_sync_sampler_and_trainer_agree_and_without_one_they_do_not(rollout_engine, model, config):
     config.rollout.temperature = SAMPLING.temperature
     config.optimizer.lr = 1e-2
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     sync_weights(policy, rollout_engine)
-    assert largest_difference(policy, sampled(rollout_engine)) < 1e-4  # and now the policy has moved
+    assert largest_difference(policy, sampled(rollout_engine)) < 1e-4  # after the policy has changed
     assert largest_difference(policy, sampled(rollout_engine)) > 1e-2
     sync_weights(policy, rollout_engine)
     assert largest_difference(policy, sampled(rollout_engine)) < 1e-4
-    sync_weights(Policy(model, config), rollout_engine)  # leave the engine as it was found
+    sync_weights(rl_policy(model, config), rollout_engine)  # restore the shared engine
 
 
 def test_ids_beyond_the_tokenizer_are_never_sampled(new_engine, model, config, tmp_path):
-    # The embedding is padded by 12 ids, and the new rows outweigh all others.
+    # The embedding has 12 padding ids with the largest logits.
     from transformers import AutoModelForCausalLM
 
     from grpo_cli.model import load_base_model
@@ -116,11 +117,11 @@ def test_ids_beyond_the_tokenizer_are_never_sampled(new_engine, model, config, t
     padded = load_base_model(config.model, needed_len=144)
     completions = sampled(new_engine(padded))
     assert all(token < 180 for completion in completions.values() for token in completion.token_ids)
-    assert largest_difference(Policy(padded, config), completions) < 1e-3
+    assert largest_difference(rl_policy(padded, config), completions) < 1e-3
 
 
-def test_the_padding_mask_is_a_processor_of_both_of_vllms_model_runners():
-    # By vLLM's own builders and validators: the first runner is that of a CPU, the second that of a GPU.
+def test_the_padding_mask_works_in_both_model_runners_of_vllm():
+    # With vLLM's own builders and validators: first the runner for CPUs, then the one for GPUs.
     from unittest.mock import MagicMock
 
     from vllm import SamplingParams
@@ -143,18 +144,18 @@ def test_a_weight_that_does_not_arrive_stops_the_run_at_any_learning_rate(
     forgotten, rollout_engine, model, config, monkeypatch
 ):
     config.optimizer.lr = 1e-6
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     assert sync_weights(policy, rollout_engine) == len(list(policy.named_weights()))
     policy.update([[TrainingSequence(PROMPT, (40, 41, 42), (-1.0,) * 3, advantage=1.0, weight=1.0)]])
 
     vllm, reload = rollout_engine._llm, rollout_engine._llm.collective_rpc
 
     def forget(method, kwargs):
-        some = ((name, weight) for name, weight in kwargs["weights_iterator"] if not name.endswith(forgotten))
-        return reload(method, kwargs={"weights_iterator": some})
+        kept = ((name, weight) for name, weight in kwargs["weights_iterator"] if not name.endswith(forgotten))
+        return reload(method, kwargs={"weights_iterator": kept})
 
     monkeypatch.setattr(vllm, "collective_rpc", forget)
     with pytest.raises(TrainingError, match=f"{forgotten}.*another policy"):
         sync_weights(policy, rollout_engine)
     monkeypatch.undo()
-    sync_weights(Policy(model, config), rollout_engine)  # leave the engine as it was found
+    sync_weights(rl_policy(model, config), rollout_engine)  # restore the shared engine

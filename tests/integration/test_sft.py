@@ -1,4 +1,4 @@
-"""`r1zero sft`: the likelihood that plain PyTorch computes, on any split of a batch; killed and resumed to the bit."""
+"""`r1zero sft` matches plain PyTorch for any split of a batch, and a killed run resumes with the same bits."""
 
 import json
 import signal
@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from grpo_cli.config.supervised import SFTTask
 from grpo_cli.training.batch import TrainingSequence, weighted_minibatch
+from grpo_cli.training.policies import LIKELIHOOD, sft_policy
 from grpo_cli.training.policy import Policy
-from grpo_cli.training.sft import LIKELIHOOD, as_policy
 
-# Ragged: prompts of 5 and 2 tokens, responses of 1 to 17.
+# Prompts of 5 and 2 tokens, responses of 1 to 17.
 EXAMPLES = [
     ((23, 15, 16, 12, 6)[: 5 - 3 * (n % 2)], tuple((7 * n + 11 * i) % 178 + 2 for i in range(1 + 4 * n)))
     for n in range(5)
@@ -29,7 +29,7 @@ def sequences() -> list[TrainingSequence]:
 
 
 def task(config) -> SFTTask:
-    config.optimizer.eps = 1e-3  # else Adam's first step is the gradient's sign, and magnifies rounding
+    config.optimizer.eps = 1e-3  # otherwise Adam's first step is the sign of the gradient, which magnifies rounding
     config.optimizer.lr = 1e-2
     return SFTTask(model=config.model, optimizer=config.optimizer, cluster=config.cluster)
 
@@ -41,7 +41,7 @@ def one_step(policy: Policy) -> dict[str, float]:
 
 
 def plain_step(model, config) -> tuple[float, dict[str, torch.Tensor]]:
-    """The mean of -log p over all response tokens and the weights after a step, by transformers and torch alone."""
+    """The mean of -log p over all response tokens, and the weights after one step, with only transformers and torch."""
     network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
     settings = {"lr": config.optimizer.lr, "betas": config.optimizer.betas, "eps": config.optimizer.eps}
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0, **settings)
@@ -58,9 +58,9 @@ def plain_step(model, config) -> tuple[float, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("tokens_per_microbatch", [1, 40, 10_000])
-def test_loss_and_step_are_those_of_plain_pytorch_on_any_micro_batches(tokens_per_microbatch, ranks, model, config):
+def test_loss_and_step_match_plain_pytorch_for_any_micro_batches(tokens_per_microbatch, ranks, model, config):
     config.cluster.tokens_per_microbatch = tokens_per_microbatch
-    policy = Policy(model, as_policy(task(config), steps=1))
+    policy = sft_policy(model, task(config), steps=1)
     total, count = policy.negative_log_likelihood(sequences())
     metrics = one_step(policy)
     loss, weights = plain_step(model, config)
@@ -85,14 +85,13 @@ from grpo_cli.model import load_base_model
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.training.batch import TrainingSequence, weighted_minibatch
 from grpo_cli.training.engine import init_distributed
-from grpo_cli.training.policy import Policy
-from grpo_cli.training.sft import LIKELIHOOD, as_policy
+from grpo_cli.training.policies import LIKELIHOOD, sft_policy
 
 cluster = ClusterConfig(dtype=DType.fp32, zero_stage=int(sys.argv[3]), gradient_checkpointing=False)
 init_distributed(cluster)
 path = ModelConfig(name="tiny", path="builtin:make_zero")
 config = SFTTask(model=path, cluster=cluster, optimizer=OptimizerConfig(lr=1e-2, eps=1e-3))
-policy = Policy(load_base_model(path), as_policy(config, steps=1))
+policy = sft_policy(load_base_model(path), config, steps=1)
 examples = [TrainingSequence(*pair, advantage=1.0) for pair in eval(sys.argv[2])][rank()::world_size()]
 ones = torch.ones(len(examples))
 policy.update([weighted_minibatch(examples, ones, ones.bool(), LIKELIHOOD, 64)])
@@ -102,7 +101,7 @@ if rank() == 0:
 """
 
 
-def test_two_ranks_take_the_step_of_one(ranks, model, config, run_on_ranks, tmp_path):
+def test_two_ranks_take_the_same_step_as_one(ranks, model, config, run_on_ranks, tmp_path):
     run_on_ranks(RUN, str(tmp_path / "two.safetensors"), repr(EXAMPLES), "3", num_ranks=2)
     _, weights = plain_step(model, task(config))
     found = load_file(tmp_path / "two.safetensors")
@@ -123,7 +122,7 @@ def rows(run_dir: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, r1zero) -> Path:
+def uninterrupted(tmp_path_factory, r1zero) -> Path:
     folder = tmp_path_factory.mktemp("sft")
     done = r1zero(*SMALL, "run.dir=whole", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -131,18 +130,18 @@ def undisturbed(tmp_path_factory, r1zero) -> Path:
     return folder / "whole"
 
 
-def test_the_held_out_loss_falls_and_the_model_is_exported(undisturbed):
-    metrics = rows(undisturbed)
+def test_the_held_out_loss_falls_and_the_model_is_exported(uninterrupted):
+    metrics = rows(uninterrupted)
     assert metrics[-1]["eval/heldout/loss"] < metrics[0]["eval/heldout/loss"] - 0.05
-    assert [row["step"] for row in metrics] == list(range(16))  # 512 traces without 32, by 32
-    card = (undisturbed / "model" / "README.md").read_text()
+    assert [row["step"] for row in metrics] == list(range(16))  # 512 traces minus 32 held-out ones, in batches of 32
+    card = (uninterrupted / "model" / "README.md").read_text()
     assert "15 steps of supervised fine-tuning" in card
     assert "1 epochs in batches of 32" in card
-    AutoModelForCausalLM.from_pretrained(undisturbed / "model")
+    AutoModelForCausalLM.from_pretrained(uninterrupted / "model")
 
 
-def test_killed_and_resumed_it_is_the_same_to_the_bit(undisturbed):
-    folder = undisturbed.parent
+def test_a_killed_and_resumed_run_gives_the_same_bits(uninterrupted):
+    folder = uninterrupted.parent
     command = [Path(sys.executable).parent / "r1zero", *SMALL, "run.dir=killed"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list((folder / "killed").glob("checkpoints/step_00000[4-9]")):
@@ -152,12 +151,12 @@ def test_killed_and_resumed_it_is_the_same_to_the_bit(undisturbed):
     process.wait()
     done = subprocess.run([*command, "resume=auto"], cwd=folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
-    assert rows(folder / "killed") == rows(undisturbed)
+    assert rows(folder / "killed") == rows(uninterrupted)
     weights = "model/model.safetensors"
-    assert (folder / "killed" / weights).read_bytes() == (undisturbed / weights).read_bytes()
+    assert (folder / "killed" / weights).read_bytes() == (uninterrupted / weights).read_bytes()
 
 
-def test_words_that_the_model_cannot_read_are_told(tmp_path, r1zero):
+def test_words_that_the_model_does_not_know_are_reported(tmp_path, r1zero):
     done = r1zero(
         *("sft", "model=tiny", "data.source=builtin:tiny_mixed", "benchmark=[]", "logger=none", "run.dir=run"),
         cwd=tmp_path,
@@ -166,7 +165,7 @@ def test_words_that_the_model_cannot_read_are_told(tmp_path, r1zero):
     assert "448 of 448 responses have words that the model's tokenizer does not know" in done.stderr
 
 
-def test_pass_at_1_is_measured_through_vllm(tmp_path, r1zero):
+def test_pass_at_1_is_measured_with_vllm(tmp_path, r1zero):
     problems = [{"id": "1", "problem": "13 5 6 2", "answer": "13 5 6 2 = 0"}]
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems * 1))
     done = r1zero(

@@ -18,8 +18,9 @@ from grpo_cli.errors import CheckpointError, ConfigError
 from grpo_cli.model import load_base_model
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.checkpoint import Checkpoints
+from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy
-from grpo_cli.training.vouched import check_vouched, signed_manifest
+from grpo_cli.training.signed import check_signed, signed_manifest
 from grpo_cli.types import Problem, Prompt
 
 SEQUENCE = TrainingSequence((23, 15), (40, 41, 42), (-1.0,) * 3, advantage=1.0, weight=1 / 3)
@@ -40,7 +41,7 @@ def learner(request, ranks, config, model, tmp_path) -> Policy:
     """A policy after one step, at each ZeRO stage."""
     config.cluster.zero_stage = request.param
     config.run.dir, config.data.name = str(tmp_path / "run"), "unused"
-    policy = Policy(model, config)
+    policy = rl_policy(model, config)
     policy.update([[SEQUENCE]])
     return policy
 
@@ -115,10 +116,10 @@ def test_random_states_of_earlier_versions_can_be_read(saved, learner, config, s
 
 def test_a_file_that_was_added_is_named(saved):
     (saved / "health").write_text("proved")  # later steps write this file
-    check_vouched(saved, "trust", False)
+    check_signed(saved, "trust", False)
     (saved / "deepspeed/added_optim_states.pt").write_text("")
     with pytest.raises(CheckpointError, match="such as deepspeed/added_optim_states"):
-        check_vouched(saved, "trust", False)
+        check_signed(saved, "trust", False)
 
 
 def test_a_model_with_its_own_code_is_rejected(tmp_path, config, model):

@@ -263,7 +263,7 @@ def test_with_a_key_but_no_server_the_run_continues_offline(tmp_path, monkeypatc
     logger, shown = run_logger(tmp_path)
     with logger:
         log_steps(logger, 1)
-    assert "W&B cannot be used on line" in shown.getvalue()
+    assert "W&B cannot be used online" in shown.getvalue()
     assert [row["item"]["step"] for row in offline_records(tmp_path)["history"]] == [1]
 
 

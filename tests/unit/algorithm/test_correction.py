@@ -8,7 +8,7 @@ from grpo_cli.algorithm.correction import sampler_correction, sampler_mismatch
 
 MASK = tensor([[True, True, False], [True, False, False]])
 SAMPLER = tensor([[0.5, 0.4, 0.9], [0.1, 0.9, 0.9]]).log()
-TRAINER = tensor([[0.25, 0.8, 0.1], [0.1, 0.1, 0.1]]).log()  # ratios 0.5, 2 and 1; the padding's do not count
+TRAINER = tensor([[0.25, 0.8, 0.1], [0.1, 0.1, 0.1]]).log()  # ratios 0.5, 2 and 1; padding does not count
 
 
 def test_the_mismatch_of_three_tokens_worked_by_hand():
@@ -24,13 +24,13 @@ def test_the_mismatch_of_three_tokens_worked_by_hand():
     assert maxima.ratio.item() == pytest.approx(2)
 
 
-def test_the_divergence_is_that_of_the_trainer_from_the_sampler():
-    # r = 0.1: 0.1 - 1 - ln 0.1; the other way round it would be 10 - 1 - ln 10
+def test_the_kl_has_the_right_direction():
+    # r = 0.1: 0.1 - 1 - ln 0.1; in the other direction it would be 10 - 1 - ln 10
     sums, _ = sampler_mismatch(tensor([[0.05]]).log(), tensor([[0.5]]).log(), tensor([[True]]))
     assert sums.kl.item() == pytest.approx(0.1 - 1 + math.log(10))
 
 
-def test_mismatches_of_parts_add_up_to_that_of_the_whole():
+def test_mismatches_of_micro_batches_add_up():
     whole_sums, whole_maxima = sampler_mismatch(TRAINER, SAMPLER, MASK)
     parts = [sampler_mismatch(TRAINER[[i]], SAMPLER[[i]], MASK[[i]]) for i in range(2)]
     torch.testing.assert_close(
@@ -41,17 +41,17 @@ def test_mismatches_of_parts_add_up_to_that_of_the_whole():
     )
 
 
-def test_nothing_to_compare_is_a_mismatch_of_zero():
+def test_without_tokens_the_mismatch_is_zero():
     sums, maxima = sampler_mismatch(TRAINER, SAMPLER, torch.zeros_like(MASK))
     assert [*map(float, sums), *map(float, maxima)] == [0.0] * 8
 
 
-def test_padding_does_not_reach_the_mismatch():
+def test_padding_does_not_affect_the_mismatch():
     trainer, sampler = TRAINER.masked_fill(~MASK, math.nan), SAMPLER.masked_fill(~MASK, math.inf)
     assert sampler_mismatch(trainer, sampler, MASK) == sampler_mismatch(TRAINER, SAMPLER, MASK)
 
 
-def test_token_truncate_holds_each_ratio_under_the_cap():
+def test_token_truncate_caps_each_ratio():
     weights = sampler_correction(TRAINER, SAMPLER, MASK, method="token_truncate", cap=1.5)
     torch.testing.assert_close(weights, tensor([[0.5, 1.5, 1.0], [1.0, 1.0, 1.0]]))
 
@@ -77,7 +77,7 @@ def test_a_log_ratio_beyond_20_is_clamped(method):
 
 @pytest.mark.parametrize(("cap", "first_row"), [(8.1, 8.0), (7.9, 0.0)])
 def test_sequence_mask_drops_a_response_whose_ratio_exceeds_the_cap(cap, first_row):
-    # 2 * 4 = 8 over the first response; 0.5 over the second, which no cap above 0.5 touches
+    # 2 * 4 = 8 over the first response; 0.5 over the second, below every cap here
     trainer = tensor([[2.0, 4.0, 99.0], [0.5, 99.0, 99.0]]).log()
     weights = sampler_correction(trainer, torch.zeros(2, 3), MASK, method="sequence_mask", cap=cap)
     torch.testing.assert_close(weights, tensor([[first_row] * 3, [0.5] * 3]))
@@ -91,10 +91,11 @@ def test_corrections_carry_no_gradient_and_no_padding(method):
     assert weights.isfinite().all()
 
 
-def test_no_correction_is_none():
+def test_the_method_none_returns_none():
     assert sampler_correction(TRAINER, SAMPLER, MASK, method="none", cap=2.0) is None
 
 
-def test_an_unknown_correction_is_refused():
-    with pytest.raises(ValueError, match="unknown sampler correction"):
-        sampler_correction(TRAINER, SAMPLER, MASK, method="token_drop", cap=2.0)
+def test_an_unknown_or_unresolved_correction_raises():
+    for method in ("token_drop", "auto"):
+        with pytest.raises(AssertionError, match=method):
+            sampler_correction(TRAINER, SAMPLER, MASK, method=method, cap=2.0)

@@ -10,7 +10,7 @@ ESTIMATORS = ["k1", "k2", "k3", "k3_unbiased"]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_equal_policies_have_no_divergence(estimator):
+def test_the_kl_of_equal_policies_is_zero(estimator):
     logprobs = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
     assert not kl_divergence(logprobs, logprobs.clone(), estimator=estimator).any()
 
@@ -34,7 +34,7 @@ def test_estimates_worked_by_hand(estimator, value, gradient):
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k3"])
-def test_unbiased_estimates_average_to_the_divergence(estimator):
+def test_unbiased_estimates_average_to_the_kl(estimator):
     policy, reference = tensor([0.7, 0.2, 0.1]), tensor([0.3, 0.3, 0.4])
     exact = (policy * (policy / reference).log()).sum()
     mean = (policy * kl_divergence(policy.log(), reference.log(), estimator=estimator)).sum()
@@ -42,7 +42,7 @@ def test_unbiased_estimates_average_to_the_divergence(estimator):
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2"])
-def test_on_average_k1_and_k2_pull_along_the_gradient_of_the_divergence(estimator):
+def test_k1_and_k2_have_the_gradient_of_the_kl_on_average(estimator):
     reference = tensor([0.3, 0.3, 0.4], dtype=torch.float64)
     logits = tensor([0.9, -0.2, 0.4], dtype=torch.float64, requires_grad=True)
     logprobs = logits.log_softmax(0)
@@ -63,7 +63,7 @@ def test_the_unbiased_estimate_is_the_ratio_times_k3_with_the_gradient_of_both()
 
 
 @pytest.mark.parametrize(("estimator", "is_unbiased"), [("k3", False), ("k3_unbiased", True)])
-def test_only_the_unbiased_estimate_averages_to_the_divergence_and_its_gradient_off_policy(estimator, is_unbiased):
+def test_off_policy_only_the_unbiased_estimate_averages_to_the_kl_and_its_gradient(estimator, is_unbiased):
     sampler, reference = (tensor(p, dtype=torch.float64) for p in ([0.2, 0.5, 0.3], [0.3, 0.3, 0.4]))
     logits = tensor([0.9, -0.2, 0.4], dtype=torch.float64, requires_grad=True)
     logprobs = logits.log_softmax(0)
@@ -76,7 +76,7 @@ def test_only_the_unbiased_estimate_averages_to_the_divergence_and_its_gradient_
 
 
 @pytest.mark.parametrize("x", [-800.0, 800.0])
-def test_k3_is_clamped_where_the_log_ratio_is_beyond_20(x):
+def test_k3_is_clamped_if_the_log_ratio_is_beyond_20(x):
     logprobs = tensor([[x]], requires_grad=True)
     kl = kl_divergence(logprobs, torch.zeros(1, 1))
     kl.sum().backward()
@@ -84,12 +84,12 @@ def test_k3_is_clamped_where_the_log_ratio_is_beyond_20(x):
     assert logprobs.grad.item() == 0
 
 
-def test_k3_survives_single_precision_where_policies_are_close():
+def test_k3_of_close_policies_is_precise_in_float32():
     # x = 1e-4: x^2 / 2; exp(-x) - 1 + x in float32 would round to 0 or 6e-8
     k3 = kl_divergence(tensor([[0.0]]), tensor([[-1e-4]]))
     assert k3.item() == pytest.approx(5e-9, rel=1e-2)
 
 
-def test_an_unknown_estimator_is_refused():
-    with pytest.raises(ValueError, match="unknown KL estimator"):
+def test_an_unknown_estimator_raises():
+    with pytest.raises(AssertionError, match="k4"):
         kl_divergence(torch.zeros(1, 1), torch.zeros(1, 1), estimator="k4")

@@ -1,4 +1,4 @@
-"""What the loss of a batch may depend on, and what it must not: splits, padding, extreme log ratios."""
+"""The loss of a batch does not depend on splits, padding or extreme log ratios."""
 
 import math
 
@@ -15,7 +15,7 @@ from grpo_cli.algorithm.weighting import token_weights
 
 
 def random_batch(seed: int, num_responses: int, width: int = 8) -> dict[str, Tensor]:
-    """Ragged responses behind prompts of unequal length; each has a token at least."""
+    """Responses of different lengths, of at least one token, after prompts of different lengths."""
     rng = torch.Generator().manual_seed(seed)
     starts = torch.randint(0, 3, (num_responses, 1), generator=rng)
     ends = torch.randint(3, width + 1, (num_responses, 1), generator=rng)
@@ -33,7 +33,7 @@ def random_batch(seed: int, num_responses: int, width: int = 8) -> dict[str, Ten
 
 
 def gradient_of(weights_D: Tensor, batch: dict[str, Tensor], weights_B: Tensor, **switches) -> tuple[Tensor, LossStats]:
-    """Of a linear policy's weights, so that every token of every micro-batch adds to the same numbers."""
+    """The gradient of a linear policy's weights, to which every token of every micro-batch adds."""
     weights_D = weights_D.clone().requires_grad_()
     rest = {name: values for name, values in batch.items() if name != "inputs_BTD"}
     logprobs_BT = batch["old_logprobs_BT"] + batch["inputs_BTD"] @ weights_D
@@ -59,7 +59,7 @@ SWITCHES = [
     padding=st.integers(0, 4),
     weighting=st.sampled_from(["sequence_mean", "constant", "token_mean", "sum"]),
 )
-def test_splitting_and_padding_change_nothing_but_rounding(switches, seed, splits, padding, weighting):
+def test_splitting_and_padding_change_only_rounding(switches, seed, splits, padding, weighting):
     batch = random_batch(seed, num_responses=len(splits))
     weights_B = token_weights(batch["mask_BT"].sum(1), weighting=weighting, max_new_tokens=8)
     policy = torch.randn(5, generator=torch.Generator().manual_seed(seed)) / 3
@@ -118,9 +118,9 @@ def test_a_response_without_advantage_can_be_left_out_of_the_forward_pass(switch
 
 @pytest.mark.parametrize("garbage", [math.inf, -math.inf, math.nan, 1e30])
 @pytest.mark.parametrize("switches", SWITCHES)
-def test_what_stands_in_padded_places_never_matters(switches, garbage):
+def test_values_in_padding_never_matter(switches, garbage):
     batch = random_batch(seed=1, num_responses=4)
-    batch["mask_BT"][3] = False  # a row that only fills up its rank
+    batch["mask_BT"][3] = False  # a row of padding
     del batch["inputs_BTD"]
     dirty = {
         name: values.masked_fill(~batch["mask_BT"], garbage)
@@ -140,8 +140,8 @@ def test_what_stands_in_padded_places_never_matters(switches, garbage):
     assert not results[0][1][~batch["mask_BT"]].any()
 
 
-def test_a_batch_of_padding_alone_has_a_gradient_of_zero():
-    # so that a rank with nothing to learn still takes part in the backward pass
+def test_a_batch_with_only_padding_has_a_gradient_of_zero():
+    # so that a rank without real sequences can take part in the backward pass
     logprobs = torch.full((2, 3), math.nan, requires_grad=True)
     loss, stats = policy_loss(
         logprobs, logprobs.detach(), torch.ones(2, 3), torch.zeros(2), torch.zeros(2, 3, dtype=torch.bool)

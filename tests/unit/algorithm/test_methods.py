@@ -1,7 +1,7 @@
-"""Each method of conf/algorithm against its paper: loss and gradient, by plain loops in float64.
+"""Each method in conf/algorithm against its paper: loss and gradient, with plain loops in float64.
 
-The objectives in tests/papers.py are written from their papers alone; the code under test is driven by the method's
-YAML, from the rewards on. P prompts, G completions a prompt, B = P*G sequences, T tokens.
+The objectives in tests/papers.py are written only from the papers; the code under test gets its settings from the
+method's YAML and starts from the rewards. P prompts, G completions a prompt, B = P*G sequences, T tokens.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ class Case:
     objective: Objective
     overrides: dict
     drift: float  # standard deviation of the log ratio, such that some tokens are clipped and some not
-    dtype: DType = DType.fp32  # what `auto` corrects for
+    dtype: DType = DType.fp32  # decides what `auto` means
 
 
 CASES = [
@@ -73,7 +73,7 @@ CASES = [
 
 
 def random_groups(seed: int, drift: float) -> Groups:
-    """Ragged responses in float32's numbers: a mixed group, one that agrees, one with a lone success."""
+    """Responses of different lengths, rounded to float32: a mixed group, one of equal rewards, one with one success."""
     rng = np.random.default_rng(seed)
     rewards = [[1.1, 0.0, 0.1, 1.0], [1.1] * 4, [0.1, 0.1, 1.1, 0.1]]
 
@@ -89,7 +89,7 @@ def random_groups(seed: int, drift: float) -> Groups:
 
 
 def moved(groups: Groups, chosen: tuple[int, int, int], step: float) -> Groups:
-    """The same with one log-probability of the learning policy moved by a step."""
+    """The same groups with one log-probability of the trained policy changed by `step`."""
     p, g, t = chosen
     new = [[response.new.copy() for response in group] for group in groups]
     new[p][g][t] += step
@@ -97,7 +97,7 @@ def moved(groups: Groups, chosen: tuple[int, int, int], step: float) -> Groups:
 
 
 def loss_by_hand(objective: Objective, groups: Groups) -> tuple[float, np.ndarray]:
-    """The loss and, by central differences, its gradient at each token in turn."""
+    """The loss and its gradient at each token, by central differences."""
     step = 1e-6
     gradient = [
         (objective(moved(groups, (p, g, t), -step), groups) - objective(moved(groups, (p, g, t), step), groups))
@@ -190,27 +190,27 @@ def loss_under_test(algorithm: AlgorithmConfig, groups: Groups, dtype: DType) ->
 
 @pytest.mark.usefixtures("one_rank")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join([case.name, *map(str, case.overrides)]))
-def test_loss_and_gradient_are_those_of_the_paper(case):
+def test_loss_and_gradient_match_the_paper(case):
     algorithm = algorithm_of(case)
     clipped = []
     for seed in range(4):
         groups = random_groups(seed, case.drift)
         expected_loss, expected_gradient = loss_by_hand(case.objective, groups)
         loss, gradient, clipped_share = loss_under_test(algorithm, groups, case.dtype)
-        # GSPO's terms all but cancel: their sum has the rounding of their sizes.
+        # GSPO's terms almost cancel, so the rounding of the terms is large relative to their sum.
         assert loss == pytest.approx(expected_loss, rel=1e-6, abs=1e-6 * np.abs(expected_gradient).sum())
         assert np.linalg.norm(gradient - expected_gradient) <= 1e-6 * np.linalg.norm(expected_gradient)
         assert expected_gradient.any()
         clipped.append(clipped_share)
     if algorithm.surrogate != "none":
-        assert 0.02 < mean(clipped) < 0.5  # else the bounds were not tried
+        assert 0.02 < mean(clipped) < 0.5  # otherwise clipping was not tested
 
 
-def test_every_method_of_conf_is_tried():
+def test_every_method_in_conf_is_tested():
     assert {case.name for case in CASES} == {path.stem for path in CONF.glob("*.yaml")}
 
 
-def test_r1_zero_has_the_published_values():
+def test_r1_zero_has_the_published_settings():
     train = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(CONF / "r1_zero.yaml"))
     responses = train.rollout.prompts_per_step * train.rollout.group_size
     assert responses == 8192

@@ -1,7 +1,7 @@
-"""The switches against the formulas of TRL, verl and OpenRLHF, written here on their own, in float64.
+"""The options of the objective against the formulas of TRL, verl and OpenRLHF, in float64.
 
-None of the three is installed: each peer is a few lines, in its own order of operations and by its own names, and
-autograd gives its gradient. P prompts, G completions a prompt, B = P*G sequences, T tokens.
+None of the three is installed. Each formula is written here in a few lines, with the library's own order of operations
+and names, and autograd computes its gradient. P prompts, G completions a prompt, B = P*G sequences, T tokens.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ B = P * G
 
 
 class Batch:
-    """Ragged responses, padded on the right; a group that agrees is among them."""
+    """Responses of different lengths, padded on the right. One group has equal rewards."""
 
     def __init__(self, seed: int, drift: float) -> None:
         rng = torch.Generator().manual_seed(seed)
@@ -48,7 +48,7 @@ def ours(batch: Batch, logprobs: Tensor, weighting: str, correction: dict | None
     return policy_loss(logprobs, batch.old, batch.advantages, weights, batch.mask, **given)[0]
 
 
-# What TRL, verl and OpenRLHF call the reduction of the token losses.
+# How TRL, verl and OpenRLHF reduce the token losses.
 REDUCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sequence_mean": lambda loss, mask: ((loss * mask).sum(-1) / mask.sum(-1)).mean(),  # grpo, seq-mean-token-mean
     "token_mean": lambda loss, mask: (loss * mask).sum() / mask.sum(),  # dapo, bnpo, token-mean
@@ -133,9 +133,9 @@ CASES = {
 }
 
 
-def assert_same(batch: Batch, mine: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor]) -> None:
+def assert_same(batch: Batch, ours_loss: Callable[[Tensor], Tensor], peer_loss: Callable[[Tensor], Tensor]) -> None:
     results = []
-    for objective in (mine, theirs):
+    for objective in (ours_loss, peer_loss):
         logprobs = batch.new.clone().requires_grad_()
         loss = objective(logprobs)
         loss.backward()
@@ -149,7 +149,7 @@ def assert_same(batch: Batch, mine: Callable[[Tensor], Tensor], theirs: Callable
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("seed", range(3))
-def test_an_objective_has_a_peers_loss_and_gradient(name, reduction, seed):
+def test_an_objective_has_the_loss_and_gradient_of_a_peer(name, reduction, seed):
     switches, correction, peer = CASES[name]
     batch = Batch(seed, drift=0.6)
     assert_same(
@@ -160,8 +160,8 @@ def test_an_objective_has_a_peers_loss_and_gradient(name, reduction, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_gspo_has_verls_gradient(seed):
-    # verl keeps the ratio of the sequence as a value, and gives each token its own gradient.
+def test_gspo_has_the_gradient_of_verl(seed):
+    # verl uses the value of the sequence's ratio, and each token's own gradient.
     batch = Batch(seed, drift=0.2)
     assert_same(
         batch,
@@ -178,7 +178,7 @@ def trl_advantages(rewards: Tensor, scale: str) -> Tensor:
 
 @pytest.mark.parametrize("scale", ["group_std", "raw_batch_std", "none"])
 @pytest.mark.parametrize("seed", range(3))
-def test_advantages_are_trls_of_scale_rewards(scale, seed):
+def test_advantages_match_trls_scale_rewards(scale, seed):
     rewards = Batch(seed, 0.0).rewards
     found = group_advantages(rewards, scale=scale, std_ddof=1, eps=1e-4)
     torch.testing.assert_close(found, trl_advantages(rewards, scale), rtol=1e-9, atol=1e-12)
@@ -204,9 +204,9 @@ def openrlhf_normalised(values: Tensor, mask: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("ddof", "normalised"), [(1, verl_whitened), (0, openrlhf_normalised)])
 @pytest.mark.parametrize("seed", range(3))
-def test_reinforce_pp_has_the_returns_of_verl_and_openrlhf(ddof, normalised, seed):
+def test_reinforce_pp_matches_the_returns_of_verl_and_openrlhf(ddof, normalised, seed):
     batch = Batch(seed, 0.0)
-    # A reward of each token: the KL's share, and at the last one the response's own; summed from the end.
+    # Each token's reward is -0.05 * KL; the last token also gets the response's reward. Sum them from the end.
     token_rewards = -0.05 * (batch.old - batch.ref) * batch.mask
     token_rewards[torch.arange(B), batch.lengths - 1] += batch.rewards.flatten()
     returns, running = torch.zeros(B, T, dtype=torch.float64), torch.zeros(B, dtype=torch.float64)
@@ -215,16 +215,16 @@ def test_reinforce_pp_has_the_returns_of_verl_and_openrlhf(ddof, normalised, see
         returns[:, t] = running
     advantages = group_advantages(batch.rewards, baseline="none", scale="none").flatten()
     kl = kl_divergence(batch.old, batch.ref, estimator="k1")
-    mine = [less_kl_to_go(a, k[:n], beta=0.05) for a, k, n in zip(advantages, kl, batch.lengths, strict=True)]
+    advantages_B = [less_kl_to_go(a, k[:n], beta=0.05) for a, k, n in zip(advantages, kl, batch.lengths, strict=True)]
     expected = normalised(returns, batch.mask)[:, : batch.lengths.max()]
-    torch.testing.assert_close(token_stage(batch, mine, ddof), expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(token_stage(batch, advantages_B, ddof), expected, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize(("ddof", "normalised"), [(1, verl_whitened), (0, openrlhf_normalised)])
 @pytest.mark.parametrize("seed", range(3))
-def test_reinforce_pp_baseline_has_the_advantages_of_verl_and_openrlhf(ddof, normalised, seed):
+def test_reinforce_pp_baseline_matches_the_advantages_of_verl_and_openrlhf(ddof, normalised, seed):
     batch = Batch(seed, 0.0)
     tiled = (batch.rewards - batch.rewards.mean(-1, keepdim=True)).view(B, 1).tile(1, T)
-    mine = list(group_advantages(batch.rewards, baseline="group_mean", scale="none").flatten())
+    advantages_B = list(group_advantages(batch.rewards, baseline="group_mean", scale="none").flatten())
     expected = normalised(tiled, batch.mask)[:, : batch.lengths.max()]
-    torch.testing.assert_close(token_stage(batch, mine, ddof), expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(token_stage(batch, advantages_B, ddof), expected, rtol=1e-7, atol=1e-9)

@@ -12,7 +12,7 @@ SAMPLE = SampleRow(3, "3 1 1 1 :", "[b]no[/b] wait yes", "0", "", "correct", 1.1
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that the display sees; set by the test."""
+    """The clock that the display reads, in seconds; the test sets it."""
     now = [0.0]
     monkeypatch.setattr(console_module.time, "monotonic", lambda: now[0])
     return now
@@ -24,7 +24,7 @@ def display(*, terminal: bool, steps: int = 100) -> tuple[Display, StringIO]:
     return Display(console, title="tiny", steps=steps), shown
 
 
-def test_without_a_terminal_a_quick_run_prints_now_and_then_and_its_end(clock):
+def test_without_a_terminal_a_fast_run_prints_some_steps_and_the_last(clock):
     watched, shown = display(terminal=False)
     for step in range(1, 101):
         clock[0] = step
@@ -49,26 +49,26 @@ def test_an_evaluation_is_always_printed(clock):
     assert shown.getvalue().splitlines()[-1].startswith("step 2/100  held-out 0.250  greedy 0.500")
 
 
-def test_a_plain_line_has_the_figures_and_the_time_left(clock):
+def test_a_plain_line_has_the_metrics_and_the_time_left(clock):
     watched, shown = display(terminal=False)
     watched.update(1, {})
-    clock[0] = 40.0  # 40 s a step, 98 steps to go: 3920 s
+    clock[0] = 40.0  # 40 s per step, 98 steps left: 3920 s
     watched.update(2, {"reward/accuracy": 0.5, "length/mean": 18.25, "perf/tokens_per_s": 1234.5, "other": 1})
     assert shown.getvalue().splitlines()[-1] == (
         "step 2/100  accuracy 0.500  length 18.2  tokens/s 1,234  1:05:20 left"
     )
 
 
-def test_a_terminal_shows_the_newest_figures_the_last_evaluation_the_time_left_and_a_sample(clock):
+def test_a_terminal_shows_the_latest_metrics_the_last_evaluation_the_time_left_and_a_sample(clock):
     watched, shown = display(terminal=True)
     watched.update(2, {"eval/heldout/avg": 0.25})
-    clock[0] = 40.0  # a step; 97 to go
+    clock[0] = 40.0  # s per step; 97 steps left
     metrics = {"reward/accuracy": 0.75, "reward/mean": 0.8, "length/mean": 21.5, "policy/kl_ref": 0.02}
     watched.update(3, metrics | {"perf/tokens_per_s": 1234.5}, SAMPLE)
     watched.close()
     last_frame = shown.getvalue().rpartition("╭")[2]
-    figures = ("accuracy 0.750", "reward 0.800", "length 21.5", "kl 0.0200", "tokens/s 1,234", "held-out 0.250")
-    for text in ("tiny", "step 3/100", *figures, "1:04:40 left", "3 1 1 1 : [b]no[/b] wait yes"):
+    metric_texts = ("accuracy 0.750", "reward 0.800", "length 21.5", "kl 0.0200", "tokens/s 1,234", "held-out 0.250")
+    for text in ("tiny", "step 3/100", *metric_texts, "1:04:40 left", "3 1 1 1 : [b]no[/b] wait yes"):
         assert text in last_frame
 
 
@@ -78,8 +78,8 @@ def test_a_terminal_shows_the_newest_figures_the_last_evaluation_the_time_left_a
         ("13 5\n6 2 :", 20, "13 5 6 2 :"),
         ("abcdefghij", 10, "abcdefghij"),
         ("abcdefghijk", 10, "abc … hijk"),
-        ("a\x1b[2Jb", 20, "a?[2Jb"),  # an escape sequence from the model must not reach the terminal
+        ("a\x1b[2Jb", 20, "a?[2Jb"),  # escape sequences from the model must not reach the terminal
     ],
 )
-def test_clip(text, width, expected):
+def test_clip_makes_one_short_printable_line(text, width, expected):
     assert clip(text, width) == expected

@@ -3,11 +3,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from grpo_cli.metrics import health
+from grpo_cli.metrics import health as health_module
 from grpo_cli.metrics.health import LONG_WINDOW, WINDOW, Health
 
 # A step of the built-in task.
-SOUND = {
+HEALTHY = {
     "length/truncated": 0.004,
     "group/agreeing": 0.05,
     "group/all_right": 0.01,
@@ -20,27 +20,27 @@ SOUND = {
     "reward/format": 0.93,
     "reward/accuracy": 0.27,
 }
-LIMIT = 1e-4  # of the mismatch
+LIMIT = 1e-4  # for the mismatch
 
 
-def told(rows: Sequence[Mapping[str, float]], read: Health | None = None) -> list[tuple[int, str]]:
+def findings(rows: Sequence[Mapping[str, float]], health: Health | None = None) -> list[tuple[int, str]]:
     """The findings over `rows`, as step and text."""
-    read = read or Health(LIMIT)
-    return [(int(row["step"]), finding.text) for row in rows for finding in read.update(row)]
+    health = health or Health(LIMIT)
+    return [(int(row["step"]), finding.text) for row in rows for finding in health.update(row)]
 
 
 def steps(num: int, first: int = 1, **changed: float) -> list[dict[str, float]]:
-    """So many rows of a sound run, but for `changed`; `a__b` is the metric `a/b`."""
+    """`num` rows of a healthy run with the metrics `changed`; `a__b` is the metric `a/b`."""
     changes = {name.replace("__", "/"): value for name, value in changed.items()}
-    return [{"step": step} | SOUND | changes for step in range(first, first + num)]
+    return [{"step": step} | HEALTHY | changes for step in range(first, first + num)]
 
 
-def test_a_sound_run_gives_no_finding():
-    assert told([{"step": 0, "eval/heldout/avg": 0.2}, *steps(3 * LONG_WINDOW)]) == []
+def test_a_healthy_run_gives_no_finding():
+    assert findings([{"step": 0, "eval/heldout/avg": 0.2}, *steps(3 * LONG_WINDOW)]) == []
 
 
 @pytest.mark.parametrize(
-    ("ill", "figure", "setting"),
+    ("symptoms", "value", "setting"),
     [
         ({"length__truncated": 0.97}, "97 % of the responses were cut", "rollout.max_new_tokens"),
         (
@@ -48,15 +48,15 @@ def test_a_sound_run_gives_no_finding():
             "90 % of the groups agree and give no gradient (2 % are all right, 88 % all wrong)",
             "algorithm.dynamic_sampling.max_refills",
         ),
-        ({"policy__kl_ref": 12.5}, "the KL to the reference is 12.5 nats a token", "algorithm.beta"),
+        ({"policy__kl_ref": 12.5}, "the KL to the reference is 12.5 nats per token", "algorithm.beta"),
         ({"sampler__logprob_diff_mean": 6e-5}, "differ by 6e-05 on average", "algorithm.sampler_correction.method"),
         ({"verify__timeout": 0.06}, "6 % of the answers were not judged in time", "reward.timeout_s"),
     ],
 )
-def test_a_finding_is_told_once_when_it_has_held_for_a_window(ill, figure, setting):
-    ((step, text),) = told(steps(4 * WINDOW, **ill))
+def test_a_finding_is_reported_once_after_it_was_true_for_a_window(symptoms, value, setting):
+    ((step, text),) = findings(steps(4 * WINDOW, **symptoms))
     assert step == WINDOW
-    assert figure in text
+    assert value in text
     assert setting in text
 
 
@@ -65,14 +65,14 @@ def test_a_finding_is_told_once_when_it_has_held_for_a_window(ill, figure, setti
     [
         {"length__truncated": 0.49},
         {"group__agreeing": 0.89},
-        {"policy__entropy": 0.014},  # from the start, so that it fell from nothing
+        {"policy__entropy": 0.014},  # from the start, so it did not fall
         {"policy__kl_ref": 0.9},
         {"sampler__logprob_diff_mean": 4.9e-5},
         {"verify__timeout": 0.04},
     ],
 )
-def test_below_its_threshold_nothing_is_told(borderline):
-    assert told(steps(4 * WINDOW, **borderline)) == []
+def test_below_its_threshold_nothing_is_reported(borderline):
+    assert findings(steps(4 * WINDOW, **borderline)) == []
 
 
 @pytest.mark.parametrize(
@@ -87,19 +87,19 @@ def test_below_its_threshold_nothing_is_told(borderline):
     ],
 )
 def test_one_noisy_step_is_no_finding(noise):
-    assert told([*steps(20), *steps(1, first=21, **noise), *steps(20, first=22)]) == []
+    assert findings([*steps(20), *steps(1, first=21, **noise), *steps(20, first=22)]) == []
 
 
-def test_entropy_is_compared_with_what_the_run_began_with():
-    ((step, text),) = told([*steps(10, policy__entropy=0.4), *steps(10, first=11, policy__entropy=0.03)])
+def test_entropy_is_compared_with_its_value_at_the_start():
+    ((step, text),) = findings([*steps(10, policy__entropy=0.4), *steps(10, first=11, policy__entropy=0.03)])
     # The mean of five falls below 0.04 when all five are 0.03: (4 * 0.03 + 0.4) / 5 is still 0.104.
     assert step == 15
-    assert "fell from 0.4 to 0.03 nats a token" in text
+    assert "fell from 0.4 to 0.03 nats per token" in text
     assert "algorithm.epsilon_high" in text
 
 
-def test_a_skipped_optimizer_step_is_told_at_once():
-    ((step, text),) = told([*steps(2), *steps(1, first=3, policy__skipped_steps=1.0), *steps(20, first=4)])
+def test_a_skipped_optimizer_step_is_reported_at_once():
+    ((step, text),) = findings([*steps(2), *steps(1, first=3, policy__skipped_steps=1.0), *steps(20, first=4)])
     assert step == 3
     assert "the gradient of 1 optimizer steps was not finite" in text
     assert "optimizer.lr" in text
@@ -109,14 +109,14 @@ def test_a_skipped_optimizer_step_is_told_at_once():
     ("first_half", "second_half", "found"),
     [
         ({}, {}, True),
-        ({}, {"reward__accuracy": 0.13}, False),  # it moves
+        ({}, {"reward__accuracy": 0.13}, False),  # it changes
         ({"reward__format": 0.92}, {}, False),  # the format is still being learned
     ],
 )
-def test_a_format_that_is_solved_beside_an_accuracy_that_stands_still(first_half, second_half, found):
+def test_a_solved_format_with_a_stuck_accuracy_is_a_finding(first_half, second_half, found):
     stuck = {"reward__format": 0.98, "reward__accuracy": 0.08}
     half = LONG_WINDOW // 2
-    seen = told([*steps(half, **(stuck | first_half)), *steps(half, first=half + 1, **(stuck | second_half))])
+    seen = findings([*steps(half, **(stuck | first_half)), *steps(half, first=half + 1, **(stuck | second_half))])
     assert [step for step, _ in seen] == [LONG_WINDOW] * found
     if found:
         assert "solved (0.98) and the accuracy has not moved from 0.08 in 100 steps" in seen[0][1]
@@ -126,56 +126,58 @@ def test_a_format_that_is_solved_beside_an_accuracy_that_stands_still(first_half
 @pytest.mark.parametrize(
     "stuck",
     [
-        {"reward__format": 0.98, "reward__accuracy": 0.3},  # as much as its problems may allow
+        {"reward__format": 0.98, "reward__accuracy": 0.3},  # may be the best that the problems allow
         {"reward__format": 0.5, "reward__accuracy": 0.08},
     ],
 )
-def test_standing_still_alone_is_no_finding(stuck):
-    assert told(steps(2 * LONG_WINDOW, **stuck)) == []
+def test_a_stuck_reward_alone_is_no_finding(stuck):
+    assert findings(steps(2 * LONG_WINDOW, **stuck)) == []
 
 
-def test_a_finding_that_ceased_and_came_back_is_told_again():
+def test_a_finding_that_went_away_and_came_back_is_reported_again():
     cut = {"length__truncated": 1.0}
     rows = [*steps(10, **cut), *steps(20, first=11), *steps(10, first=31, **cut)]
     # Three of the last five steps make a mean of 0.6.
-    assert [step for step, _ in told(rows)] == [WINDOW, 33]
+    assert [step for step, _ in findings(rows)] == [WINDOW, 33]
 
 
-def test_a_finding_that_flickers_is_told_once():
+def test_a_finding_that_flickers_is_reported_once():
     rows = [row for step in range(1, 41) for row in steps(1, first=step, length__truncated=1.0 if step % 2 else 0.0)]
-    assert len(told(rows)) == 1
+    assert len(findings(rows)) == 1
 
 
-def test_without_a_mismatch_limit_there_is_no_warning_of_it():
-    assert told(steps(10, sampler__logprob_diff_mean=3.0), Health()) == []
+def test_without_a_mismatch_limit_there_is_no_mismatch_warning():
+    assert findings(steps(10, sampler__logprob_diff_mean=3.0), Health()) == []
 
 
-def test_metrics_that_a_run_lacks_are_no_finding():
-    assert told([{"step": step} for step in range(1, 2 * LONG_WINDOW)]) == []
+def test_missing_metrics_are_no_finding():
+    assert findings([{"step": step} for step in range(1, 2 * LONG_WINDOW)]) == []
 
 
 @pytest.mark.parametrize("killed_after", [3, 12, 40])
-def test_a_run_that_resumes_tells_what_it_would_have_told(killed_after):
+def test_a_resumed_run_reports_the_same_findings_as_an_uninterrupted_one(killed_after):
     rows = [
         *steps(10, policy__entropy=0.4),
         *steps(30, first=11, policy__entropy=0.03),
         *steps(20, first=41, length__truncated=0.8),
     ]
     resumed = Health(LIMIT)
-    before = told(json.loads(json.dumps(rows[:killed_after])), resumed)
-    assert before + told(rows[killed_after:], resumed) == told(rows)
-    assert len(told(rows)) == 2
+    before = findings(json.loads(json.dumps(rows[:killed_after])), resumed)
+    assert before + findings(rows[killed_after:], resumed) == findings(rows)
+    assert len(findings(rows)) == 2
 
 
-def test_every_setting_that_is_named_exists(compose_train):
-    """`reward.terms.format.weight` too: it stands in the quickstart's configuration."""
+def test_every_setting_in_a_message_exists(compose_train):
+    """Also `reward.terms.format.weight`: the quickstart's configuration has it."""
     import re
     from inspect import getsource
 
     from omegaconf import OmegaConf
 
     config = OmegaConf.structured(compose_train())
-    named = set(re.findall(r"\b(?:rollout|algorithm|optimizer|cluster|reward|data)\.[a-z_.]+[a-z]", getsource(health)))
+    named = set(
+        re.findall(r"\b(?:rollout|algorithm|optimizer|cluster|reward|data)\.[a-z_.]+[a-z]", getsource(health_module))
+    )
     assert len(named) >= 10
     for name in named:
         assert OmegaConf.select(config, name, default="missing") != "missing", name

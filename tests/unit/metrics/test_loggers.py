@@ -53,8 +53,8 @@ def test_a_row_and_its_samples_survive_a_power_cut(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("num_bytes", "path"), [(15, "metrics.jsonl"), (200, "samples/step_000002.jsonl")])
-def test_a_full_disk_is_told_with_its_mend(tmp_path, num_bytes, path):
-    """The limit on a file's size stands for the end of the disk; it holds for a process, so this is one of its own."""
+def test_a_full_disk_gives_an_error_that_says_how_to_resume(tmp_path, num_bytes, path):
+    """A limit on the file size simulates a full disk. It applies to a whole process, so this test starts one."""
     script = f"""
 import resource
 from pathlib import Path
@@ -75,17 +75,17 @@ except SetupError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == (
-        f"{path} cannot be written: File too large. Make room there; the same command with resume=auto then goes on "
-        "from the last checkpoint.\n"
+        f"{path} cannot be written: File too large. Free some space there. Then the same command with resume=auto "
+        "resumes from the last checkpoint.\n"
     ), done.stderr
-    with run_logger(tmp_path, start_step=1) as logger:  # with room again, the half-written row is gone
+    with run_logger(tmp_path, start_step=1) as logger:  # after space was freed, the half-written row is gone
         logger.log(2, {})
     assert steps(tmp_path) == [1, 2]
 
 
-def test_a_finding_is_a_line_of_its_own_and_told_once_across_a_resume(tmp_path):
+def test_a_finding_is_printed_on_its_own_line_and_once_across_a_resume(tmp_path):
     shown = StringIO()
-    for start, end in ((0, 6), (5, 14)):  # step 6 was done after the last checkpoint
+    for start, end in ((0, 6), (5, 14)):  # step 6 came after the last checkpoint
         options = {"run_name": "tiny", "steps": 9, "settings": {}, "console": Console(file=shown)}
         with RunLogger(QUIET, tmp_path, start_step=start, **options) as logger:
             for step in range(start + 1, end + 1):
@@ -94,7 +94,7 @@ def test_a_finding_is_a_line_of_its_own_and_told_once_across_a_resume(tmp_path):
     assert line.startswith("health: step 5: 100 % of the responses were cut")
 
 
-def test_a_step_is_logged_once(tmp_path):
+def test_logging_a_step_twice_raises(tmp_path):
     with run_logger(tmp_path) as logger:
         logger.log(1, {})
         with pytest.raises(AssertionError, match="step 1 is logged after step 1"):
@@ -105,11 +105,11 @@ def test_a_step_is_logged_once(tmp_path):
     ("start_step", "half_a_line", "kept"),
     [
         (2, "", [0, 1, 2]),
-        (4, '{"step": 5, "rew', [0, 1, 2, 3, 4]),  # killed while it wrote
-        (0, "", []),  # nothing was saved: the run begins again
+        (4, '{"step": 5, "rew', [0, 1, 2, 3, 4]),  # killed while writing
+        (0, "", []),  # nothing was saved: the run starts again
     ],
 )
-def test_a_resumed_run_goes_on_after_the_rows_of_its_checkpoint(tmp_path, start_step, half_a_line, kept):
+def test_a_resumed_run_continues_after_the_rows_of_its_checkpoint(tmp_path, start_step, half_a_line, kept):
     with run_logger(tmp_path) as logger:
         for step in range(5):
             logger.log(step, {"reward/mean": 0.1 * step})
@@ -122,7 +122,7 @@ def test_a_resumed_run_goes_on_after_the_rows_of_its_checkpoint(tmp_path, start_
     assert (tmp_path / "metrics.jsonl").read_text().splitlines()[:-1] == before
 
 
-def test_samples_are_kept_every_so_many_steps(tmp_path):
+def test_samples_are_written_every_samples_every_steps(tmp_path):
     with run_logger(tmp_path) as logger:
         for step in range(1, 5):
             logger.log(step, {}, [SAMPLE])
@@ -135,7 +135,7 @@ def test_samples_are_kept_every_so_many_steps(tmp_path):
     }  # fmt: skip
 
 
-def test_no_samples_are_kept_at_zero(tmp_path):
+def test_samples_every_0_writes_no_samples(tmp_path):
     with run_logger(tmp_path, LoggerConfig(wandb=False, console=False, samples_every=0)) as logger:
         logger.log(1, {}, [SAMPLE])
     assert not (tmp_path / "samples").exists()

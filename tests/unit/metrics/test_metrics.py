@@ -29,14 +29,14 @@ def group(*members: tuple[Completion, Score]) -> ScoredGroup:
 
 
 def test_a_mean_divides_by_the_global_count():
-    # 3/1 and 1/3 alone would average to 1.67; together they are 4/4
+    # averaging 3/1 and 1/3 would give 1.67; merged they are 4/4
     left, right = Tally(), Tally()
     left.mean("loss", total=3, count=1)
     right.mean("loss", total=1, count=3)
     assert left.merge(right).compute() == {"loss": 1.0}
 
 
-def test_sums_add_and_maxima_compete():
+def test_merging_adds_sums_and_takes_the_larger_maximum():
     left, right = Tally(), Tally()
     for tally, value in ((left, -2.0), (right, -3.0)):
         tally.sum("tokens", value)
@@ -50,7 +50,7 @@ def test_a_mean_of_nothing_is_left_out():
     assert tally.compute() == {}
 
 
-def test_merge_leaves_its_inputs_as_they_were():
+def test_merge_does_not_change_its_inputs():
     left, right = Tally(), Tally()
     left.mean("loss", 3, 1)
     right.mean("loss", 1, 3)
@@ -58,7 +58,7 @@ def test_merge_leaves_its_inputs_as_they_were():
     assert (left.compute(), right.compute()) == ({"loss": 3.0}, {"loss": pytest.approx(1 / 3)})
 
 
-def test_the_metrics_of_a_worked_rollout():
+def test_the_metrics_of_a_rollout_worked_by_hand():
     groups = [
         group((completion(4, "wait, wait"), RIGHT), (completion(8, truncated=True), SILENT)),
         group((completion(2), WRONG), (completion(6), HUNG)),
@@ -89,8 +89,8 @@ def test_the_metrics_of_a_worked_rollout():
     )
 
 
-def test_the_entropy_is_that_of_all_sampled_tokens():
-    # A group that agrees and one that differs: 2 tokens of 1 nat, 6 tokens of 0.5
+def test_the_entropy_is_over_all_sampled_tokens():
+    # A group that agrees and one that does not: 2 tokens of 1 nat, 6 tokens of 0.5
     certain = (Completion((1, 2), (-1.0, -1.0), "", truncated=False), RIGHT)
     groups = [group(certain), group((completion(2), RIGHT), (completion(4), WRONG))]
     assert rollout_tally(groups).compute()["policy/entropy"] == pytest.approx((2 * 1 + 6 * 0.5) / 8)
@@ -102,17 +102,17 @@ def test_the_entropy_is_that_of_all_sampled_tokens():
         ((RIGHT, RIGHT), 1, 0, 1),
         ((WRONG, WRONG), 0, 1, 1),
         ((RIGHT, WRONG), 0, 0, 0),
-        ((WRONG, SILENT), 0, 1, 0),  # all wrong, and yet their formats teach something
-        ((SILENT, HUNG), 0, 1, 1),  # other verdicts, the same reward
+        ((WRONG, SILENT), 0, 1, 0),  # all wrong, but their format rewards differ
+        ((SILENT, HUNG), 0, 1, 1),  # different verdicts, equal rewards
     ],
 )
-def test_what_counts_as_a_group_that_agrees(scores, all_right, all_wrong, agreeing):
+def test_a_group_agrees_if_its_rewards_are_equal(scores, all_right, all_wrong, agreeing):
     metrics = rollout_tally([group(*((completion(1), score) for score in scores))]).compute()
     seen = tuple(metrics[f"group/{name}"] for name in ("all_right", "all_wrong", "agreeing"))
     assert seen == (all_right, all_wrong, agreeing)
 
 
-def test_what_no_rule_judged_is_neither_right_nor_wrong():
+def test_a_response_that_no_rule_judges_is_neither_right_nor_wrong():
     groups = [
         group((completion(4), RIGHT), (completion(6), WRONG)),
         group((completion(7), LIKED), (completion(9), DISLIKED)),
@@ -126,19 +126,19 @@ def test_what_no_rule_judged_is_neither_right_nor_wrong():
     assert "verify/unjudged" not in metrics
     assert (metrics["length/correct"], metrics["length/wrong"]) == (4, 6)
     assert metrics["length/mean"] == 28 / 6
-    assert metrics["reward/accuracy"] == 0.5  # of 2 responses
+    assert metrics["reward/accuracy"] == 0.5  # over 2 responses
     assert metrics["reward/model"] == pytest.approx((3 - 2 + 3 + 3) / 4)
     assert metrics["reward/format"] == pytest.approx(5 / 6)
     assert metrics["reward/mean"] == pytest.approx((1.1 + 0.1 + 3.1 - 2 + 3.1 + 3.1) / 6)
 
 
-def test_a_rank_of_general_prompts_alone_does_not_hide_the_accuracy_of_another():
-    alone, judged = [group((completion(3), LIKED))], [group((completion(5), RIGHT))]
-    assert "group/all_right" not in rollout_tally(alone).compute()
-    assert rollout_tally(alone).merge(rollout_tally(judged)).compute()["group/all_right"] == 1
+def test_a_rank_with_only_general_prompts_does_not_hide_the_accuracy_of_another():
+    general, judged = [group((completion(3), LIKED))], [group((completion(5), RIGHT))]
+    assert "group/all_right" not in rollout_tally(general).compute()
+    assert rollout_tally(general).merge(rollout_tally(judged)).compute()["group/all_right"] == 1
 
 
-def test_two_ranks_report_what_one_would():
+def test_two_ranks_report_the_same_metrics_as_one():
     draw = random.Random(0)
     groups = [
         group(
@@ -157,6 +157,6 @@ def test_two_ranks_report_what_one_would():
 
 
 def test_a_rank_without_a_right_answer_does_not_hide_the_lengths_of_another():
-    without, having = [group((completion(3), WRONG))], [group((completion(5), RIGHT))]
+    without, with_right = [group((completion(3), WRONG))], [group((completion(5), RIGHT))]
     assert "length/correct" not in rollout_tally(without).compute()
-    assert rollout_tally(without).merge(rollout_tally(having)).compute()["length/correct"] == 5
+    assert rollout_tally(without).merge(rollout_tally(with_right)).compute()["length/correct"] == 5

@@ -17,7 +17,7 @@ PROMPTS = [Prompt(Problem(str(n), "", ""), "", (n,)) for n in range(12)]
 
 
 class TableEngine:
-    """Answers with the prompt's first token and the request's number, the last request first."""
+    """Answers with the prompt's first token and the request's index, in reverse order of requests."""
 
     def __init__(self):
         self.seeds = []
@@ -30,14 +30,14 @@ class TableEngine:
 
 
 class EasyBelow:
-    """Prompts below a number are always answered rightly; from there on every other response is right."""
+    """Responses to prompts below `number` are all right; for other prompts every second response is right."""
 
     def __init__(self, number):
         self.number = number
-        self.told = set()
+        self.arguments = set()
 
     def submit(self, problem, completion, *, step, max_new_tokens):
-        self.told.add((step, max_new_tokens))
+        self.arguments.add((step, max_new_tokens))
         prompt, index = completion.token_ids
         right = prompt < self.number or index % 2 == 0
         future = Future()
@@ -57,7 +57,7 @@ def collect(easy_below: int = 0, *, reward=None, max_refills: int = 0, wanted: i
     return rollout, engine, sampler
 
 
-def test_groups_are_whole_and_in_order_whatever_the_order_of_the_engine():
+def test_groups_are_complete_and_in_order_for_any_order_of_the_engine():
     rollout, _, _ = collect(easy_below=0)
     assert rollout.positions == (0, 1, 2, 3)
     for group in rollout.groups:
@@ -65,7 +65,7 @@ def test_groups_are_whole_and_in_order_whatever_the_order_of_the_engine():
         assert [score.total for score in group.scores] == [1.0, 0.0]
 
 
-def test_every_response_has_a_seed_of_its_own():
+def test_every_response_has_a_different_seed():
     _, engine, _ = collect(easy_below=0)
     _, later, _ = collect(easy_below=0, step=2)
     assert len({*engine.seeds, *later.seeds}) == 16
@@ -79,13 +79,13 @@ def test_agreeing_groups_are_replaced_until_the_batch_is_full():
     assert all(group.prompt.token_ids[0] >= 6 for group in rollout.groups)
     drawn = len(rollout.groups) + len(rollout.discarded)
     assert all(group.prompt.token_ids[0] < 6 for group in rollout.discarded)
-    # The sampler stands behind the last prompt that was drawn.
+    # The sampler's position is after the last prompt that was drawn.
     again = EpochSampler(PROMPTS, seed=0)
     again.next(drawn)
     assert again.next(3) == sampler.next(3)
 
 
-def test_when_refills_do_not_suffice_agreeing_groups_stay():
+def test_with_too_few_refills_agreeing_groups_are_used():
     rollout, _, _ = collect(easy_below=12, max_refills=2)
     assert len(rollout.groups) == 4
     assert len(rollout.discarded) == 8
@@ -99,7 +99,7 @@ def test_without_dynamic_sampling_nothing_is_discarded():
 
 
 class Unjudged:
-    """No rule can tell; prompts below a number are all liked equally, from there on some more than others."""
+    """No rule can judge the responses. For prompts below 6 all rewards are equal, for others they differ."""
 
     def submit(self, problem, completion, *, step, max_new_tokens):
         prompt, index = completion.token_ids
@@ -108,19 +108,19 @@ class Unjudged:
         return future
 
 
-def test_general_groups_agree_when_their_rewards_do():
+def test_general_groups_agree_if_their_rewards_are_equal():
     rollout, _, _ = collect(reward=Unjudged(), max_refills=10)
     assert {group.prompt.token_ids[0] >= 6 for group in rollout.groups} == {True}
     assert {group.prompt.token_ids[0] < 6 for group in rollout.discarded} == {True}
 
 
-def test_the_reward_gets_the_step_and_the_limit_of_its_responses():
+def test_the_reward_gets_the_step_and_the_token_limit():
     reward = EasyBelow(0)
     collect(reward=reward, step=7)
-    assert reward.told == {(7, 8)}
+    assert reward.arguments == {(7, 8)}
 
 
-def test_prompts_are_shared_by_the_lengths_of_their_last_responses(monkeypatch):
+def test_prompts_are_split_between_ranks_by_the_lengths_of_their_last_responses(monkeypatch):
     sampler = EpochSampler(PROMPTS, seed=0)
 
     def shares() -> list[list[int]]:
@@ -133,12 +133,12 @@ def test_prompts_are_shared_by_the_lengths_of_their_last_responses(monkeypatch):
 
     for prompt, length in zip(PROMPTS[:3], (300.0, 100.0, 100.0), strict=True):
         sampler.record_length(prompt, length)
-    assert shares() == [[0, 2], [1, 3]]  # the fourth is not known yet: in turn
+    assert shares() == [[0, 2], [1, 3]]  # the fourth length is unknown, so prompts are assigned in turn
     sampler.record_length(PROMPTS[3], 100.0)
     assert shares() == [[0], [1, 2, 3]]
 
 
-def test_the_lengths_of_responses_are_remembered_by_prompt():
+def test_the_sampler_remembers_response_lengths_by_prompt():
     _, _, sampler = collect()
     drawn = EpochSampler(PROMPTS, seed=0).next(4)
     assert [sampler.expected_length(prompt) for prompt in PROMPTS] == [

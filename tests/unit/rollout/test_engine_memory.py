@@ -1,4 +1,4 @@
-"""What vLLM is asked for on a GPU; the engine itself is not started."""
+"""The arguments that vLLM gets on a GPU; the engine itself is not started."""
 
 import io
 from unittest.mock import MagicMock
@@ -34,7 +34,7 @@ def model() -> BaseModel:
     return load_base_model(ModelConfig(name="tiny", path="builtin:make_zero"))
 
 
-def test_an_engine_beside_a_trainer_can_sleep(llm, model):
+def test_an_engine_for_training_can_sleep(llm, model):
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
     RolloutEngine(model, GPU, for_training=True).sleep()
@@ -48,6 +48,6 @@ def test_an_engine_without_a_trainer_never_sleeps(llm, model):
     assert not llm.call_args.kwargs["enable_sleep_mode"]
 
 
-def test_nor_does_a_judge(llm):
+def test_a_judge_never_sleeps(llm):
     load_judge("builtin:make_zero", GPU, CONSOLE)
     assert not llm.call_args.kwargs["enable_sleep_mode"]

@@ -32,12 +32,12 @@ def selected(rollout: Rollout, **switches) -> list[list[bool]]:
     return selected_responses(rollout, AlgorithmConfig(**switches)).tolist()
 
 
-def test_the_advantage_sees_the_sum_of_the_terms_or_the_accuracy_alone(rollout):
+def test_the_advantage_uses_the_total_reward_or_only_the_accuracy(rollout):
     assert rewards(rollout) == [[1.1, 0, 0.1, 0]]
     assert rewards(rollout, advantage=AdvantageConfig(reward=AdvantageReward.accuracy)) == [[1, 0, 0, 0]]
 
 
-def test_an_overlong_response_counts_as_it_was_told(rollout):
+def test_overlong_decides_how_a_cut_response_counts(rollout):
     assert rewards(rollout, overlong=Overlong.zero_reward) == [[0, 0, 0.1, 0]]
     assert rewards(rollout, overlong=Overlong.mask) == [[1.1, 0, 0.1, 0]]
     assert selected(rollout, overlong=Overlong.zero_reward) == [[True, True, True, True]]
@@ -50,24 +50,24 @@ def test_expert_iteration_keeps_the_correct_responses(rollout):
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_the_walk_through_of_17_plus_26(rollout):
+def test_advantages_of_17_plus_26_worked_by_hand(rollout):
     algorithm = AlgorithmConfig(advantage=AdvantageConfig(eps=0.0))
     (row,) = advantages(objective_rewards(rollout, algorithm), algorithm).tolist()
     assert row == pytest.approx([1.725, -0.647, -0.431, -0.647], abs=5e-4)
 
 
 RAW = {"baseline": Baseline.none, "scale": AdvantageScale.none, "eps": 0.0}
-# Of the four responses' one token each.
+# Each of the four responses has one token.
 KL = [[torch.tensor([value]) for value in (0.5, 0.0, -1.0, 0.0)]]
 
 
 def all_advantages(rollout: Rollout, algorithm: AlgorithmConfig, kl=None) -> list[float]:
-    (found,) = rollout_advantages(rollout, selected_responses(rollout, algorithm), kl, algorithm)
-    return [advantage.item() for advantage in found]
+    (advantages_G,) = rollout_advantages(rollout, selected_responses(rollout, algorithm), kl, algorithm)
+    return [advantage.item() for advantage in advantages_G]
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_without_a_stage_of_tokens_the_advantages_are_those_of_the_responses(rollout):
+def test_without_token_options_every_response_has_one_advantage(rollout):
     (row,) = advantages(objective_rewards(rollout, AlgorithmConfig()), AlgorithmConfig()).tolist()
     assert all_advantages(rollout, AlgorithmConfig()) == row
 
@@ -76,15 +76,15 @@ def test_without_a_stage_of_tokens_the_advantages_are_those_of_the_responses(rol
 @pytest.mark.parametrize(
     ("placement", "baseline", "expected"),
     [
-        # 1.1, 0, 0.1, 0 less 0.1 times the KL
+        # 1.1, 0, 0.1, 0 minus 0.1 times the KL
         (KLPlacement.reward, Baseline.none, [1.05, 0.0, 0.2, 0.0]),
         (KLPlacement.reward_to_go, Baseline.none, [1.05, 0.0, 0.2, 0.0]),
-        # The mean of the rewards is 0.3, less the KL 0.3125.
+        # The mean reward is 0.3; after subtracting the KL, 0.3125.
         (KLPlacement.reward, Baseline.group_mean, [0.7375, -0.3125, -0.1125, -0.3125]),
         (KLPlacement.reward_to_go, Baseline.group_mean, [0.75, -0.3, -0.1, -0.3]),
     ],
 )
-def test_the_divergence_comes_off_the_reward_or_off_the_tokens_advantage(rollout, placement, baseline, expected):
+def test_the_kl_is_subtracted_from_the_reward_or_from_the_tokens_advantage(rollout, placement, baseline, expected):
     algorithm = AlgorithmConfig(
         advantage=AdvantageConfig(**RAW | {"baseline": baseline}), beta=0.1, kl=KLConfig(placement=placement)
     )
@@ -92,8 +92,8 @@ def test_the_divergence_comes_off_the_reward_or_off_the_tokens_advantage(rollout
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_what_the_objective_leaves_out_is_no_part_of_the_whitening(rollout):
-    # Without the first, which was cut: 0, 0.1 and 0, mean 1/30, variance (4 + 1 + 1) / 900 / 3
+def test_masked_responses_do_not_affect_the_whitening(rollout):
+    # Without the first response, which was cut: 0, 0.1 and 0, mean 1/30, variance (4 + 1 + 1) / 900 / 3
     algorithm = AlgorithmConfig(advantage=AdvantageConfig(**RAW, whiten=True), overlong=Overlong.mask)
     std = (2 / 900) ** 0.5
     assert all_advantages(rollout, algorithm)[1:] == pytest.approx([-1 / 30 / std, 2 / 30 / std, -1 / 30 / std])

@@ -15,7 +15,7 @@ from transformers import (
     Qwen3NextConfig,
 )
 
-from grpo_cli.training.attention import WITHIN_SEQUENCES, keeps_sequences_apart
+from grpo_cli.training.attention import PACKED_ATTENTION, keeps_sequences_apart
 from grpo_cli.training.logprobs import TokenLogprobs
 
 SHAPE = {
@@ -26,7 +26,7 @@ SHAPE = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "pad_token_id": 0,
-    "initializer_range": 0.5,  # so that what a token attends to matters
+    "initializer_range": 0.5,  # large, so that attention changes the result
 }
 
 
@@ -42,12 +42,12 @@ SHAPE = {
     ],
     ids=lambda config: config.model_type,
 )
-def test_sequences_in_a_row_are_as_if_each_were_alone(config):
+def test_packed_sequences_give_the_same_results_as_single_ones(config):
     torch.manual_seed(0)
-    own = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    within = AutoModelForCausalLM.from_config(deepcopy(config), attn_implementation=WITHIN_SEQUENCES).eval()
-    within.load_state_dict(own.state_dict())
-    network = TokenLogprobs(within, temperature=0.7, vocab_size=29)
+    plain = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    packed = AutoModelForCausalLM.from_config(deepcopy(config), attn_implementation=PACKED_ATTENTION).eval()
+    packed.load_state_dict(plain.state_dict())
+    network = TokenLogprobs(packed, temperature=0.7, vocab_size=29)
     network.packs = True
     lengths = (7, 1, 4)
     tokens_S = torch.randint(1, 29, (sum(lengths),))
@@ -56,7 +56,7 @@ def test_sequences_in_a_row_are_as_if_each_were_alone(config):
 
     expected = []
     for tokens, predicts in zip(tokens_S.split(lengths), predicts_S.split(lengths), strict=True):
-        logits = own(tokens[None]).logits[0, :, :29] / 0.7
+        logits = plain(tokens[None]).logits[0, :, :29] / 0.7
         expected += logits.log_softmax(-1)[:-1][predicts[:-1]].unbind()
     targets_N = tokens_S[1:][predicts_S[:-1]]
     expected_NV = torch.stack(expected)
@@ -65,7 +65,7 @@ def test_sequences_in_a_row_are_as_if_each_were_alone(config):
 
 
 @pytest.mark.parametrize(
-    ("config", "does"),
+    ("config", "keeps_apart"),
     [
         (Qwen2Config(), True),
         (MistralConfig(), True),
@@ -73,5 +73,5 @@ def test_sequences_in_a_row_are_as_if_each_were_alone(config):
         (Qwen3NextConfig(num_hidden_layers=4), False),
     ],
 )
-def test_layers_that_are_no_attention_would_mix_sequences(config: PretrainedConfig, does: bool):
-    assert keeps_sequences_apart(config) == does
+def test_layers_without_attention_would_mix_sequences(config: PretrainedConfig, keeps_apart: bool):
+    assert keeps_sequences_apart(config) == keeps_apart

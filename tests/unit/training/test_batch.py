@@ -35,7 +35,7 @@ def group(*lengths: int) -> ScoredGroup:
     )
 
 
-def test_every_prediction_of_a_response_token_is_marked_and_nothing_else():
+def test_exactly_the_predictions_of_response_tokens_are_marked():
     (microbatch,) = make_microbatches([sequence(2), sequence(3)], 100, CPU)
     assert microbatch.tokens_S.tolist() == [10, 11, 12, 50, 51, 10, 11, 12, 50, 51, 52]
     assert microbatch.lengths == (5, 6)
@@ -45,7 +45,7 @@ def test_every_prediction_of_a_response_token_is_marked_and_nothing_else():
 
 
 @given(lengths=st.lists(st.integers(1, 40), max_size=30), budget=st.integers(1, 200))
-def test_microbatches_keep_every_sequence_once_within_the_budget(lengths, budget):
+def test_microbatches_have_every_sequence_once_and_stay_within_the_budget(lengths, budget):
     sequences = [sequence(length) for length in lengths]
     microbatches = make_microbatches(sequences, budget, CPU)
     assert [s for microbatch in microbatches for s in microbatch.sequences] == sequences
@@ -62,7 +62,7 @@ def test_an_idle_microbatch_predicts_nothing():
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_minibatches_are_runs_of_prompts_each_with_its_own_denominator():
+def test_minibatches_have_consecutive_prompts_and_each_its_own_denominator():
     rollout = Rollout((group(1, 2), group(3, 4), group(5, 6), group(7, 8)), (0, 2, 1, 3), (), 0.0, 0.0)
     first, second = make_minibatches(
         rollout,
@@ -71,7 +71,7 @@ def test_minibatches_are_runs_of_prompts_each_with_its_own_denominator():
         algorithm=AlgorithmConfig(num_minibatches=2, weighting=Weighting.token_mean),
         max_new_tokens=100,
     )
-    # The positions say that the third group was drawn second.
+    # By its position, the third group was drawn second.
     assert [s.advantage for s in first] == [0, 1, 4, 5]
     assert [s.advantage for s in second] == [2, 3, 6, 7]
     assert [s.weight for s in first] == pytest.approx([1 / (1 + 2 + 5 + 6)] * 4)
@@ -91,5 +91,5 @@ def test_a_response_has_one_advantage_or_one_for_each_token():
 @pytest.mark.parametrize(
     ("advantage", "expected"), [(0.0, False), (1.0, True), ((0.0, 0.0), False), ((0.0, 1.0), True)]
 )
-def test_a_sequence_has_an_advantage_where_one_of_its_tokens_has(advantage, expected):
+def test_a_sequence_has_an_advantage_if_one_of_its_tokens_has(advantage, expected):
     assert replace(sequence(2), advantage=advantage).has_advantage == expected

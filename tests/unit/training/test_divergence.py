@@ -1,4 +1,4 @@
-"""Steps of weights that can no longer learn."""
+"""Metrics that show a divergence, and metrics that do not."""
 
 import math
 
@@ -13,10 +13,10 @@ from grpo_cli.training.divergence import divergence
         {},
         {"policy/grad_norm": 0.0, "policy/entropy": 0.0, "policy/loss": -3.0, "policy/skipped_steps": 0.0},
         {"policy/grad_norm": 900.0, "policy/entropy": 11.9, "policy/kl_ref": 50.0, "policy/loss": 1e5},
-        {"eval/heldout/length_correct": math.nan, "reward/mean": math.nan},  # says nothing of the weights
+        {"eval/heldout/length_correct": math.nan, "reward/mean": math.nan},  # does not depend on the weights
     ],
 )
-def test_what_sound_runs_show_is_no_divergence(metrics):
+def test_metrics_of_healthy_runs_are_no_divergence(metrics):
     assert divergence(metrics) is None
 
 
@@ -31,5 +31,5 @@ def test_what_sound_runs_show_is_no_divergence(metrics):
         ({"policy/skipped_steps": 2.0}, "the gradient of 2 optimizer steps was not finite"),
     ],
 )
-def test_what_shows_a_divergence(metrics, fault):
+def test_divergence_names_the_metric_that_shows_it(metrics, fault):
     assert divergence(metrics) == fault

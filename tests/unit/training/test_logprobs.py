@@ -7,7 +7,7 @@ from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig
 from grpo_cli.training import logprobs
 from grpo_cli.training.logprobs import LogitTransform, chunked_logprobs, logit_transform
 
-N, H, V, VOCAB = 11, 8, 20, 17  # the embedding is padded by 3 ids
+N, H, V, VOCAB = 11, 8, 20, 17  # the embedding has 3 padding ids
 
 
 def inputs(has_bias: bool, dtype: torch.dtype = torch.float64) -> list[torch.Tensor | None]:
@@ -21,32 +21,34 @@ TARGETS_N = torch.arange(N) % VOCAB
 UPSTREAM_N = torch.linspace(-1, 2, N)
 
 
-def whole(hidden_NH, weight_VH, bias_V) -> torch.Tensor:
+def all_logprobs(hidden_NH, weight_VH, bias_V) -> torch.Tensor:
     logits_NV = torch.nn.functional.linear(hidden_NH, weight_VH, bias_V).float()[:, :VOCAB] / 0.7
     return logits_NV.log_softmax(-1)
 
 
-@pytest.mark.parametrize("tokens_a_chunk", [1, 4, 11, 100])
+@pytest.mark.parametrize("tokens_per_chunk", [1, 4, 11, 100])
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_chunks_give_the_values_and_gradients_of_the_whole(tokens_a_chunk, has_bias, monkeypatch):
-    monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": tokens_a_chunk * VOCAB})
+def test_chunks_give_the_same_values_and_gradients_as_one_pass(tokens_per_chunk, has_bias, monkeypatch):
+    monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": tokens_per_chunk * VOCAB})
     chunked, expected = inputs(has_bias), inputs(has_bias)
     logprobs_N, entropy_N = chunked_logprobs(*chunked, TARGETS_N, temperature=0.7, vocab_size=VOCAB, with_entropy=True)
-    expected_NV = whole(*expected)
+    expected_NV = all_logprobs(*expected)
     torch.testing.assert_close(logprobs_N, expected_NV.gather(-1, TARGETS_N[:, None]).squeeze(-1))
     torch.testing.assert_close(entropy_N, -(expected_NV.exp() * expected_NV).sum(-1))
     assert not entropy_N.requires_grad
     (logprobs_N * UPSTREAM_N).sum().backward()
     (expected_NV.gather(-1, TARGETS_N[:, None]).squeeze(-1) * UPSTREAM_N).sum().backward()
-    for mine, its in zip(chunked, expected, strict=True):
-        if its is not None:
-            torch.testing.assert_close(mine.grad, its.grad, rtol=1e-6, atol=1e-6)
+    for ours, reference in zip(chunked, expected, strict=True):
+        if reference is not None:
+            torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("transform", [LogitTransform(0.25), LogitTransform(cap=3.0), LogitTransform(2.0, cap=3.0)])
-@pytest.mark.parametrize("tokens_a_chunk", [4, 100])
-def test_scaled_and_capped_logits_give_the_values_and_gradients_of_autograd(transform, tokens_a_chunk, monkeypatch):
-    monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": tokens_a_chunk * VOCAB})
+@pytest.mark.parametrize("tokens_per_chunk", [4, 100])
+def test_scaled_and_capped_logits_give_the_same_values_and_gradients_as_autograd(
+    transform, tokens_per_chunk, monkeypatch
+):
+    monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": tokens_per_chunk * VOCAB})
     chunked, expected = inputs(has_bias=True), inputs(has_bias=True)
     options = {"temperature": 0.7, "vocab_size": VOCAB, "with_entropy": False, "transform": transform}
     logprobs_N, _ = chunked_logprobs(*chunked, TARGETS_N, **options)
@@ -57,8 +59,8 @@ def test_scaled_and_capped_logits_give_the_values_and_gradients_of_autograd(tran
     torch.testing.assert_close(logprobs_N, expected_N)
     (logprobs_N * UPSTREAM_N).sum().backward()
     (expected_N * UPSTREAM_N).sum().backward()
-    for mine, its in zip(chunked, expected, strict=True):
-        torch.testing.assert_close(mine.grad, its.grad, rtol=1e-5, atol=1e-6)
+    for ours, reference in zip(chunked, expected, strict=True):
+        torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +77,8 @@ def test_the_scale_and_the_cap_of_a_family_are_read_from_its_config(config, tran
     assert logit_transform(config) == transform
 
 
-def test_the_gradient_of_the_weight_is_added_up_in_float32(monkeypatch):
-    # 2,000 equal tokens, one a chunk: in bfloat16 the sum would stop to grow at 256 times the first gradient.
+def test_the_gradient_of_the_weight_is_summed_in_float32(monkeypatch):
+    # 2,000 equal tokens, one per chunk: in bfloat16 the sum would stop growing at 256 times the first gradient.
     monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": VOCAB})
     weight_VH = torch.zeros(VOCAB, H, dtype=torch.bfloat16, requires_grad=True)
     hidden_NH = torch.ones(2000, H, dtype=torch.bfloat16)
@@ -88,7 +90,7 @@ def test_the_gradient_of_the_weight_is_added_up_in_float32(monkeypatch):
     torch.testing.assert_close(weight_VH.grad[0].float(), torch.full((H,), 2000 * (1 - 1 / VOCAB)), rtol=0.01, atol=0)
 
 
-def test_no_response_token_gives_nothing_and_zero_gradients():
+def test_without_response_tokens_the_gradients_are_zero():
     hidden_NH, weight_VH, _ = inputs(has_bias=False)
     none_N = torch.zeros(0, dtype=torch.long)
     logprobs_N, entropy_N = chunked_logprobs(

@@ -18,7 +18,7 @@ def network() -> LlamaForCausalLM:
 
 
 def set_query_adapter(network) -> None:
-    """W the identity, A = [1, 2], B = [3, 4] transposed."""
+    """W = identity, A = [1, 2], B = [3, 4] transposed."""
     layer = network.get_submodule(QUERY)
     with torch.no_grad():
         layer.get_base_layer().weight.copy_(torch.eye(2))
@@ -30,7 +30,7 @@ def merged(network) -> dict[str, torch.Tensor]:
     return {f"{owner}.{name}": w for owner, m in named_layers(network) for name, w in merged_weights(m).items()}
 
 
-def test_a_merged_weight_is_the_base_and_the_scaled_product(network):
+def test_a_merged_weight_is_the_base_plus_the_scaled_product(network):
     add_adapters(network, LoraConfig(rank=1, alpha=2.0), seed=0)
     set_query_adapter(network)
     # B A = [[3, 6], [4, 8]], times alpha / rank = 2, and the identity
@@ -38,7 +38,7 @@ def test_a_merged_weight_is_the_base_and_the_scaled_product(network):
     assert network.get_submodule(QUERY).get_base_layer().weight.tolist() == [[1, 0], [0, 1]]
 
 
-def test_weights_keep_their_names_and_a_new_adapter_changes_none(network):
+def test_a_new_adapter_changes_no_weight_and_no_name(network):
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     add_adapters(network, LoraConfig(rank=2), seed=0)
     after = merged(network)
@@ -47,10 +47,10 @@ def test_weights_keep_their_names_and_a_new_adapter_changes_none(network):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_only_adapters_learn_on_the_layers_that_were_asked_for(network):
+def test_only_adapters_on_the_target_modules_are_trained(network):
     add_adapters(network, LoraConfig(rank=2, target_modules=["q_proj", "mlp.up_proj"]), seed=0)
-    learning = {name.split(".lora_")[0] for name, p in network.named_parameters() if p.requires_grad}
-    assert learning == {QUERY, "model.layers.0.mlp.up_proj"}
+    trained = {name.split(".lora_")[0] for name, p in network.named_parameters() if p.requires_grad}
+    assert trained == {QUERY, "model.layers.0.mlp.up_proj"}
     assert all(".lora_" in name for name, p in network.named_parameters() if p.requires_grad)
 
 
@@ -60,7 +60,7 @@ def test_without_target_modules_every_linear_layer_but_the_head_is_adapted(netwo
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
-def test_without_adapters_it_is_the_base_model_and_afterwards_it_learns_on(network):
+def test_without_adapters_the_network_is_the_base_model_and_afterwards_adapters_are_trained_again(network):
     base = network(TOKENS).logits
     add_adapters(network, LoraConfig(rank=1), seed=0)
     with torch.no_grad():
@@ -74,18 +74,18 @@ def test_without_adapters_it_is_the_base_model_and_afterwards_it_learns_on(netwo
     assert network.get_submodule(QUERY).lora_B[ADAPTER].weight.grad is not None
 
 
-def test_adapters_are_drawn_by_the_seed_alone(network):
-    drawn = []
+def test_new_adapters_depend_only_on_their_seed(network):
+    adapters = []
     for global_seed, seed in ((1, 7), (2, 7), (2, 8)):
         torch.manual_seed(global_seed)
         fresh = LlamaForCausalLM(network.config)
         add_adapters(fresh, LoraConfig(rank=1), seed)
-        drawn.append(fresh.get_submodule(QUERY).lora_A[ADAPTER].weight)
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[1], drawn[2])
+        adapters.append(fresh.get_submodule(QUERY).lora_A[ADAPTER].weight)
+    assert torch.equal(adapters[0], adapters[1])
+    assert not torch.equal(adapters[1], adapters[2])
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens", "wq"])
-def test_a_layer_that_cannot_be_adapted_is_answered_with_those_that_can(target, network):
-    with pytest.raises(ConfigError, match=f"{target} is no linear layer .* Choose among q_proj, k_proj"):
+def test_the_error_for_a_layer_that_cannot_be_adapted_lists_those_that_can(target, network):
+    with pytest.raises(ConfigError, match=f"{target} is not a linear layer .* Choose from q_proj, k_proj"):
         add_adapters(network, LoraConfig(rank=1, target_modules=["q_proj", target]), seed=0)

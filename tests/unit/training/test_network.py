@@ -1,4 +1,4 @@
-"""The base model as the trainer runs it, against its own forward pass."""
+"""Loading a base model for the trainer, checked against its own forward pass."""
 
 import json
 from dataclasses import replace
@@ -44,41 +44,41 @@ def base(folder: Path, config: PretrainedConfig) -> BaseModel:
     return load_base_model(ModelConfig(name="m", path=str(folder)))
 
 
-def test_a_family_that_attends_within_sequences_is_packed(tmp_path):
+def test_a_family_that_keeps_sequences_apart_is_packed(tmp_path):
     assert load_network(base(tmp_path, GraniteConfig(**SHAPE, logits_scaling=4.0)), CLUSTER, 1.0).packs
 
 
-def test_sequences_are_not_packed_with_a_budget_for_one(tmp_path):
+def test_sequences_are_not_packed_if_the_budget_is_one_token(tmp_path):
     model = base(tmp_path, GraniteConfig(**SHAPE))
     assert not load_network(model, replace(CLUSTER, tokens_per_microbatch=1), 1.0).packs
 
 
-def test_a_family_that_would_mix_sequences_runs_one_at_a_time(tmp_path):
+def test_a_family_that_would_mix_sequences_is_not_packed(tmp_path):
     assert not load_network(base(tmp_path, StableLmConfig(**SHAPE)), CLUSTER, 1.0).packs
 
 
-def test_where_packed_attention_is_wrong_sequences_run_one_at_a_time(tmp_path, monkeypatch):
+def test_sequences_are_not_packed_if_packed_attention_is_wrong(tmp_path, monkeypatch):
     monkeypatch.setattr(attention, "one_by_one", lambda module, query, *_, **options: 0 * query.transpose(1, 2))
     assert not load_network(base(tmp_path, GraniteConfig(**SHAPE)), CLUSTER, 1.0).packs
 
 
-def test_a_scale_that_the_trainer_does_not_know_is_refused(tmp_path, monkeypatch):
+def test_an_unsupported_scale_of_the_logits_is_rejected(tmp_path, monkeypatch):
     model = base(tmp_path, GraniteConfig(**SHAPE, logits_scaling=4.0))
     monkeypatch.setattr(logprobs, "logit_transform", lambda config: logprobs.LogitTransform())
     with pytest.raises(ConfigError, match="A granite model cannot be trained"):
         load_network(model, CLUSTER, 1.0)
 
 
-def test_dropout_of_the_files_is_off_in_training(tmp_path):
+def test_dropout_in_the_model_files_is_off_in_training(tmp_path):
     shape = {"vocab_size": 257, "n_embd": 16, "n_layer": 1, "n_head": 2, "eos_token_id": 256, "resid_pdrop": 0.5}
     model = base(tmp_path, GPT2Config(**shape))
     network = load_network(model, replace(CLUSTER, gradient_checkpointing=True), 1.0)
-    assert network.model.training  # else nothing would be checkpointed
+    assert network.model.training  # otherwise nothing would be checkpointed
     assert {module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
 
 
 @pytest.mark.parametrize("family", network_module.UNTRAINABLE)
-def test_a_family_that_vllm_cannot_follow_is_refused_by_its_config_alone(family, tmp_path):
+def test_an_untrainable_family_is_rejected_by_its_config_alone(family, tmp_path):
     model = base(tmp_path, GraniteConfig(**SHAPE))
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": family}))

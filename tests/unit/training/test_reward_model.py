@@ -1,4 +1,4 @@
-"""Learning from preferences, with a network whose scores are known by hand, and against plain torch."""
+"""The loss, the micro-batches and the input of a reward model."""
 
 import math
 
@@ -12,24 +12,24 @@ from grpo_cli.reward.model import padded, reward_text, reward_token_ids
 from grpo_cli.training.reward_model import Pair, by_width
 
 
-def test_the_loss_is_minus_the_log_likelihood_of_the_choice():
+def test_the_loss_is_the_negative_log_likelihood_of_the_choice():
     # sigmoid(0) = 1/2; sigmoid(log 3) = 3/4; sigmoid(-log 3) = 1/4
     chosen, rejected = torch.tensor([5.0, math.log(3), 0.0]), torch.tensor([5.0, 0.0, math.log(3)])
     assert preference_loss(chosen, rejected).tolist() == pytest.approx([math.log(2), math.log(4 / 3), math.log(4)])
 
 
-def test_the_gradient_is_the_probability_of_the_mistake():
+def test_the_gradient_is_the_probability_of_the_wrong_choice():
     # d loss / d r_chosen = -(1 - sigmoid(r_chosen - r_rejected))
     chosen, rejected = torch.tensor([math.log(3)], requires_grad=True), torch.zeros(1, requires_grad=True)
     preference_loss(chosen, rejected).sum().backward()
     assert (chosen.grad.item(), rejected.grad.item()) == pytest.approx((-0.25, 0.25))
 
 
-def test_a_loss_of_far_scores_stays_finite():
+def test_the_loss_of_distant_scores_is_finite():
     assert preference_loss(torch.tensor([-1e4]), torch.tensor([1e4])).item() == 2e4
 
 
-def test_microbatches_keep_pairs_whole_and_within_the_budget():
+def test_microbatches_do_not_split_pairs_and_stay_within_the_budget():
     pairs = [Pair((1,) * a, (2,) * b) for a, b in ((3, 9), (2, 2), (5, 1), (4, 4), (1, 20))]
     batches = list(by_width(pairs, 20))
     # widths 2, 4, 5, 9, 20: two pairs of width 4 have 16 tokens, three of width 5 would have 30

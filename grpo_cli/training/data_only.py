@@ -1,4 +1,4 @@
-"""Reading files of torch as data, whoever reads them."""
+"""Makes every torch.load safe: it reads data and cannot run code."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,11 @@ FORCE_DATA = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 @contextmanager
-def data_alone() -> Iterator[None]:
-    """Within, torch.load reads tensors, plain values and the types made known to it, also where DeepSpeed asks for any
-    pickle, which could run code. It looks at this variable at each call.
+def data_only() -> Iterator[None]:
+    """A context in which torch.load reads only tensors, plain values and registered types.
+
+    This holds even for DeepSpeed's calls, which ask for any pickle, and a pickle can run code. torch.load reads this
+    environment variable at each call.
     """
     before = os.environ.get(FORCE_DATA)
     os.environ[FORCE_DATA] = "1"

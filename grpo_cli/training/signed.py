@@ -1,6 +1,6 @@
-"""Whether a checkpoint is one that this account wrote: its manifest is signed, and lists every file.
+"""Checks that this account wrote a checkpoint: its manifest is signed and lists every file.
 
-The manifest holds the SHA-256 of each file anyway, so that a signature of it vouches for all at no further cost.
+The manifest has the SHA-256 of each file, so signing the manifest is enough to protect all files.
 """
 
 import json
@@ -13,17 +13,18 @@ from grpo_cli.runs.frozen import NOT_OURS, trust_advice
 from grpo_cli.signature import is_ours, sign
 
 MANIFEST = "manifest.json"
-LATER = ("model", "health")  # what an evaluation and later steps put into a checkpoint
+LATER = ("model", "health")  # what evaluations and later steps add to a checkpoint
 
 
 def signed_manifest(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """The text of the manifest of these files."""
+    """The text of a signed manifest of these files."""
     return json.dumps({"files": files, "signature": sign(_content(files))}, indent=1, sort_keys=True)
 
 
-def check_vouched(checkpoint: Path, setting: str, trust: bool) -> None:
-    """Raise CheckpointError where this account did not write the checkpoint, unless `trust`, which is the value of
-    `setting`. It does not compare the files with the manifest.
+def check_signed(checkpoint: Path, setting: str, trust: bool) -> None:
+    """Raise CheckpointError if this account did not write the checkpoint, unless `trust`, the value of `setting`.
+
+    Does not compare the files with their hashes in the manifest.
     """
     if trust:
         return
@@ -34,8 +35,8 @@ def check_vouched(checkpoint: Path, setting: str, trust: bool) -> None:
         raise CheckpointError(f"{checkpoint} is damaged: {MANIFEST} cannot be read ({error}).") from error
     if not is_ours(_content(files), signature):
         raise CheckpointError(f"{checkpoint} {NOT_OURS}. {trust_advice(setting)}")
-    there = (path.relative_to(checkpoint) for path in checkpoint.rglob("*") if not path.is_dir() or path.is_symlink())
-    added = sorted(str(p) for p in there if not p.parts[0].startswith(LATER) and str(p) not in {*files, MANIFEST})
+    present = (path.relative_to(checkpoint) for path in checkpoint.rglob("*") if not path.is_dir() or path.is_symlink())
+    added = sorted(str(p) for p in present if not p.parts[0].startswith(LATER) and str(p) not in {*files, MANIFEST})
     if added:
         raise CheckpointError(f"{checkpoint} has files that this run did not write, such as {added[0]}. Remove them.")
 

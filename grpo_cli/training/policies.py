@@ -1,0 +1,39 @@
+"""The policy of each command that trains one, from the command's settings."""
+
+from grpo_cli.choices import Surrogate, Weighting
+from grpo_cli.config.algorithm import AlgorithmConfig
+from grpo_cli.config.supervised import SFTTask
+from grpo_cli.config.train import TrainConfig
+from grpo_cli.model import BaseModel
+from grpo_cli.training.policy import Policy
+
+# Every response token of a batch counts the same: the loss is minus their mean log-likelihood.
+LIKELIHOOD = AlgorithmConfig(surrogate=Surrogate.none, weighting=Weighting.token_mean)
+
+
+def rl_policy(model: BaseModel, config: TrainConfig) -> Policy:
+    """The policy of `r1zero train`."""
+    return Policy(
+        model,
+        config.algorithm,
+        config.optimizer,
+        config.cluster,
+        config.model.lora,
+        temperature=config.rollout.temperature,
+        num_updates=config.steps,
+        seed=config.seed,
+    )
+
+
+def sft_policy(model: BaseModel, config: SFTTask, steps: int) -> Policy:
+    """The policy of `r1zero sft`, whose objective is the likelihood of the given responses."""
+    return Policy(
+        model,
+        LIKELIHOOD,
+        config.optimizer,
+        config.cluster,
+        config.model.lora,
+        temperature=1.0,
+        num_updates=steps,
+        seed=config.seed,
+    )

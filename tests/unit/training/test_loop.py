@@ -1,0 +1,72 @@
+"""The end of a training step: evaluation, log, check, stop and checkpoint."""
+
+import pytest
+
+from grpo_cli import stop
+from grpo_cli.errors import TrainingError
+from grpo_cli.metrics.clock import Clock
+from grpo_cli.metrics.metrics import Tally
+from grpo_cli.training.loop import finish_step
+
+pytestmark = pytest.mark.usefixtures("one_rank")
+STEPS = 6
+
+
+class Recorder:
+    """A log and checkpoints that record their calls."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, dict[str, float]] = {}
+        self.must_save: dict[int, bool] = {}
+
+    def log(self, step, metrics, samples):
+        self.rows[step] = metrics
+
+    def maybe_save(self, step, learner, sampler, metrics, *, must):
+        self.must_save[step] = must
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def finish(step: int, recorder: Recorder, **options) -> bool:
+    tally, clock = Tally(), Clock()
+    tally.sum("perf/trained_tokens", 10)
+    clock.add("update", 2.0)
+    required = {"evaluate": lambda: {"eval/heldout/avg": 0.5}, "learner": None, "sampler": None}
+    return finish_step(
+        step, STEPS, tally, clock, eval_every=2, log=recorder.log, checkpoints=recorder, **required, **options
+    )
+
+
+def test_a_step_is_evaluated_if_it_is_due_or_the_last(recorder):
+    for step in (1, 4, 5, STEPS):
+        assert not finish(step, recorder)
+    assert [step for step, row in recorder.rows.items() if "eval/heldout/avg" in row] == [4, STEPS]
+    assert [step for step, row in recorder.rows.items() if "time/eval" in row] == [4, STEPS]
+    assert recorder.must_save == {1: False, 4: False, 5: False, STEPS: True}
+
+
+def test_metrics_have_speeds_and_what_the_loop_adds(recorder):
+    finish(1, recorder, extra={"epoch": 0.25})
+    assert recorder.rows[1]["perf/training_tokens_per_s"] == 5
+    assert recorder.rows[1]["epoch"] == 0.25
+
+
+def test_a_run_that_is_asked_to_stop_saves_the_step_and_stops_unless_it_is_the_last(recorder, monkeypatch):
+    monkeypatch.setattr(stop, "is_requested", lambda: True)
+    assert finish(3, recorder)
+    assert not finish(STEPS, recorder)
+    assert recorder.must_save == {3: True, STEPS: True}
+
+
+def test_a_step_whose_metrics_fail_the_check_is_logged_but_not_saved(recorder):
+    def check(metrics):
+        raise TrainingError("a fault")
+
+    with pytest.raises(TrainingError, match="a fault"):
+        finish(STEPS, recorder, check=check)
+    assert list(recorder.rows) == [STEPS]
+    assert recorder.must_save == {}
