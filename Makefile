@@ -1,17 +1,17 @@
-# `make train` and `make test` do all the set-up that they need. STACK=cpu or STACK=cuda overrides the detection: cuda
-# where there is an NVIDIA GPU, and where .venv was made for one, as on the login node of a Slurm cluster.
-# The first interpreter that runs: a pyenv shim may be on the PATH and lead nowhere.
+# `make train` and `make test` first set up .venv if needed. STACK=cpu or STACK=cuda overrides the detection, which
+# chooses cuda if there is an NVIDIA GPU, or if .venv was made for one (as on the login node of a Slurm cluster).
+# PYTHON is the first interpreter that runs, because a pyenv shim on the PATH may not work.
 PYTHON ?= $(firstword $(shell for python in python3.11 python3.12 python3; do $$python -c "import venv" 2>/dev/null && echo $$python; done) python3)
 VENV   ?= .venv
 STACK  := $(or $(STACK),$(if $(shell nvidia-smi -L 2>/dev/null)$(wildcard $(VENV)/.cuda-*),cuda,cpu))
 UV     ?= $(shell command -v uv 2>/dev/null)
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.$(STACK)-ready
-# A venv of the other stack is replaced: updated in place it would keep torch 2.13.0+cpu, which satisfies torch==2.13.0.
+# A .venv of the other stack is replaced: an update would keep torch 2.13.0+cpu, because it satisfies torch==2.13.0.
 OTHER  := $(wildcard $(VENV)/.$(if $(filter cuda,$(STACK)),cpu,cuda)-*)
 CLUSTER := $(if $(filter cuda,$(STACK)),cluster=gpu_1)
 
-# PyPI has no CPU build of torch. It comes from a folder of wheels that pip knows of, else from PyTorch's own index.
+# PyPI has no CPU build of torch. It comes from pip's folder of wheels if there is one, otherwise from PyTorch's index.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 WHEELS := $(firstword $(PIP_FIND_LINKS) $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet --disable-pip-version-check)
@@ -42,7 +42,7 @@ endif
 	$(BIN)/r1zero --version
 	touch $@
 
-train: setup  ## train the built-in base model by pure RL (minutes on two cores)
+train: setup  ## train the built-in base model with RL (minutes on two cores)
 	$(BIN)/r1zero train $(CLUSTER)
 
 sweep: setup  ## sweep epsilon, beta and G on the built-in task: eight short jobs and a leaderboard
@@ -52,7 +52,7 @@ sweep: setup  ## sweep epsilon, beta and G on the built-in task: eight short job
 pipeline: setup  ## DeepSeek-R1's four stages on the built-in task, and their table
 	$(BIN)/r1zero pipeline pipeline=r1 $(CLUSTER)
 
-WORKERS ?= 2  # most tests wait for a process to start
+WORKERS ?= 2  # most tests spend their time waiting for a process to start
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -rs
 
 test: setup  ## run all tests; on a GPU tests/unit, and each test of tests/gpu in its own process
@@ -64,8 +64,8 @@ else
 	$(PYTEST) -n $(WORKERS) --dist loadfile
 endif
 
-chaos: setup  ## kill twenty runs at random moments, resume them, and compare them with an undisturbed one
-	$(if $(CLUSTER),$(error A GPU does not repeat a run bit for bit. Use `make chaos STACK=cpu VENV=.venv-cpu`))
+chaos: setup  ## kill twenty runs at random moments, resume them, and compare them with an uninterrupted one
+	$(if $(CLUSTER),$(error Runs on a GPU are not bit-exact. Use `make chaos STACK=cpu VENV=.venv-cpu`))
 	$(PYTEST) -s tests/integration/test_chaos.py --chaos-runs=20
 
 check: setup  ## lint, check the formatting and the types
@@ -90,28 +90,28 @@ FILES := $(foreach name,$(CHECKED),benchmark.$(name).path=$(DATA)/$(name).jsonl)
 comma := ,
 space := $(subst ,, )
 
-check-data: setup  ## run every benchmark whose data are in DATA (../shared/data/eval) through r1zero eval, on random weights
+check-data: setup  ## run r1zero eval with random weights on every benchmark in DATA (../shared/data/eval)
 	$(BIN)/r1zero eval $(CLUSTER) model=random logger=none run.name=check_data \
 	  benchmark=[$(subst $(space),$(comma),$(CHECKED))] $(subst gsm8k.jsonl,gsm8k_test.jsonl,$(FILES))
 
-bench: setup  ## how fast it is, beside the fewest calls and TRL, into benchmarks/results: leave the machine alone
+bench: setup  ## compare speed with a minimal loop and TRL, into benchmarks/results; run nothing else meanwhile
 	$(INSTALL) --editable .[bench]
 	$(BIN)/python benchmarks/run.py
 
-bench-gpu: setup  ## generation, training and weight sync of a model of 1.5 B parameters on one Hopper GPU
+bench-gpu: setup  ## time generation, training and weight sync of a 1.5 B model on one Hopper GPU
 	$(BIN)/python benchmarks/bench_gpu.py
 
-bench-reward: setup  ## verdicts a second
+bench-reward: setup  ## measure verdicts per second
 	$(BIN)/python benchmarks/bench_reward.py ../shared/data/eval/math_test_5k.jsonl
 
-bench-memory: setup  ## memory of the loss over a large vocabulary
+bench-memory: setup  ## measure the memory of the loss with a large vocabulary
 	$(BIN)/python benchmarks/bench_memory.py
 
-gpu-check: setup  ## what one Hopper GPU shows, in at most 8 minutes and without a network, into benchmarks/results
+gpu-check: setup  ## check everything on one Hopper GPU in at most 8 minutes, without a network, into benchmarks/results
 	$(BIN)/python benchmarks/gpu_check.py
 
-# Versions stay until a requirement changes; delete both files to get the newest. The CUDA list starts from the CPU
-# list. It is resolved for Python 3.11, then for 3.12, which keeps the versions and adds what 3.12 alone needs.
+# Versions stay the same until a requirement changes; delete both files to get the newest. The CUDA list starts from the
+# CPU list. It is resolved for Python 3.11, then for 3.12, which keeps the versions and adds what only 3.12 needs.
 LOCK = $(UV) pip compile --quiet pyproject.toml --extra dev --no-annotate --no-header
 LOCK_CUDA = $(LOCK) --python-platform x86_64-manylinux_2_28 --extra cuda --output-file requirements-cuda.txt
 

@@ -1,8 +1,8 @@
 """How long ranks wait for each other in an update: `python benchmarks/bench_balance.py`.
 
-Each rank has sampled 64 responses of log-normal lengths (mean 64, at most 256 tokens) of the benchmarks' model. A
-rank's work is its processor time in an update; a rank with less of it than the busiest one waits for the rest of the
-time. Once each rank trains on what it has sampled, once on an equal share of the tokens.
+Each rank has 64 responses of the benchmarks' model with log-normal lengths (mean 64, at most 256 tokens). A rank's work
+is its processor time in an update; each rank waits for the busiest one. Two cases are compared: each rank trains on the
+responses that it sampled, or on an equal share of the tokens.
 """
 
 import json
@@ -20,7 +20,7 @@ from results import run_alone, scratch, table
 from workload import PROMPT_TOKENS, SIGMA, WORKLOADS, write_model
 
 RANKS = (2, 4)
-RESPONSES, MEAN, LONGEST = 64, 64, 256  # a rank's, and their tokens
+RESPONSES, MEAN, LONGEST = 64, 64, 256  # responses per rank; their tokens
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
@@ -38,7 +38,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
             folder = Path(tempfile.mkdtemp(dir=scratch()))
             _on_ranks(ranks, scratch() / "model", folder, rounds, is_balanced)
             work = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
-            idle[name] = sum(1 - sum(of_step) / ranks / max(of_step) for of_step in zip(*work, strict=True)) / rounds
+            idle[name] = sum(1 - sum(seconds) / ranks / max(seconds) for seconds in zip(*work, strict=True)) / rounds
             weights[name] = load_file(folder / "weights.safetensors")
         differences = [(weights["before"][name] - weight).abs().max() for name, weight in weights["after"].items()]
         figures[f"{ranks}"] = idle | {"difference": torch.stack(differences).max().item()}
@@ -48,7 +48,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 def report(figures: dict[str, dict[str, float]]) -> str:
     """The figures as a table in Markdown."""
     rows = [[n, f"{f['before']:.1%}", f"{f['after']:.1%}", f"{f['difference']:.1g}"] for n, f in figures.items()]
-    return table(["ranks", "idle, as sampled", "idle, shared by tokens", "largest difference of a weight"], rows)
+    return table(["ranks", "idle, as sampled", "idle, balanced by tokens", "largest difference of a weight"], rows)
 
 
 def _on_ranks(ranks: int, *arguments: Any) -> None:
@@ -59,7 +59,7 @@ def _on_ranks(ranks: int, *arguments: Any) -> None:
 
 
 def _update(_: Turns | None, model: Path, folder: Path, rounds: int, is_balanced: bool) -> None:
-    """Updates on this rank. Rank r writes its seconds of work to `<folder>/<r>.json`, the first one the weights."""
+    """Run updates on this rank. Rank r writes its seconds of work to `<folder>/<r>.json`, rank 0 also the weights."""
     os.environ |= {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     from safetensors.torch import save_file
 
@@ -76,7 +76,7 @@ def _update(_: Turns | None, model: Path, folder: Path, rounds: int, is_balanced
 
     config = TrainConfig(model=ModelConfig(name="bench", path=str(model)))
     config.cluster = ClusterConfig(dtype=DType.fp32, tokens_per_microbatch=2048)
-    config.optimizer.lr, config.optimizer.eps = 1e-4, 1e-3  # else Adam's first steps magnify rounding
+    config.optimizer.lr, config.optimizer.eps = 1e-4, 1e-3  # otherwise Adam's first steps magnify rounding errors
     init_distributed(config.cluster)
     if not is_balanced:
         policy_module.balanced = list

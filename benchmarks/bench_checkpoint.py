@@ -1,8 +1,8 @@
-"""What keeping checkpoints costs in the quickstart: the share of its time from the first step to the last.
+"""What checkpoints cost in the quickstart: their share of the time from the first step to the last.
 
-    python benchmarks/bench_checkpoint.py [r1zero train's overrides]
+    python benchmarks/bench_checkpoint.py [overrides of r1zero train]
 
-The quickstart itself is run, with its own loop; what saving takes is measured around it.
+This runs the quickstart with its own loop, and times each call that saves.
 """
 
 import os
@@ -39,9 +39,9 @@ def main() -> None:
             composed = compose("train", ["logger=console", f"run.dir={folder}", *sys.argv[1:]])
         grpo.train(to_typed(composed, "train"), sys.stdout)
         steps_s = sum(row.get("time/step", 0.0) for row in read_metrics(Path(folder) / "metrics.jsonl"))
-    whole = steps_s + sum(saves)
+    total = steps_s + sum(saves)
     longest = sorted(saves)[-3:]
-    print(f"{len(saves)} steps in {whole:.1f} s; saving took {sum(saves):.2f} s = {sum(saves) / whole:.2%} of it")
+    print(f"{len(saves)} steps in {total:.1f} s; saving took {sum(saves):.2f} s = {sum(saves) / total:.2%} of it")
     print(f"the longest calls: {', '.join(f'{seconds * 1000:.0f} ms' for seconds in longest)}")
 
 

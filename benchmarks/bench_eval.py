@@ -1,8 +1,9 @@
-"""What keeping the samples of an evaluation costs, against making them: 5,000 problems x 8 by the built-in model.
+"""What storing the samples of an evaluation costs, compared with generating them: 5,000 problems x 8 samples of the
+built-in model.
 
     python benchmarks/bench_eval.py
 
-Generation is timed by itself, on the real engine. Keeping is everything else but grading: seeds, a line a sample on
+Generation is timed alone, on the real engine. Storing is everything else except grading: seeds, one line per sample on
 disk, reading them back, the final file, and the metrics with their spread.
 """
 
@@ -36,7 +37,7 @@ NUM_PROBLEMS, N = 5_000, 8
 
 
 class Ungraded:
-    """A reward that knows its verdict beforehand: every eighth answer is right."""
+    """A reward with fixed verdicts: every eighth answer is right."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -62,17 +63,17 @@ def main() -> None:
 
     asked = questions("bench", problems, N, seed=0)
     started = time.perf_counter()
-    made = list(respond(asked))
+    responses = list(respond(asked))
     generation_s = time.perf_counter() - started
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        stored = {"bench": lambda asked: iter(made)}
-        completed = complete([series], lambda: stored, {"bench": Ungraded()}, Path(folder), 0, console)
+        generated = {"bench": lambda asked: iter(responses)}
+        completed = complete([series], lambda: generated, {"bench": Ungraded()}, Path(folder), 0, console)
         measure(completed["bench"].samples, lambda one, other: one == other)
-        keeping_s = time.perf_counter() - started
-    print(f"{NUM_PROBLEMS} problems x {N}: generation {generation_s:.1f} s, keeping {keeping_s:.2f} s")
-    print(f"keeping / generation: {keeping_s / generation_s:.1%}")
+        storing_s = time.perf_counter() - started
+    print(f"{NUM_PROBLEMS} problems x {N}: generation {generation_s:.1f} s, storing {storing_s:.2f} s")
+    print(f"storing / generation: {storing_s / generation_s:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The same work by the fewest calls: `python benchmarks/bench_floor.py`.
+"""The same work with the fewest possible calls: `python benchmarks/bench_floor.py`.
 
-A step is vLLM's generate, without seeds and log-probabilities; one forward and one backward pass over all tokens,
-without padding; torch's fused AdamW; and the weights into vLLM. There is no DeepSpeed, no reward, no metric, no check.
-What r1zero takes beyond it is the price of all that. Logits alone are made in parts where those of the whole batch
-would not fit into memory, and then a second time in the backward pass.
+A step consists of vLLM's generate, without seeds and log-probabilities; one forward and one backward pass over all
+tokens, without padding; torch's fused AdamW; and loading the weights into vLLM. There is no DeepSpeed, reward, metric
+or check: the additional time of r1zero is their price. Only logits are computed in parts if those of the whole batch
+would not fit into memory, and then again in the backward pass.
 """
 
 import os
@@ -18,12 +18,12 @@ from workload import WORKLOADS, Workload, problems
 
 from grpo_cli.launch.process import keep_freed_memory
 
-SETS = 3  # of rounds, since the ratio is close to 1
-PART_LOGITS = 2**25  # 128 MiB, of which a backward pass holds a few copies
+SETS = 3  # repeats of all rounds, because the ratio is close to 1
+PART_LOGITS = 2**25  # 128 MiB; a backward pass needs a few copies of them
 
 
 def floor(turns: Turns, model: str, workload: Workload) -> None:
-    """Steps of the fewest calls, for ever."""
+    """Endless steps with the fewest calls."""
     os.environ |= {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
@@ -78,11 +78,11 @@ def floor(turns: Turns, model: str, workload: Workload) -> None:
 
 
 def _loss(policy, sequences, prompt_tokens: int):
-    """Minus the mean log-probability of the responses' tokens: a gradient of the right size.
+    """Minus the mean log-probability of the responses' tokens, whose gradient has the right size.
 
-    The network runs once over all tokens. The output layer runs once as well where the logits are at most
-    `PART_LOGITS`. With a real vocabulary those of a batch take gigabytes: then it runs over as many tokens at a time
-    as make so many logits, and again in the backward pass, so that no more than a part's exist at any time.
+    The network runs once over all tokens. The output layer also runs once if there are at most `PART_LOGITS` logits.
+    With a real vocabulary, the logits of a batch take gigabytes: then the output layer runs over parts of the tokens,
+    and again in the backward pass, so that only the logits of one part exist at the same time.
     """
     import torch
     from torch.utils.checkpoint import checkpoint
@@ -102,7 +102,7 @@ def _loss(policy, sequences, prompt_tokens: int):
         position_ids=positions[None],
         use_cache=False,
         sequence_lengths=lengths,
-        sequence_starts=None,  # FlashAttention on a GPU alone reads them
+        sequence_starts=None,  # only FlashAttention on a GPU needs them
     ).last_hidden_state[0]
     parts = list(zip(hidden[places].split(size), tokens[places + 1].split(size), strict=True))
     if len(parts) == 1:
@@ -111,14 +111,13 @@ def _loss(policy, sequences, prompt_tokens: int):
 
 
 def measure(rounds: int) -> dict[str, dict[str, float | str]]:
-    """Seconds of a step of r1zero and of the floor, and their ratio, for each workload; of `SETS` times the rounds.
-
-    Of a workload that fails, `failed` says why.
+    """For each workload, the seconds per step of r1zero and of the floor, and their ratio, over `SETS * rounds` rounds;
+    if a workload fails, `failed` says why.
     """
-    return {name: _compared(workload, scratch() / name, SETS * rounds) for name, workload in WORKLOADS.items()}
+    return {name: _compare(workload, scratch() / name, SETS * rounds) for name, workload in WORKLOADS.items()}
 
 
-def _compared(workload: Workload, folder: Path, rounds: int) -> dict[str, float | str]:
+def _compare(workload: Workload, folder: Path, rounds: int) -> dict[str, float | str]:
     runners = {
         "r1zero": (r1zero, synthetic(workload, folder), Forced(workload.lengths)),
         "floor": (floor, str(folder / "model"), workload),
@@ -136,7 +135,7 @@ def report(figures: dict[str, dict[str, float | str]]) -> str:
         [name, f["failed"]] if "failed" in f else [name, *(f"{f[key]:.2f}" for key in ("r1zero", "floor", "ratio"))]
         for name, f in figures.items()
     ]
-    return table(["workload", "r1zero, s a step", "floor, s a step", "r1zero / floor"], rows)
+    return table(["workload", "r1zero, s per step", "floor, s per step", "r1zero / floor"], rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Memory of the loss over a large vocabulary: `python benchmarks/bench_memory.py`.
+"""Memory of the loss with a large vocabulary: `python benchmarks/bench_memory.py`.
 
 One sequence of 4,096 tokens with Qwen2.5's vocabulary of 151,936, forward and backward, on the CPU in float32. The
-figure is the peak above what stands before: the weights, and a gradient for each of them.
+result is the peak memory in addition to the weights and their gradients.
 """
 
 import gc
@@ -28,7 +28,7 @@ def reset_peak() -> None:
 
 
 def step_peak(network: torch.nn.Module, loss) -> float:
-    """Gigabytes that `loss` and its backward pass take beyond weights and gradients."""
+    """Gigabytes that `loss` and its backward pass need in addition to weights and gradients."""
     network.zero_grad(set_to_none=True)
     reset_peak()
     before = peak_bytes()
@@ -54,13 +54,13 @@ def main() -> None:
     tokens_S = torch.randint(VOCAB, (TOKENS,))
     predicts_S = torch.arange(TOKENS) < TOKENS - 1
 
-    def whole() -> torch.Tensor:
+    def loss_at_once() -> torch.Tensor:
         logits = model(input_ids=tokens_S[None], use_cache=False).logits[0, :-1].float()
         return -logits.log_softmax(-1).gather(-1, tokens_S[1:, None]).sum()
 
     print(f"one sequence of {TOKENS} tokens, vocabulary {VOCAB}, hidden {HIDDEN}, float32, CPU")
     print(f"in chunks:         {step_peak(network, lambda: -network(tokens_S, (TOKENS,), predicts_S)[0].sum()):.2f} GB")
-    print(f"all logits at once: {step_peak(network, whole):.2f} GB")
+    print(f"all logits at once: {step_peak(network, loss_at_once):.2f} GB")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How many verdicts the reward layer gives in a second: `python benchmarks/bench_reward.py MATH.jsonl`.
+"""How many verdicts per second the reward layer gives: `python benchmarks/bench_reward.py MATH.jsonl`.
 
-MATH.jsonl holds the golds of the batch (`answer`). Wanted on two cores: 20,000 a second where nothing but exact means
-are needed, 70 a second and process where Math-Verify must decide, 1,500 on a batch as training sees it, and 1,024
-responses of which 10 hang in 8 seconds.
+MATH.jsonl contains the reference answers of the batch (`answer`). Goals on two cores: 20,000 per second if exact
+comparison is enough, 70 per second and process if Math-Verify must decide, 1,500 per second on a typical training
+batch, and 8 seconds for 1,024 responses of which 10 hang.
 """
 
 import json
@@ -33,7 +33,7 @@ def main() -> None:
     measure("a batch of 128 problems x 8, two processes", batch, num_workers=2, wanted=1_500)
     rest = [(str(n), f"${n}$") for n in range(1_014)]
     seconds, verdicts = measure(
-        "1,024 of which 10 hang, two processes, limit 1 s",
+        "1,024 responses of which 10 hang, two processes, limit 1 s",
         rng.sample([*rest, *((f"x+{n}", HANGING.format(n + 3)) for n in range(10))], 1_024),
         num_workers=2,
         timeout_s=1.0,
@@ -45,14 +45,14 @@ def main() -> None:
 def measure(
     name: str, pairs: Sequence[tuple[str, str]], num_workers: int, timeout_s: float = 2.0, wanted: int | None = None
 ) -> tuple[float, Counter[Verdict]]:
-    """Seconds from the first submission to the last score, and how often each verdict was given."""
+    """The seconds from the first submission to the last score, and the number of each verdict."""
     config = RewardConfig(terms=TERMS, num_workers=num_workers, timeout_s=timeout_s)
     responses = [
         (Problem(str(n), "", gold), Completion((), (), f" so </think> <answer>{answer}</answer>", truncated=False))
         for n, (gold, answer) in enumerate(pairs)
     ]
     with Reward(config, TemplateConfig(response_prefix="<think>"), 100, Device.cpu) as reward:
-        for n in range(4 * num_workers):  # the processes start
+        for n in range(4 * num_workers):  # starts the processes
             reward.submit(
                 Problem("", "", f"{n}a+b"), Completion((), (), f"</think><answer>b+{n}a</answer>", False)
             ).result()
@@ -66,7 +66,7 @@ def measure(
 
 
 def algebra(n: int) -> tuple[str, str]:
-    """A gold and an answer that only algebra can compare; every fourth is wrong."""
+    """A reference answer and an answer that only algebra can compare; every fourth answer is wrong."""
     k, wrong = n + 2, n % 4 == 0
     families = (
         (rf"\frac{{{k}\sqrt{{3}}}}{{2}}", rf"\frac{{{k}}}{{2}}\sqrt{{3}}"),
@@ -80,7 +80,7 @@ def algebra(n: int) -> tuple[str, str]:
 
 
 def eight_answers(gold: str, golds: Sequence[str], rng: random.Random) -> list[str]:
-    """Five right in some spelling, and three wrong of which two agree."""
+    """Five right answers in different spellings and three wrong ones, two of them equal."""
     spellings = [gold, f"${gold}$", rf"\boxed{{{gold}}}", gold.replace(r"\frac", r"\dfrac"), f"{gold}."]
     common, rare = rng.sample(golds, 2)
     return rng.sample([*(rng.choice(spellings) for _ in range(5)), common, common, rare], 8)

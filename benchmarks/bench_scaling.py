@@ -1,8 +1,8 @@
 """How the cost of a step grows: `python benchmarks/bench_scaling.py`.
 
-With prompts, responses a prompt, tokens a response and ranks, one at a time, from 16 x 8 responses of 64 tokens. One
-and two ranks take turns; the sizes are measured one after the other, since all of an axis would not fit into memory.
-Draws results/scaling.png.
+Starting from 16 x 8 responses of 64 tokens, one of these changes at a time: prompts, responses per prompt, tokens per
+response, ranks. One and two ranks take turns; the sizes are measured one after the other, because all of them together
+would not fit into memory. Draws results/scaling.png.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,11 @@ RANKS = {1: [], 2: TWO_RANKS}
 
 
 def measure(rounds: int) -> dict[str, dict[int, dict[str, float | str]]]:
-    """The figures at each value of each axis; where one fails, `failed` says why."""
-    figures = {axis: {n: _taken({n: _runner(w)}, rounds)[n] for n, w in sizes.items()} for axis, sizes in AXES.items()}
-    figures["ranks"] = _taken({n: _runner(EQUAL, cluster, n) for n, cluster in RANKS.items()}, rounds)
+    """The figures for each value of each axis; if one fails, `failed` says why."""
+    figures = {
+        axis: {n: _measure({n: _runner(w)}, rounds)[n] for n, w in sizes.items()} for axis, sizes in AXES.items()
+    }
+    figures["ranks"] = _measure({n: _runner(EQUAL, cluster, n) for n, cluster in RANKS.items()}, rounds)
     _draw(figures)
     return figures
 
@@ -40,17 +42,17 @@ def _runner(workload: Workload, cluster: Sequence[str] = (), ranks: int = 1) -> 
     return r1zero, overrides, Forced(workload.lengths), ranks
 
 
-def _taken(runners: Mapping[int, tuple], rounds: int) -> dict[int, dict[str, float | str]]:
+def _measure(runners: Mapping[int, tuple], rounds: int) -> dict[int, dict[str, float | str]]:
     """The figures of runners that take turns."""
     try:
-        taken = relay({f"{value}": runner for value, runner in runners.items()}, rounds=rounds, warm_up=1)
+        all_times = relay({f"{value}": runner for value, runner in runners.items()}, rounds=rounds, warm_up=1)
     except Failed as failure:
         return {value: {"failed": f"failed: {failure.last_line}"} for value in runners}
-    return {int(value): _figures(times) for value, times in taken.items()}
+    return {int(value): _figures(times) for value, times in all_times.items()}
 
 
 def _figures(times: Times) -> dict[str, float]:
-    """Medians; microseconds are of a generated token, of the whole step and of its two heavy parts."""
+    """Medians: seconds per step, GiB, and microseconds per token of the whole step and of its two largest parts."""
 
     def us_a_token(*names: str) -> float:
         def of_step(seconds: float, report: Mapping[str, float]) -> float:
@@ -69,7 +71,7 @@ def _figures(times: Times) -> dict[str, float]:
 
 
 def _draw(figures: dict[str, dict[int, dict[str, float | str]]]) -> None:
-    """Time a token over each axis, without what failed."""
+    """Plot the time per token over each axis, without failed values."""
     drawn, plots = pyplot.subplots(1, len(figures), figsize=(3.2 * len(figures), 3), sharey=True)
     for plot, (axis, all_values) in zip(plots, figures.items(), strict=True):
         values = {value: f for value, f in all_values.items() if "failed" not in f}
@@ -77,17 +79,17 @@ def _draw(figures: dict[str, dict[int, dict[str, float | str]]]) -> None:
             plot.plot([str(value) for value in values], [f[f"us_a_token{name}"] for f in values.values()], label=label)
         plot.set_xlabel(axis)
     plots[0].set_ylim(bottom=0)
-    plots[0].set_ylabel("microseconds a token")
+    plots[0].set_ylabel("microseconds per token")
     plots[0].legend(frameon=False)
     RESULTS.mkdir(exist_ok=True)
     drawn.savefig(PICTURE, dpi=120, bbox_inches="tight")
 
 
 def report(figures: dict[str, dict[int, dict[str, float | str]]]) -> str:
-    """The figures as a table in Markdown, and the picture."""
+    """The figures as a table in Markdown, and the plot."""
     rows = [[axis, f"{value}", *_cells(f)] for axis, values in figures.items() for value, f in values.items()]
-    header = ["axis", "value", "s a step", "µs a token", "of it rollout", "forward, backward", "peak GiB"]
-    return f"{table(header, rows)}\n\n![microseconds a token]({PICTURE.name})"
+    header = ["axis", "value", "s per step", "µs per token", "rollout", "forward, backward", "peak GiB"]
+    return f"{table(header, rows)}\n\n![microseconds per token]({PICTURE.name})"
 
 
 def _cells(f: Mapping[str, float | str]) -> list[str]:

@@ -1,10 +1,9 @@
-"""How long r1zero takes to answer and to begin: `python benchmarks/bench_start.py`.
+"""How long r1zero takes to answer and to start training: `python benchmarks/bench_start.py`.
 
-The quickstart is timed from the command to the end of its first optimizer step. The evaluation before training is no
-part of that, and leaves no time of its own in the metrics: so it asks one problem here instead of 256, and what is left
-of it (the first use of vLLM) is counted rather than guessed. The row of the first step is the last that is written,
-once the weights are synced and the held-out problem is asked again; only that second asking is taken off, by the row's
-own `time/eval`.
+The quickstart is timed from the command to the end of its first optimizer step. The evaluation before training has no
+time in the metrics, so it uses one problem here instead of 256, and its time (mostly the first use of vLLM) is counted.
+The row of the first step is written after the weights are synced and the held-out problem is evaluated again; the time
+of that second evaluation, the row's `time/eval`, is subtracted.
 """
 
 import json
@@ -24,14 +23,14 @@ ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def call(*arguments: str) -> float:
-    """The seconds from the start of `r1zero` with these arguments to its end."""
+    """The seconds that `r1zero` with these arguments takes."""
     started = time.perf_counter()
     subprocess.run([R1ZERO, *arguments], check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 def train_to_first_step() -> float:
-    """The seconds until the row of the first step is written, but for its `time/eval`."""
+    """The seconds until the row of the first step is written, without its `time/eval`."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         started = time.time()
@@ -42,12 +41,12 @@ def train_to_first_step() -> float:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """The seconds of each round, by what was asked."""
-    asked = {"--help": lambda: call("--help"), "plan": lambda: call("plan"), "train": train_to_first_step}
-    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    """The seconds of each round, by command."""
+    commands = {"--help": lambda: call("--help"), "plan": lambda: call("plan"), "train": train_to_first_step}
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
-        for name, ask in asked.items():
-            seconds[name].append(ask())
+        for name, command in commands.items():
+            seconds[name].append(command())
     return seconds
 
 
@@ -57,7 +56,7 @@ def report(figures: dict[str, list[float]]) -> str:
         [f"`r1zero {name}`", f"{median(s):.2f}", f"{min(s):.2f}", f"{max(s):.2f}", f"{WANTED_S[name]}"]
         for name, s in figures.items()
     ]
-    return table(["seconds of", "median", "least", "most", "wanted"], rows)
+    return table(["seconds of", "median", "min", "max", "goal"], rows)
 
 
 if __name__ == "__main__":

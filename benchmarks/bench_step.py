@@ -1,7 +1,7 @@
 """Where a step's time goes: `python benchmarks/bench_step.py`.
 
-Steps of the built-in task, with W&B offline, and of the synthetic workloads, through r1zero's own loop: one after the
-other, since nothing is compared.
+Times steps of the built-in task, with W&B offline, and of the synthetic workloads in r1zero's own loop. They run one
+after the other, because nothing is compared.
 """
 
 from r1zero_loop import Forced, phases, r1zero, synthetic
@@ -20,13 +20,13 @@ BUILTIN = [
 
 
 def measure(rounds: int) -> dict[str, dict[str, float | str]]:
-    """The figures of each workload, by name; of one that fails, `failed` says why."""
+    """The figures of each workload, by name; if one fails, `failed` says why."""
     runners = {"built-in": (r1zero, BUILTIN)}
     runners |= {name: (r1zero, synthetic(w, scratch() / name), Forced(w.lengths)) for name, w in WORKLOADS.items()}
-    return {name: _taken(name, runner, rounds) for name, runner in runners.items()}
+    return {name: _measure(name, runner, rounds) for name, runner in runners.items()}
 
 
-def _taken(name: str, runner: tuple, rounds: int) -> dict[str, float | str]:
+def _measure(name: str, runner: tuple, rounds: int) -> dict[str, float | str]:
     try:
         return _figures(relay({name: runner}, rounds=rounds)[name])
     except Failed as failure:
@@ -34,7 +34,7 @@ def _taken(name: str, runner: tuple, rounds: int) -> dict[str, float | str]:
 
 
 def _figures(times: Times) -> dict[str, float]:
-    """Medians; shares are of a step's seconds."""
+    """Medians; `share/...` are shares of a step's seconds."""
     phase_names = phases(times.seconds[0], times.reports[0])
     return {
         "seconds": times.median,
@@ -52,8 +52,8 @@ def report(figures: dict[str, dict[str, float | str]]) -> str:
     measured = {name: f for name, f in figures.items() if "failed" not in f}
     failed = [[name, f["failed"]] for name, f in figures.items() if "failed" in f]
     phase_names = [key for key in next(iter(measured.values()), {}) if key.startswith("share/")]
-    plain = table(
-        ["workload", "s a step", "tokens/s", "peak GiB"],
+    summary = table(
+        ["workload", "s per step", "tokens/s", "peak GiB"],
         [
             [name, f"{f['seconds']:.2f}", f"{f['tokens_per_s']:,.0f}", f"{f['peak_gib']:.2f}"]
             for name, f in measured.items()
@@ -64,7 +64,7 @@ def report(figures: dict[str, dict[str, float | str]]) -> str:
         ["workload", *(name.removeprefix("share/") for name in phase_names)],
         [[name, *(f"{f[phase]:.1%}" for phase in phase_names)] for name, f in measured.items()],
     )
-    return f"{plain}\n\nShares of a step:\n\n{shares}"
+    return f"{summary}\n\nShares of a step:\n\n{shares}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The same work by TRL's GRPOTrainer: `python benchmarks/bench_trl.py`, with r1zero's extra `bench` installed.
+"""The same work with TRL's GRPOTrainer: `python benchmarks/bench_trl.py`, with r1zero's extra `bench` installed.
 
-Both have the same model, prompts, lengths and batch, in float32 on the CPU's cores, as one rank and as two; TRL
-generates with transformers or with vLLM in its process, set as trl_loop.py says. Each way of running TRL takes turns
-with r1zero on as many ranks, and with nothing else: all at once would not fit into memory. r1zero is measured again in
-each pair, whose ratio is of that pair alone; its own figure is the median over all its pairs.
+Both have the same model, prompts, lengths and batch, in float32 on a CPU, as one rank and as two. TRL generates with
+transformers or with vLLM in its process, with the settings in trl_loop.py. Each way of running TRL takes turns with
+r1zero on as many ranks, one pair after the other, because all together would not fit into memory. r1zero is measured
+again in each pair. A ratio comes from one pair; r1zero's own figure is the median over all its pairs.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from bench_step import BUILTIN
 from r1zero_loop import TWO_RANKS, Forced, r1zero, synthetic
 from relay import Failed, race, relay
 from results import run_alone, scratch, table
-from trl_loop import MOST_STEPS, trl, trl_until
+from trl_loop import MAX_STEPS, trl, trl_until
 from workload import WORKLOADS, Workload
 
 WINDOW, RIGHT = 5, 0.8
@@ -25,8 +25,8 @@ Rounds = Sequence[Mapping[str, float]]  # the seconds of each runner, in each ro
 
 
 class How(NamedTuple):
-    """How TRL is run. With `defaults` it checkpoints gradients and corrects for the sampler's probabilities, for each
-    of which it runs the model once more.
+    """How TRL is run. With `defaults` it uses gradient checkpointing and corrects for the sampler's probabilities; each
+    needs one more pass of the model.
     """
 
     generation: str  # "transformers" or "vllm"
@@ -45,9 +45,9 @@ THEIRS = {
 
 
 def measure(rounds: int) -> dict[str, dict[str, float | str]]:
-    """For each workload, the seconds a step of each runner; for the built-in task, the median over as many seeds of the
-    seconds until four fifths of the responses are right. `<runner> / r1zero` is TRL's over those of r1zero on as many
-    ranks. A runner that fails has the last line of its error in place of seconds.
+    """For each workload, the seconds per step of each runner. For the built-in task, the seconds until four fifths of
+    the responses are right: the median over `rounds` seeds. `<runner> / r1zero` is TRL's time divided by that of r1zero
+    on as many ranks. A runner that fails has the last line of its error instead of seconds.
     """
     figures = {
         name: in_pairs(
@@ -59,63 +59,63 @@ def measure(rounds: int) -> dict[str, dict[str, float | str]]:
     return figures | {"built-in": in_pairs(tuned, partial(seconds_until_right, rounds))}
 
 
-def in_pairs(theirs: Iterable[str], take: Callable[[str, str], Rounds]) -> dict[str, float | str]:
-    """The figures of `take(ours, theirs)` for each of theirs: of one pair after the other."""
-    of_ours: dict[str, list[float]] = defaultdict(list)
+def in_pairs(theirs: Iterable[str], measure_pair: Callable[[str, str], Rounds]) -> dict[str, float | str]:
+    """The figures of `measure_pair(ours, theirs)` for each of `theirs`, one pair after the other."""
+    our_seconds: dict[str, list[float]] = defaultdict(list)
     figures: dict[str, float | str] = {}
     for runner in theirs:
         ours = next(name for name, (_, ranks) in OURS.items() if ranks == THEIRS[runner].ranks)
         try:
-            rounds = take(ours, runner)
+            rounds = measure_pair(ours, runner)
         except Failed as failure:
             figures[runner] = failure.summary
             continue
         figures[runner] = median(seconds[runner] for seconds in rounds)
         figures[f"{runner} / r1zero"] = median(seconds[runner] / seconds[ours] for seconds in rounds)
-        of_ours[ours] += [seconds[ours] for seconds in rounds]
-    return {name: median(seconds) for name, seconds in of_ours.items()} | figures
+        our_seconds[ours] += [seconds[ours] for seconds in rounds]
+    return {name: median(seconds) for name, seconds in our_seconds.items()} | figures
 
 
 def steps(workload: Workload, rounds: int, ours: str, theirs: str) -> Rounds:
-    """The seconds of their steps."""
+    """The seconds per step of both, in each round."""
     folder = scratch() / workload.name
     overrides, ranks = OURS[ours]
     pair = {
         ours: (r1zero, [*synthetic(workload, folder), *overrides], Forced(workload.lengths), ranks),
         theirs: (trl, str(folder / "model"), workload, *THEIRS[theirs]),
     }
-    taken = relay(pair, rounds=rounds)
+    times = relay(pair, rounds=rounds)
     return [
-        dict(zip(taken, seconds, strict=True)) for seconds in zip(*(t.seconds for t in taken.values()), strict=True)
+        dict(zip(times, seconds, strict=True)) for seconds in zip(*(t.seconds for t in times.values()), strict=True)
     ]
 
 
 def seconds_until_right(seeds: int, ours: str, theirs: str) -> Rounds:
-    """Of each seed, the seconds from the start of training until the mean accuracy of `WINDOW` steps is `RIGHT`."""
+    """For each seed, the seconds from the start of training until the mean accuracy of `WINDOW` steps is `RIGHT`."""
 
-    def has_arrived(reports: Sequence[Mapping[str, float]]) -> bool:
+    def is_done(reports: Sequence[Mapping[str, float]]) -> bool:
         last = [report.get("accuracy", report.get("verify/correct")) for report in reports[-WINDOW:]]
         return len(last) == WINDOW and mean(last) >= RIGHT
 
-    def of_seed(seed: int) -> dict[str, float]:
+    def with_seed(seed: int) -> dict[str, float]:
         overrides, ranks = OURS[ours]
         how, task = THEIRS[theirs], [f"seed={seed}", *BUILTIN]
         pair = {
             ours: (r1zero, [*task, *overrides], Forced(), ranks),
             theirs: (trl_until, task, how.generation, how.ranks),
         }
-        taken = race(pair, has_arrived=has_arrived, most=MOST_STEPS)
-        return {name: sum(times.seconds) for name, times in taken.items()}
+        all_times = race(pair, is_done=is_done, max_steps=MAX_STEPS)
+        return {name: sum(times.seconds) for name, times in all_times.items()}
 
-    return [of_seed(seed) for seed in range(seeds)]
+    return [with_seed(seed) for seed in range(seeds)]
 
 
 def report(figures: Mapping[str, Mapping[str, float | str]]) -> str:
     """The figures as a table in Markdown."""
     rows = [[runner, *(_shown(of_workload, runner) for of_workload in figures.values())] for runner in [*OURS, *THEIRS]]
     units = {"built-in": "s to 80 % right"}
-    table_ = table(["", *(f"{name}, {units.get(name, 's a step')}" for name in figures)], rows)
-    return f"{table_}\n\nIn brackets: the seconds over those of r1zero on as many ranks, in the same rounds."
+    markdown = table(["", *(f"{name}, {units.get(name, 's per step')}" for name in figures)], rows)
+    return f"{markdown}\n\nIn brackets: the seconds divided by those of r1zero on as many ranks, in the same rounds."
 
 
 def _shown(of_workload: Mapping[str, float | str], runner: str) -> str:

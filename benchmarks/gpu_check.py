@@ -1,8 +1,8 @@
-"""What one Hopper GPU shows of r1zero: `python benchmarks/gpu_check.py [stage ...]`, at most 8 minutes, no network.
+"""Checks r1zero on one Hopper GPU: `python benchmarks/gpu_check.py [stage ...]`, at most 8 minutes, no network.
 
-Each stage is a process with a time limit. It reports figures as it finds them, so one that fails or runs out of time
-keeps those it has, and the next one runs. The table goes to the screen and to results/gpu-<date>.json and .md; stages
-that are measured again on the same day replace their figures. Without vLLM, the stages that need it are left out.
+Each stage is a process with a time limit. It reports figures as it measures them, so a stage that fails or runs out of
+time keeps its figures, and the next one runs. The table is printed and written to results/gpu-<date>.json and .md; a
+stage that is measured again on the same day replaces its figures. Without vLLM, stages that need it are left out.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from results import RESULTS, gpu, machine, table
 
 HERE = Path(__file__).parent
 MINUTES = 8.0
-LEAST_S = 5.0  # a stage is not started with less time than this
+LEAST_S = 5.0  # a stage is not started if less time is left
 KEPT_LINES = 60  # of the output of a stage that fails
-NO_GPU = "gpu_check needs a CUDA GPU, and torch sees none here. Run it on a machine where `nvidia-smi` lists one."
+NO_GPU = "gpu_check needs a CUDA GPU, but torch finds none. Run it on a machine where `nvidia-smi` lists one."
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Stage:
 
 STAGES = {
     "deepspeed": Stage("DeepSpeed: one update of the built-in model, bf16, ZeRO-2", 60),
-    "attention": Stage("Attention over sequences of one row", 60),
-    "logprobs": Stage("Log-probabilities over 151,936 tokens", 75),
+    "attention": Stage("Attention over sequences in one row", 60),
+    "logprobs": Stage("Log-probabilities with a vocabulary of 151,936", 75),
     "update": Stage("An update of 1.5 B parameters", 100),
     "checkpointing": Stage("... with gradient checkpointing; moving the trainer's states", 80),
     "doctor": Stage("r1zero doctor", 100, needs_vllm=True),
@@ -53,7 +53,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage showed; `fault` says why it ended early, `output` holds its last lines then."""
+    """The results of a stage. If it failed, `fault` says why and `output` contains its last lines."""
 
     title: str
     seconds: float = 0.0
@@ -63,10 +63,11 @@ class Outcome:
 
 
 def run_stage(title: str, command: Sequence[str], limit_s: float) -> Outcome:
-    """What the command reports (see gpu_stage.py) until it ends, or is killed after `limit_s` seconds."""
+    """The figures that the command reports (see gpu_stage.py) until it ends or is killed after `limit_s` seconds."""
     started = time.perf_counter()
     path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with tempfile.TemporaryFile("w+", errors="replace") as output:  # a pipe would be held open by what it leaves behind
+    # A file instead of a pipe: a process that the stage leaves behind would keep the pipe open.
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
@@ -101,8 +102,8 @@ def _marked(lines: Sequence[str], mark: str) -> Iterator[str]:
 
 
 def _kill(process: subprocess.Popen) -> None:
-    """The process and all that it started, and wait until their memory is free; runners of relay.py are in groups of
-    their own.
+    """Kill the process and its descendants, and wait until their memory is free. Runners of relay.py have their own
+    process groups, so killing the group is not enough.
     """
     children = []
     with suppress(psutil.NoSuchProcess):
@@ -117,7 +118,7 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 def outcomes(names: Sequence[str], minutes: float, *, tiny: bool) -> Iterator[tuple[str, Outcome]]:
-    """Each stage's, in the order of `names`, within so many minutes together."""
+    """The outcome of each stage, in the order of `names`; together they take at most `minutes`."""
     ends = time.perf_counter() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="r1zero_gpu_check_") as folder:
         for name in names:
@@ -126,10 +127,10 @@ def outcomes(names: Sequence[str], minutes: float, *, tiny: bool) -> Iterator[tu
             if stage.needs_vllm and find_spec("vllm") is None:
                 yield name, Outcome(stage.title, fault="left out: vLLM is not installed")
             elif left < LEAST_S:
-                yield name, Outcome(stage.title, fault=f"left out: the {minutes:g} minutes are over")
+                yield name, Outcome(stage.title, fault=f"left out: no time is left of {minutes:g} minutes")
             else:
                 command = [sys.executable, str(HERE / "gpu_stage.py"), name, "--folder", folder, *["--tiny"] * tiny]
-                # On a CPU the tiny stages share their cores with whatever else runs there.
+                # On a CPU, tiny stages may share the cores with other programs, so they get more time.
                 yield name, run_stage(stage.title, command, min(stage.limit_s * (5 if tiny else 1), left))
 
 
@@ -140,7 +141,7 @@ def report(outcomes: Sequence[Outcome]) -> str:
         rows.append([f"**{outcome.title}**", f"{outcome.seconds:.0f} s" if outcome.seconds else ""])
         rows += [[label, _text(value)] for label, value in outcome.figures.items()]
         if outcome.fault is not None:
-            # Of a long one the end tells the cause: it may be a whole traceback of another process.
+            # The end of a long message names the cause: it may be a whole traceback of another process.
             rows.append(["FAILED" if outcome.seconds else "not run", _text(outcome.fault[-500:])])
     return table(["figure", "value"], rows)
 
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", metavar="stage", help=", ".join(STAGES))
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all stages together (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder of the two files (default: results; with --tiny none)")
-    parser.add_argument("--tiny", action="store_true", help="tiny shapes, also on a CPU: whether the stages run at all")
+    parser.add_argument("--tiny", action="store_true", help="only test that the stages run: tiny shapes, also on a CPU")
     options = parser.parse_args()
     if unknown := set(options.stages) - set(STAGES):
         parser.error(f"no such stage: {', '.join(sorted(unknown))}. Choose from {', '.join(STAGES)}.")
@@ -187,7 +188,7 @@ def main() -> None:
         measured[name] = outcome
         print(f"{name}: {outcome.seconds:.0f} s, {outcome.fault or 'done'}", flush=True)
         if folder:
-            file = write(folder, card, measured)  # after each: the next may take the machine down
+            file = write(folder, card, measured)  # after each stage, because the next may crash the machine
     print(f"\n{report(list(measured.values()))}")
     if folder:
         print(f"\nwritten to {file} and {file.with_suffix('.md').name}")

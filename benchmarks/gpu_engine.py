@@ -1,4 +1,4 @@
-"""Stages of gpu_check.py that need the real stack with vLLM: doctor, a run, generation and sleep, and bench_gpu."""
+"""The stages of gpu_check.py that need vLLM: doctor, a run, generation and sleep, and bench_gpu."""
 
 import json
 import re
@@ -17,13 +17,15 @@ from workload import PROMPT_TOKENS
 
 R1ZERO = (sys.executable, "-m", "grpo_cli.cli")
 REQUESTS = 512
-AT_A_TIME = 256  # r1zero's own limit until now
-# What vLLM says of itself: the model runner, the attention kernel, its start and its CUDA graphs.
-SAID = re.compile(r"Using V\d Model Runner|Using \S+ attention backend|Using \S+ backend|init engine .*|Graph captur.*")
+AT_A_TIME = 256  # requests at the same time, for comparison
+# vLLM's log lines about the model runner, the attention kernel, its start and its CUDA graphs.
+LOG_LINES = re.compile(
+    r"Using V\d Model Runner|Using \S+ attention backend|Using \S+ backend|init engine .*|Graph captur.*"
+)
 
 
 def doctor(scale: Scale) -> None:
-    """Whether this machine can train, by its own words."""
+    """Report the findings of `r1zero doctor`."""
     if scale.is_on_gpu:
         import vllm._C_stable_libtorch  # noqa: F401  (its kernels load)
 
@@ -42,7 +44,7 @@ def doctor(scale: Scale) -> None:
 
 
 def train(scale: Scale) -> None:
-    """A short run as a user starts it: the runner and the kernel that vLLM takes, how far it is from the trainer."""
+    """A short run of `r1zero train`: vLLM's model runner and kernel, and its difference from the trainer."""
     with tempfile.TemporaryDirectory(prefix="r1zero_bench_") as folder:
         run = Path(folder) / "run"
         place = "gpu_1" if scale.is_on_gpu else "cpu"
@@ -53,25 +55,25 @@ def train(scale: Scale) -> None:
         taken = seconds(
             lambda: ended.append(subprocess.run(command, capture_output=True, text=True, env=no_rank() | log_level))
         )
-        tell("four steps with all of the start, s", taken)
+        tell("four steps including the start, s", taken)
         tell("exit status", ended[0].returncode)
-        for said in _said(run / "logs/rank_0.log"):
-            tell(f"vLLM: {said}", "yes")
+        for line in _vllm_log_lines(run / "logs/rank_0.log"):
+            tell(f"vLLM: {line}", "yes")
         metrics = run / "metrics.jsonl"
         rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
         differences = [row["sampler/logprob_diff_mean"] for row in rows[1:]]
-        tell("sampler's and trainer's log-probabilities, mean difference by step", _list(differences))
+        tell("log-probabilities of sampler and trainer: mean difference by step", _list(differences))
         if ended[0].returncode:
             raise RuntimeError(ended[0].stderr.strip()[-500:])
 
 
-def _said(log: Path) -> list[str]:
+def _vllm_log_lines(log: Path) -> list[str]:
     text = log.read_text(errors="replace") if log.exists() else ""
-    return list(dict.fromkeys(match.group() for match in SAID.finditer(text)))[:8]
+    return list(dict.fromkeys(match.group() for match in LOG_LINES.finditer(text)))[:8]
 
 
 def generation(scale: Scale) -> None:
-    """Tokens a second of so many requests at one time; then what vLLM keeps of the GPU while it sleeps."""
+    """Tokens per second with many requests at the same time; then the GPU memory that vLLM keeps while it sleeps."""
     from grpo_cli.model import load_base_model
     from grpo_cli.rollout.vllm_engine import RolloutEngine
     from grpo_cli.training.engine import init_distributed
@@ -103,7 +105,7 @@ def generation(scale: Scale) -> None:
 
     def tell_speed(name: str, *, seeded: bool, at_a_time: int = number, detokenizes: bool = True) -> None:
         engine.detokenizes = detokenizes
-        # Prompts that differ, so that none is found in the prefix cache.
+        # Different prompts, so that none is in the prefix cache.
         prompts = [tuple((i * PROMPT_TOKENS + j) % 200 + 1 for j in range(PROMPT_TOKENS)) for i in range(number)]
         requests = [Request(prompt, seed=i if seeded else None) for i, prompt in enumerate(prompts)]
         speed = number * scale.new_tokens / seconds(lambda: generated(requests, at_a_time))
@@ -120,7 +122,7 @@ def generation(scale: Scale) -> None:
     taken = seconds(engine.sleep)
     if scale.is_on_gpu:
         torch.cuda.empty_cache()
-        tell("falling asleep, s", taken)
+        tell("going to sleep, s", taken)
         tell("in use on the GPU, vLLM asleep, GiB", gpu_gib())
         tell("... of it in torch's tensors, GiB", torch.cuda.memory_allocated() / 2**30)
     tell("waking up for the weights, s", seconds(engine.wake))

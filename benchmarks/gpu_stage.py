@@ -1,6 +1,6 @@
-"""One stage of gpu_check.py, whose process is the only rank: `python gpu_stage.py NAME --folder FOLDER [--tiny]`.
+"""Runs a stage of gpu_check.py in this process, as the only rank: `python gpu_stage.py NAME --folder FOLDER [--tiny]`.
 
-What it finds goes to stdout, a line each: `figure: {label: value}`; what made it fail: `fault: text`.
+Prints a line `figure: {label: value}` for each result, and `fault: text` if the stage fails.
 """
 
 import argparse
@@ -34,7 +34,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a stage is. The model in `folder` is written by the first stage that needs it."""
+    """The size of a stage. The first stage that needs the model writes it to `folder`."""
 
     folder: Path
     device: str
@@ -72,7 +72,7 @@ def full(folder: Path) -> Scale:
 
 
 def tiny(folder: Path) -> Scale:
-    """On a GPU where there is one, else on the CPU."""
+    """Tiny shapes, on a GPU if there is one, otherwise on the CPU."""
     import torch
 
     is_on_gpu = torch.cuda.is_available()
@@ -99,12 +99,12 @@ def tiny(folder: Path) -> Scale:
 
 
 def tell(label: str, value: float | str) -> None:
-    """One figure, with its unit in the label."""
+    """Print one figure; the label contains the unit."""
     print(f"\n{SEEN}{json.dumps({label: value})}", flush=True)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes, the GPU's work included."""
+    """The seconds that `work` takes, including its work on the GPU."""
     _wait()
     started = time.perf_counter()
     work()
@@ -113,13 +113,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def median_s(work: Callable[[], object], repeats: int) -> float:
-    """Of some calls after one that warms up."""
+    """The median seconds of `repeats` calls, after one that warms up."""
     work()
     return statistics.median(seconds(work) for _ in range(repeats))
 
 
 def peak_gib_of(work: Callable[[], object]) -> float:
-    """The most GPU memory in tensors while it runs, beyond those from before."""
+    """The peak GPU memory in tensors while `work` runs, minus that before."""
     import torch
 
     _wait()
@@ -140,7 +140,7 @@ def _wait() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=STAGES)
-    parser.add_argument("--folder", type=Path, required=True, help="where the stages keep their model")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for the model, shared by the stages")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TOKENIZERS_PARALLELISM": "false"}

@@ -1,6 +1,6 @@
-"""Stages of gpu_check.py that need torch >= 2.11 and DeepSpeed, and no vLLM: they tell what training on a GPU takes.
+"""The stages of gpu_check.py for training, which need torch >= 2.11 and DeepSpeed but not vLLM.
 
-S tokens of a row, N response tokens, Q heads of queries, K of keys, D their size, H hidden size, V vocabulary.
+S tokens of a row, N response tokens, Q query heads, K key heads, D their size, H hidden size, V vocabulary.
 """
 
 import math
@@ -33,15 +33,15 @@ from grpo_cli.training.logprobs import CHUNK_VALUES, TokenLogprobs
 from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy
 
-Attend = Callable[..., Tensor]  # as grpo_cli/training/attention.py has them
+Attend = Callable[..., Tensor]  # an attention function of grpo_cli/training/attention.py
 BF16 = torch.bfloat16
 HEAD_SIZE = 128
-MOST_MEAN_DIFFERENCE = 0.05  # of log-probabilities in bf16; sequences that see each other differ by several times it
-FEW = 8  # one sequence in so many is enough to see a peak
+MOST_MEAN_DIFFERENCE = 0.05  # of log-probabilities in bf16; if sequences saw each other, it would be much larger
+EVERY = 8  # every 8th sequence is enough to reach the memory peak
 
 
 def deepspeed(scale: Scale) -> None:
-    """The built-in model takes one step."""
+    """Let the built-in model take one step."""
     cluster = ClusterConfig(
         device=Device(scale.device),
         dtype=DType.bf16,
@@ -58,11 +58,11 @@ def deepspeed(scale: Scale) -> None:
 
 
 def attention(scale: Scale) -> None:
-    """One call for all sequences of a row against a call a sequence: equality and time; then in the model."""
+    """Compare one attention call per row with one call per sequence: results and time; then in a model."""
     heads, groups = scale.shape["num_attention_heads"], scale.shape["num_key_value_heads"]
     lengths = scale.row_lengths
     torch.manual_seed(0)
-    # As a model makes them: position by position, then seen head by head.
+    # The memory layout of a model: by position, then viewed by head.
     query, key, value = (
         torch.randn(1, sum(lengths), number, HEAD_SIZE, device=scale.device, dtype=BF16).transpose(1, 2)
         for number in (heads, groups, groups)
@@ -78,15 +78,15 @@ def attention(scale: Scale) -> None:
         return [out.detach(), *torch.autograd.grad(out, inputs, direction.to(dtype))]
 
     tell("row", f"{len(lengths)} sequences, {sum(lengths)} tokens, longest {max(lengths)}, {heads}/{groups} heads")
-    for name, attend in (("a call a sequence", one_by_one), *[("varlen_attn", in_one_call)] * scale.is_on_gpu):
+    for name, attend in (("one call per sequence", one_by_one), *[("varlen_attn", in_one_call)] * scale.is_on_gpu):
         for window in (None, max(lengths) // 4):
             exact = output_and_gradients(one_by_one, torch.float32, window)
             got = output_and_gradients(attend, BF16, window)
             difference = max(_relative(part, wanted) for part, wanted in zip(got, exact, strict=True))
-            seen = f"a window of {window}, " if window else ""
-            tell(f"{name}: {seen}largest difference from float32, of the largest value", difference)
+            case = f"a window of {window}, " if window else ""
+            tell(f"{name}: {case}largest difference from float32, of the largest value", difference)
             if not difference < 0.05:
-                raise ValueError(f"{name}: {seen}differs from float32 by {difference:.2g} of the largest value")
+                raise ValueError(f"{name}: {case}differs from float32 by {difference:.2g} of the largest value")
         with torch.no_grad():
             forward = median_s(partial(attend, module, query, key, value, **options), scale.repeats)
         tell(f"{name}: forward, ms", 1000 * forward)
@@ -96,7 +96,7 @@ def attention(scale: Scale) -> None:
 
 
 def _row_in_a_model(scale: Scale, lengths: Sequence[int]) -> None:
-    """The log-probabilities of sequences in one row against those of each alone, as the trainer computes them."""
+    """Compare the trainer's log-probabilities of sequences in one row with those of each sequence alone."""
     network = _network(scale, num_layers=2)
     tokens_S = torch.randint(scale.shape["vocab_size"], (sum(lengths),), device=scale.device)
     predicts = [torch.arange(length, device=scale.device) < length - 1 for length in lengths]
@@ -109,11 +109,11 @@ def _row_in_a_model(scale: Scale, lengths: Sequence[int]) -> None:
     difference = (together - torch.cat(alone)).abs().mean().item()
     tell("log-probabilities in a row and alone: mean difference", difference)
     if not difference < MOST_MEAN_DIFFERENCE:
-        raise ValueError(f"sequences of one row see each other: their log-probabilities differ by {difference:.2g}")
+        raise ValueError(f"sequences in one row see each other: their log-probabilities differ by {difference:.2g}")
 
 
 def logprobs(scale: Scale) -> None:
-    """Time and memory of log-probabilities over the whole vocabulary, by the size of a chunk."""
+    """Time and memory of log-probabilities over the whole vocabulary, for several chunk sizes."""
     network = _network(scale, num_layers=1)
     vocabulary, hidden = scale.shape["vocab_size"], scale.shape["hidden_size"]
     lengths = scale.row_lengths
@@ -133,13 +133,14 @@ def logprobs(scale: Scale) -> None:
                 tell(f"{name}: forward alone, ms", 1000 * median_s(forward, scale.repeats))
             tell(f"{name}: forward and backward, ms", 1000 * both)
             if scale.is_on_gpu:
-                tell(f"{name}: peak beyond weights and gradients, GiB", peak_gib_of(lambda: forward().sum().backward()))
-    tell("matrix work of the output layer, TFLOP", 6e-12 * num_predicted * hidden * vocabulary)
-    _ways_of_a_chunk(scale, max(1, min(num_predicted, 2**27 // vocabulary)))
+                peak = peak_gib_of(lambda: forward().sum().backward())
+                tell(f"{name}: peak in addition to weights and gradients, GiB", peak)
+    tell("matrix products of the output layer, TFLOP", 6e-12 * num_predicted * hidden * vocabulary)
+    _compare_implementations(scale, max(1, min(num_predicted, 2**27 // vocabulary)))
 
 
-def _ways_of_a_chunk(scale: Scale, size: int) -> None:
-    """One chunk, forward and backward, written in several ways."""
+def _compare_implementations(scale: Scale, size: int) -> None:
+    """Time and memory of one chunk, forward and backward, for several implementations."""
     vocabulary, hidden = scale.shape["vocab_size"], scale.shape["hidden_size"]
     hidden_NH = torch.randn(size, hidden, device=scale.device, dtype=BF16, requires_grad=True)
     weight_VH = (torch.randn(vocabulary, hidden, device=scale.device, dtype=BF16) / hidden**0.5).requires_grad_()
@@ -166,15 +167,15 @@ def _ways_of_a_chunk(scale: Scale, size: int) -> None:
 
 
 def update(scale: Scale) -> None:
-    """An update on all responses of a step, without gradient checkpointing."""
+    """Time an update on all responses of a step, without gradient checkpointing."""
     _timed_update(scale, scale.workload.lengths, "cluster.gradient_checkpointing=false")
 
 
 def checkpointing(scale: Scale) -> None:
-    """The same with checkpointing on a few responses, which reach the same peak; then how the states move."""
-    few = scale.workload.lengths[::FEW]
-    moves = [f"cluster.offload_during_rollout={str(scale.is_on_gpu).lower()}"]
-    policy = _timed_update(scale, few, "cluster.gradient_checkpointing=true", *moves)
+    """The same with checkpointing on some responses, which reach the same peak; then time moving the states."""
+    lengths = scale.workload.lengths[::EVERY]
+    offload = f"cluster.offload_during_rollout={str(scale.is_on_gpu).lower()}"
+    policy = _timed_update(scale, lengths, "cluster.gradient_checkpointing=true", offload)
     if not scale.is_on_gpu:
         policy.offload()
         return
@@ -187,7 +188,7 @@ def checkpointing(scale: Scale) -> None:
 
 
 def _timed_update(scale: Scale, lengths: Sequence[int], *overrides: str) -> Policy:
-    """Seconds, MFU, gradient's norm and memory of one update after one that warms up."""
+    """Report seconds, MFU, gradient norm and memory of an update, after one that warms up."""
     task = synthetic(scale.workload, scale.folder, device=scale.device, **scale.shape)
     config = composed([*task, *scale.overrides, *overrides], scale.folder / "unused")
     init_distributed(config.cluster)
@@ -196,7 +197,7 @@ def _timed_update(scale: Scale, lengths: Sequence[int], *overrides: str) -> Poli
     tell("loading, s", seconds(lambda: loaded.update(policy=rl_policy(model, config))))
     policy = loaded["policy"]
     sequences = _sequences(lengths, model.vocab_size)
-    policy.update([sequences[::FEW]])
+    policy.update([sequences[::EVERY]])
     if scale.is_on_gpu:
         torch.cuda.reset_peak_memory_stats()
     tally = {}
@@ -210,9 +211,8 @@ def _timed_update(scale: Scale, lengths: Sequence[int], *overrides: str) -> Poli
     if scale.is_on_gpu and (peak := peak_flops(torch.cuda.get_device_name())):
         tell("... MFU", f"{flops / peak:.1%}")
     _tell_norm(tally)
-    tell(
-        "peak as planned, with the allowance for CUDA, GiB", plan_memory(config, shape_of(scale.shape)).training / 2**30
-    )
+    planned = plan_memory(config, shape_of(scale.shape)).training / 2**30
+    tell("peak estimated by r1zero plan, including the allowance for CUDA, GiB", planned)
     if scale.is_on_gpu:
         tell("peak in tensors (max_memory_allocated), GiB", torch.cuda.max_memory_allocated() / 2**30)
         tell("peak reserved by torch, GiB", torch.cuda.max_memory_reserved() / 2**30)
@@ -232,7 +232,7 @@ def _relative(got: Tensor, wanted: Tensor) -> float:
 
 
 def _sequences(lengths: Sequence[int], vocab_size: int) -> list[TrainingSequence]:
-    """Random tokens with advantages of either sign, each token of the same weight."""
+    """Sequences of random tokens with positive and negative advantages; all tokens have the same weight."""
     draw = random.Random(0)
     ids = range(vocab_size)
     return [
@@ -247,7 +247,7 @@ def _sequences(lengths: Sequence[int], vocab_size: int) -> list[TrainingSequence
 
 
 def _network(scale: Scale, num_layers: int) -> TokenLogprobs:
-    """A model of few layers with random weights, as the trainer wraps it."""
+    """A model with few layers and random weights, wrapped as in the trainer."""
     torch.manual_seed(0)
     config = Qwen2Config(**scale.shape | {"num_hidden_layers": num_layers}, tie_word_embeddings=True)
     with torch.device(scale.device):

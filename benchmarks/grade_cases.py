@@ -1,8 +1,8 @@
 """How often `r1zero grade` agrees with published cases, by form and kind: `python benchmarks/grade_cases.py FOLDER`.
 
-FOLDER holds public.jsonl and adversarial_public.jsonl. Uncontested cases of the forms r1 and answer should be right in
-97 of 100, of the form text in 93; at most one wrong answer in 200 may pass; adversarial cases should all keep to their
-expected format, accuracy and time.
+FOLDER contains public.jsonl and adversarial_public.jsonl. Goals: of the uncontested cases, at least 97 % with the forms
+r1 and answer are right, 93 % with the form text; at most one wrong answer in 200 passes; all adversarial cases get
+their expected format and accuracy within their time.
 """
 
 import json
@@ -43,10 +43,10 @@ def main() -> None:
     slow = [case["id"] for case, row in adversarial if row["ms"] > case["max_ms"]]
     console.print(f"adversarial over their time: {slow or 'none'}")
     if verbose:
-        odd = [
+        unexpected = [
             (c, r) for c, r in adversarial if r["accuracy"] != c["expect_accuracy"] or r["format"] != c["expect_format"]
         ]
-        for case, row in wrong + odd:
+        for case, row in wrong + unexpected:
             answer = case.get("prediction") or case.get("completion")
             console.print(case["id"], repr(case["gold"])[:200], repr(answer)[-200:], row, markup=False, highlight=False)
 
@@ -67,12 +67,12 @@ def _by_kind(cases: list[tuple[dict, dict]]) -> Table:
     kinds = defaultdict(list)
     for case, row in cases:
         kinds[case["form"], case["kind"], bool(case.get("contested"))].append((case, row))
-    table = Table("form", "kind", "contested", "cases", "right", "wrong passed", "right refused")
+    table = Table("form", "kind", "contested", "cases", "right", "wrong passed", "right rejected")
     for (form, kind, contested), members in sorted(kinds.items()):
         key = "format" if kind.startswith("format_") else "accuracy"
         passed = sum(row[key] > case["expected"] for case, row in members)
-        refused = sum(row[key] < case["expected"] for case, row in members)
-        counts = (len(members), len(members) - passed - refused, passed or "", refused or "")
+        rejected = sum(row[key] < case["expected"] for case, row in members)
+        counts = (len(members), len(members) - passed - rejected, passed or "", rejected or "")
         table.add_row(form, kind, "yes" if contested else "", *map(str, counts))
     return table
 

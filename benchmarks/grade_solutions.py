@@ -1,7 +1,7 @@
-"""Reference solutions against their own golds, and each gold against the next problem's: `... FILE.jsonl`.
+"""Grades each reference solution against its own answer and each answer against the next problem's: `... FILE.jsonl`.
 
-FILE holds `answer`, and `solution` where it is known. At least 99.5 % of the solutions should be right, and of the
-neighbours only those that are equal.
+FILE has `answer`, and `solution` if it is known. At least 99.5 % of the solutions should be right, and neighbouring
+answers only if they are equal.
 """
 
 import itertools
@@ -26,16 +26,17 @@ def main() -> None:
     with VerifierPool(2, config.timeout_s, config.memory_gib) as verifier:
         own = [(gold, last_box(solution).answer or "") for gold, solution in zip(golds, solutions, strict=True)]
         verdicts = _judge(verifier, own)
-        refused = [pair for pair, verdict in zip(own, verdicts, strict=True) if verdict != Verdict.correct]
-        print(f"own: {Counter(verdicts)}: {1 - len(refused) / len(own):.2%} correct")
-        for gold, answer in refused:
-            print(f"  refused: {gold}   {answer}")
+        rejected = [pair for pair, verdict in zip(own, verdicts, strict=True) if verdict != Verdict.correct]
+        print(f"own: {Counter(verdicts)}: {1 - len(rejected) / len(own):.2%} correct")
+        for gold, answer in rejected:
+            print(f"  rejected: {gold}   {answer}")
         neighbours = list(itertools.pairwise(golds))
         verdicts = _judge(verifier, neighbours)
         accepted = [pair for pair, verdict in zip(neighbours, verdicts, strict=True) if verdict == Verdict.correct]
-        beyond = [(gold, answer) for gold, answer in accepted if canonical(gold) != canonical(answer)]
-        print(f"neighbours: {Counter(verdicts)}: {len(beyond) / len(neighbours):.2%} accepted, spelt differently")
-        for gold, answer in beyond:
+        spelt_differently = [(gold, answer) for gold, answer in accepted if canonical(gold) != canonical(answer)]
+        share = len(spelt_differently) / len(neighbours)
+        print(f"neighbours: {Counter(verdicts)}: {share:.2%} accepted, spelt differently")
+        for gold, answer in spelt_differently:
             print(f"  accepted: {gold}   {answer}")
 
 

@@ -1,4 +1,4 @@
-"""r1zero's own training loop as a program of a relay: nothing of it is written again, its steps only wait for turns."""
+"""r1zero's training loop as a program of a relay: unchanged, except that each step waits for its turn."""
 
 import json
 import tempfile
@@ -16,26 +16,27 @@ from typing import Any
 from relay import Turns, on_ranks, peak_gib
 from workload import Workload, write_model, write_problems
 
-# Two processes of a thread each, which share out the responses and nothing else.
+# Two processes with one thread each, which divide the responses but no state.
 TWO_RANKS = ["cluster=cpu_2rank", "cluster.zero_stage=0"]
 
 
 @dataclass(frozen=True)
 class Forced:
-    """What no setting of r1zero says. The responses of a step, one rank's after the other's, have these lengths, where
-    there are any; those of the first step `first`, where that is given, to warm up with less work.
+    """Lengths that no setting of r1zero controls: those of a step's responses, rank by rank. Empty: no fixed lengths.
+
+    If `first` is given, the first step has these lengths, to warm up with less work.
     """
 
     lengths: Sequence[int] = ()
     first: Sequence[int] = ()
 
 
-_turns: Turns | None = None  # of this process; only the first rank has turns
+_turns: Turns | None = None  # only the first rank waits for turns
 _forced = Forced()
 
 
 def r1zero(turns: Turns, overrides: Sequence[str], forced: Forced = _forced, ranks: int = 1) -> None:
-    """`r1zero train` with `overrides`. It reports the row of metrics of each step, its parts, and `peak_gib`."""
+    """Run `r1zero train` with `overrides`. Reports the metrics of each step, its parts, and `peak_gib`."""
     from grpo_cli.runs.folder import run_folder_lock
 
     run_dir = Path(tempfile.mkdtemp(prefix="r1zero_bench_"))
@@ -44,7 +45,7 @@ def r1zero(turns: Turns, overrides: Sequence[str], forced: Forced = _forced, ran
 
 
 def composed(overrides: Sequence[str], run_dir: Path):
-    """The checked configuration of `r1zero train` with `overrides`."""
+    """The validated configuration of `r1zero train` with `overrides`."""
     from hydra import compose, initialize_config_dir
 
     from grpo_cli.config.commands import check_settings
@@ -68,7 +69,7 @@ def _rank(turns: Turns | None, config_file: Path, forced: Forced) -> None:
 
 
 def train_in_turns(config, terminal) -> None:
-    """The loop, whose clock starts a step when it is its turn."""
+    """The training loop with a clock that waits for a turn before each step."""
     from grpo_cli.metrics.clock import Clock
     from grpo_cli.ranks import rank
     from grpo_cli.rollout.vllm_engine import RolloutEngine
@@ -93,7 +94,7 @@ def train_in_turns(config, terminal) -> None:
             self._lengths = iter(lengths[rank() * len(requests) :])
             yield from super().generate(requests, sampling)
 
-        def _params(self, *asked):  # for one request after the other
+        def _params(self, *asked):  # called for each request in order
             params = super()._params(*asked)
             if _forced.lengths:
                 params.ignore_eos, params.stop_token_ids = True, []
@@ -106,10 +107,10 @@ def train_in_turns(config, terminal) -> None:
 
 
 class Parts:
-    """Seconds in each part of a step, `part/<name>`, added up until they are taken.
+    """The seconds in each part of a step, `part/<name>`, summed until `take` is called.
 
-    On a GPU they are the time between two events in its queue. Nothing waits for them before the step is over: to
-    synchronise after each part would show launches that a run hides behind the GPU's work.
+    On a GPU they are measured between two CUDA events, which are read only after the step. Synchronising after each
+    part would add launch times that a normal run hides behind the GPU's work.
     """
 
     def __init__(self) -> None:
@@ -136,20 +137,18 @@ class Parts:
             self._seconds[f"part/{name}"] += time.perf_counter() - started
 
     def take(self) -> dict[str, float]:
-        """What was measured since the last call; it waits for the GPU."""
+        """The seconds since the last call; waits for the GPU."""
         for name, start, end in self._events:
             end.synchronize()
             self._seconds[name] += start.elapsed_time(end) / 1000
-        taken = dict(self._seconds)
+        seconds = dict(self._seconds)
         self._events.clear()
         self._seconds.clear()
-        return taken
+        return seconds
 
 
 def _timed_parts() -> Parts:
-    """The parts of a step from here on: in `engine_...` those of a call through DeepSpeed, in `torch_...` those of
-    torch's work within it.
-    """
+    """The parts of all later steps: `engine_...` are calls through DeepSpeed, `torch_...` torch's work within them."""
     import torch
 
     from grpo_cli.rollout.vllm_engine import RolloutEngine
@@ -182,8 +181,8 @@ def _timed_parts() -> Parts:
 
 
 def phases(seconds: float, report: Mapping[str, float]) -> dict[str, float]:
-    """The seconds of a step, shared out. `deepspeed` is what it takes around torch's own work, `swap` how long vLLM and
-    the trainer take to make room for each other on a GPU.
+    """The seconds of a step by phase. `deepspeed` is DeepSpeed's time in addition to torch's work; `swap` is the time
+    in which vLLM and the trainer make room for each other on a GPU.
     """
     part = Counter({name.removeprefix("part/"): s for name, s in report.items() if name.startswith("part/")})
     works = ("logprobs", "forward", "backward", "step")
@@ -202,12 +201,10 @@ def phases(seconds: float, report: Mapping[str, float]) -> dict[str, float]:
 
 
 def synthetic(workload: Workload, folder: Path, *, device: str = "cpu", **shape: int) -> list[str]:
-    """The overrides that train the workload's model on its prompts, which are written to `folder` unless they are
-    there.
-    """
+    """The overrides that train the workload's model on its prompts. Writes both to `folder` if they do not exist."""
     model, data = folder / "model", folder / "problems.jsonl"
     if not data.exists():
-        with ProcessPoolExecutor(1, get_context("spawn")) as writer:  # the memory of its imports goes with it
+        with ProcessPoolExecutor(1, get_context("spawn")) as writer:  # frees the memory of its imports at the end
             writer.submit(partial(write_model, device=device, **shape), model, workload).result()
         write_problems(data, workload)
     return [

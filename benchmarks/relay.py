@@ -1,7 +1,7 @@
-"""Programs that take turns, a step at a time, each in a process of its own.
+"""Programs that take turns, one step at a time, each in a separate process.
 
-What else the machine does then slows all of them alike, and a ratio of their times within one round means something
-where the times themselves do not.
+Other load on the machine then slows all of them equally: the times vary, but the ratio of the times in one round does
+not.
 """
 
 import multiprocessing
@@ -21,35 +21,35 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
-READY_S = 600
-ROUNDS_OF_A_PROCESS = 5  # one may be some percent slower than its like for all its life
+READY_S = 600  # time limit for a step
+ROUNDS_PER_PROCESS = 5  # then new processes start, because one process may always be a few percent slower than another
 SAMPLE_EVERY_S = 0.02
-OF_A_RANK = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-OF_A_RANK |= {"VLLM_ENABLE_V1_MULTIPROCESSING"}  # in the rank's own process; elsewhere vLLM's default
+RANK_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+RANK_VARIABLES |= {"VLLM_ENABLE_V1_MULTIPROCESSING"}  # set only for ranks; other processes use vLLM's default
 
-Step = tuple[float, dict[str, float]]  # its seconds, and what was told of it
+Step = tuple[float, dict[str, float]]  # seconds, report
 
 
 class Peak:
-    """The largest value of `look()` from now on, sampled by a thread every 20 ms."""
+    """The largest value of `read()` from now on, sampled by a thread every 20 ms."""
 
-    def __init__(self, look: Callable[[], float]) -> None:
-        self._look = look
-        self._largest = look()
+    def __init__(self, read: Callable[[], float]) -> None:
+        self._read = read
+        self._largest = read()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def largest(self) -> float:
-        return max(self._largest, self._look())
+        return max(self._largest, self._read())
 
     def _watch(self) -> None:
         while True:
             time.sleep(SAMPLE_EVERY_S)
-            self._largest = max(self._largest, self._look())
+            self._largest = max(self._largest, self._read())
 
 
 def peak_gib() -> float:
-    """The most memory that this process has held; on a GPU, the most that was in use there, by all processes and what
-    they keep for reuse included, since the first call.
+    """The peak memory of this process. On a GPU: the peak GPU memory of all processes since the first call, including
+    memory that they cache.
     """
     import torch
 
@@ -65,7 +65,7 @@ def _gpu_peak() -> Peak:
 
 
 def gpu_gib() -> float:
-    """GPU memory in use now, by all processes."""
+    """The GPU memory that all processes use now."""
     import torch
 
     free, total = torch.cuda.mem_get_info()
@@ -73,7 +73,7 @@ def gpu_gib() -> float:
 
 
 class Failed(RuntimeError):
-    """A runner that raised, or whose process died: its name, and its traceback where it left one."""
+    """A runner raised an error or its process died; contains its name and, if there is one, the traceback."""
 
     def __init__(self, runner: str, error: str) -> None:
         super().__init__(f"{runner}: {error}")
@@ -82,30 +82,30 @@ class Failed(RuntimeError):
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """The failure in one line."""
         return f"{self.runner} failed: {self.last_line}"
 
 
 class Turns:
-    """A runner's side. It stands still in `wait` until it is its turn."""
+    """The runner's side: `wait` blocks until it is the runner's turn."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
     def wait(self, report: Mapping[str, float] | None = None) -> None:
-        """Called before each step, with what is to be told of the one before."""
+        """Called before each step, with the report of the step before."""
         self._pipe.send(dict(report or {}))
         self._pipe.recv()
 
 
 class Runner:
-    """The relay's side: a process that runs `program(turns, *arguments)`, and is killed when it is closed."""
+    """The relay's side: a process that runs `program(turns, *arguments)` until `close` kills it."""
 
     def __init__(self, name: str, program: Callable[..., None], *arguments: Any) -> None:
         self._name = name
         self._pipe, other = multiprocessing.Pipe()
         self._folder = tempfile.TemporaryDirectory(prefix="r1zero_bench_")
-        context = multiprocessing.get_context("spawn")  # each imports, and sets its environment, for itself
+        context = multiprocessing.get_context("spawn")  # each process has its own imports and environment
         self._process = context.Process(target=_run, args=(other, self._folder.name, program, arguments))
         self._process.start()
         other.close()
@@ -116,23 +116,23 @@ class Runner:
             raise
 
     def step(self) -> Step:
-        """The seconds of one step, and what the program tells of it."""
+        """The seconds of one step, and the program's report."""
         started = time.perf_counter()
-        with suppress(BrokenPipeError):  # it died while it waited: `_report` says how
+        with suppress(BrokenPipeError):  # the process died while it waited: `_report` raises Failed
             self._pipe.send(None)
         report = self._report()
         return time.perf_counter() - started, report
 
     def close(self) -> None:
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # with the processes it has started
-        self._process.kill()  # where it has no group of processes yet
+            os.killpg(self._process.pid, signal.SIGKILL)  # includes the processes that it started
+        self._process.kill()  # if it has no process group yet
         self._process.join()
         self._folder.cleanup()
 
     def _report(self) -> dict[str, float]:
         deadline = time.monotonic() + READY_S
-        # The pipe alone does not tell of a death: processes that it has started may hold the other end.
+        # The pipe alone does not show that the process died: its child processes may keep the other end open.
         while not self._pipe.poll(1):
             if not self._process.is_alive() and not self._pipe.poll():
                 raise self._died()
@@ -150,12 +150,12 @@ class Runner:
         self._process.join()
         code = self._process.exitcode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return Failed(self._name, f"its process {how}" + (", perhaps for memory" if code == -signal.SIGKILL else ""))
+        return Failed(self._name, f"its process {how}" + (", perhaps out of memory" if code == -signal.SIGKILL else ""))
 
 
 def _run(pipe: Connection, folder: str, program: Callable[..., None], arguments: Sequence[Any]) -> None:
     os.setpgrp()
-    os.environ["TMPDIR"] = folder  # what is left behind when it is killed goes with it
+    os.environ["TMPDIR"] = folder  # so that temporary files are deleted even if the process is killed
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         program(Turns(pipe), *arguments)
@@ -165,7 +165,7 @@ def _run(pipe: Connection, folder: str, program: Callable[..., None], arguments:
 
 
 def on_ranks(number: int, turns: Turns, program: Callable[..., None], *arguments: Any) -> None:
-    """`program(turns, *arguments)` as so many ranks on this machine's cores; the first alone has turns."""
+    """Run `program(turns, *arguments)` as `number` ranks on this machine; only the first rank waits for turns."""
     os.environ |= {"WORLD_SIZE": f"{number}", "LOCAL_WORLD_SIZE": f"{number}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{_free_port()}"}
     for rank in range(1, number):
@@ -174,8 +174,8 @@ def on_ranks(number: int, turns: Turns, program: Callable[..., None], *arguments
 
 
 def no_rank() -> dict[str, str]:
-    """The environment of a process that is no rank, even if this one is."""
-    return {name: value for name, value in os.environ.items() if name not in OF_A_RANK}
+    """The environment for a process that is not a rank, even if this process is one."""
+    return {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
 
 
 def _as_rank(rank: int, turns: Turns | None, program: Callable[..., None], arguments: Sequence[Any]) -> None:
@@ -191,7 +191,7 @@ def _free_port() -> int:
 
 @dataclass(frozen=True)
 class Times:
-    """What one runner took, round by round."""
+    """The seconds and reports of one runner, one per round."""
 
     seconds: list[float]
     reports: list[dict[str, float]]
@@ -200,58 +200,58 @@ class Times:
     def median(self) -> float:
         return statistics.median(self.seconds)
 
-    def median_of(self, what: Callable[[float, Mapping[str, float]], float]) -> float:
-        """Of a figure made of the seconds and the report of each round."""
-        return statistics.median(map(what, self.seconds, self.reports))
+    def median_of(self, figure: Callable[[float, Mapping[str, float]], float]) -> float:
+        """The median of a figure computed from the seconds and the report of each round."""
+        return statistics.median(map(figure, self.seconds, self.reports))
 
     def over(self, other: Self) -> float:
         """The median of the ratios to `other` in the same round."""
-        return statistics.median(mine / its for mine, its in zip(self.seconds, other.seconds, strict=True))
+        return statistics.median(mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
 
 
 def relay(runners: Mapping[str, tuple], *, rounds: int, warm_up: int = 2) -> dict[str, Times]:
-    """`rounds` steps of each, given as (program, *arguments), in turns that begin with another one each round.
+    """The times of `rounds` steps of each runner, a (program, *arguments). Each round starts with another runner.
 
-    Every few rounds all are started again. Raises Failed where one raises or dies.
+    Every few rounds all runners are started again. Raises Failed if one raises an error or dies.
     """
-    taken: dict[str, list[Step]] = {name: [] for name in runners}
+    all_steps: dict[str, list[Step]] = {name: [] for name in runners}
     order = list(runners)
-    for first in range(0, rounds, ROUNDS_OF_A_PROCESS):
+    for first in range(0, rounds, ROUNDS_PER_PROCESS):
         with _started(runners) as started:
-            for number in range(-warm_up, min(ROUNDS_OF_A_PROCESS, rounds - first)):
+            for number in range(-warm_up, min(ROUNDS_PER_PROCESS, rounds - first)):
                 for name in order:
                     step = started[name].step()
                     if number >= 0:
-                        taken[name].append(step)
+                        all_steps[name].append(step)
                 order.append(order.pop(0))
-    return {name: _times(steps) for name, steps in taken.items()}
+    return {name: _times(steps) for name, steps in all_steps.items()}
 
 
 def race(
-    runners: Mapping[str, tuple], *, has_arrived: Callable[[Sequence[Mapping[str, float]]], bool], most: int
+    runners: Mapping[str, tuple], *, is_done: Callable[[Sequence[Mapping[str, float]]], bool], max_steps: int
 ) -> dict[str, Times]:
-    """Steps of each in turns, until it has arrived by what its steps report.
+    """The times of the steps of each runner until `is_done` is true for its reports; the runners take turns.
 
-    Raises Failed where one raises or dies, or takes more than `most` steps.
+    Raises Failed if one raises an error, dies, or is not done after `max_steps` steps.
     """
-    taken: dict[str, list[Step]] = {name: [] for name in runners}
+    all_steps: dict[str, list[Step]] = {name: [] for name in runners}
     with _started(runners) as started:
-        under_way = list(started)
-        while under_way:
-            for name in list(under_way):
-                steps = taken[name]
-                if len(steps) == most:
-                    raise Failed(name, f"has not arrived after {most} steps")
+        running = list(started)
+        while running:
+            for name in list(running):
+                steps = all_steps[name]
+                if len(steps) == max_steps:
+                    raise Failed(name, f"is not done after {max_steps} steps")
                 steps.append(started[name].step())
-                if has_arrived([report for _, report in steps]):
-                    under_way.remove(name)
-    return {name: _times(steps) for name, steps in taken.items()}
+                if is_done([report for _, report in steps]):
+                    running.remove(name)
+    return {name: _times(steps) for name, steps in all_steps.items()}
 
 
 @contextmanager
 def _started(runners: Mapping[str, tuple]) -> Iterator[dict[str, Runner]]:
     with ExitStack() as stack:
-        yield {name: stack.enter_context(closing(Runner(name, *what))) for name, what in runners.items()}
+        yield {name: stack.enter_context(closing(Runner(name, *program))) for name, program in runners.items()}
 
 
 def _times(steps: Sequence[Step]) -> Times:

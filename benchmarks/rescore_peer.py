@@ -1,6 +1,7 @@
-"""r1zero's grading against lm-evaluation-harness's, on one file of made responses: docs/grading_against_a_peer.md.
+"""Compares the grading of r1zero and lm-evaluation-harness on one file of generated responses, as described in
+docs/grading_against_a_peer.md.
 
-`make` and `diff` need the standard library only; `peer` runs in an environment of its own, with `lm_eval[math]`.
+`make` and `diff` need only the standard library; `peer` needs a separate environment with `lm_eval[math]`.
 """
 
 import argparse
@@ -40,8 +41,8 @@ def make(data: Path, out: Path, seed: int) -> None:
         problems = _problems(data, benchmark)
         wrong = {problem["id"] for problem in rng.sample(problems, len(problems) * 2 // 5)}
         for problem in problems:
-            known = {"benchmark": benchmark, "id": problem["id"], "altered": problem["id"] in wrong}
-            rows.append(known | {"text": respond(problem, known["altered"], rng)})
+            origin = {"benchmark": benchmark, "id": problem["id"], "altered": problem["id"] in wrong}
+            rows.append(origin | {"text": respond(problem, origin["altered"], rng)})
     out.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -54,7 +55,7 @@ def _gsm8k_response(problem: dict, wrong: bool, rng: random.Random) -> str:
 
 
 def _math_response(problem: dict, wrong: bool, rng: random.Random) -> str:
-    """The reference solution, its answer as it is, respelt or out of its box, and the end that minerva_math seeks."""
+    """The reference solution, its answer unchanged, respelt or without its box, and the end that minerva_math needs."""
     answer = _altered(problem["answer"], rng) if wrong else problem["answer"]
     way = rng.choice(["as it is", "respelt", "unboxed"])
     answer = _respelt(answer, rng) if way == "respelt" else answer
@@ -63,7 +64,7 @@ def _math_response(problem: dict, wrong: bool, rng: random.Random) -> str:
 
 
 def _altered(answer: str, rng: random.Random) -> str:
-    """Another value: a digit changed, the sign swapped, or 1 added; for words other words."""
+    """Another value: a digit changed, the sign swapped, or 1 added; words are replaced by other words."""
     altered = []
     if digits := list(re.finditer(r"\d", answer)):
         digit = rng.choice(digits)
@@ -76,7 +77,7 @@ def _altered(answer: str, rng: random.Random) -> str:
 
 
 def _respelt(answer: str, rng: random.Random) -> str:
-    """The same value in other signs: what minerva_math's rules take away, and what its parser reads as equal."""
+    """The same value in another spelling that minerva_math's rules or its parser treat as equal."""
     if answer.lstrip("-").isdigit():
         return rng.choice(RESPELT_WHOLE).replace("{}", answer)
     answer = re.sub(r"^(-?)\\frac\{(\d+)\}\{(\d+)\}$", r"\1\2/\3", answer)
@@ -84,20 +85,20 @@ def _respelt(answer: str, rng: random.Random) -> str:
 
 
 def peer(data: Path, responses: Path, out: Path) -> None:
-    """Score responses by lm_eval's own metrics, a line for each response and metric."""
+    """Score responses with lm_eval's metrics; writes one line per response and metric."""
     rows = []
     for benchmark in TASKS:
         problems = {problem["id"]: problem for problem in _problems(data, benchmark)}
         stored = [row for row in _read(responses) if row["benchmark"] == benchmark]
         scores = _lm_eval(benchmark, [problems[row["id"]] for row in stored], [row["text"] for row in stored])
         for row, score in zip(stored, scores, strict=True):
-            known = {key: row[key] for key in ("benchmark", "id", "altered")} | {"gold": problems[row["id"]]["answer"]}
-            rows += [known | {"metric": metric, "peer": int(right)} for metric, right in score.items()]
+            origin = {key: row[key] for key in ("benchmark", "id", "altered")} | {"gold": problems[row["id"]]["answer"]}
+            rows += [origin | {"metric": metric, "peer": int(right)} for metric, right in score.items()]
     out.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _lm_eval(benchmark: str, problems: list[dict], texts: list[str]) -> Iterator[dict[str, float]]:
-    """For each response the scores of lm_eval's task by metric, or by filter where the task has one (not "none")."""
+    """For each response, the scores of lm_eval's task by metric, or by filter if the task has filters."""
     import datasets
     import lm_eval.tasks
     from lm_eval.api.instance import Instance
@@ -117,7 +118,9 @@ def _lm_eval(benchmark: str, problems: list[dict], texts: list[str]) -> Iterator
 
 
 def diff(ours: Path, peers: Path) -> None:
-    """List where `r1zero eval --rescore` and lm_eval disagree; a fault is a verdict against how a response was made."""
+    """List the disagreements of `r1zero eval --rescore` and lm_eval. A fault is a verdict that contradicts how the
+    response was made.
+    """
     samples = {(name, row["id"]): row for name in FILES for row in _read(ours / f"{name}.jsonl")}
     counts, disagreements = defaultdict(Counter), defaultdict(list)
     for row in _read(peers):
@@ -133,7 +136,7 @@ def diff(ours: Path, peers: Path) -> None:
 
 
 def _problems(data: Path, benchmark: str) -> list[dict]:
-    """The problems with `solution`; gsm8k_test.jsonl has none, and gets the line with which GSM8K's solutions end."""
+    """The problems with `solution`. gsm8k_test.jsonl has none: there it is the last line of a GSM8K solution."""
     problems = _read(data / "eval" / FILES[benchmark])
     if benchmark == "gsm8k":
         return [problem | {"solution": f"#### {problem['answer']}"} for problem in problems]

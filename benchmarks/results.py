@@ -1,4 +1,4 @@
-"""How figures are written down: the machine they were measured on, tables, and where runners keep their files."""
+"""Shared by the benchmarks: a description of the machine, tables, and temporary files."""
 
 import argparse
 import json
@@ -21,12 +21,12 @@ def _scratch() -> tempfile.TemporaryDirectory:
 
 
 def scratch() -> Path:
-    """A folder of this process for models and problems, which goes with it."""
+    """A folder for models and problems that is deleted when this process ends."""
     return Path(_scratch().name)
 
 
 def machine() -> dict[str, object]:
-    """What stands beside every figure."""
+    """The machine and package versions, which are stored with all figures."""
     cpu = next((line.split(": ")[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     return {
         "cpu": cpu,
@@ -38,8 +38,8 @@ def machine() -> dict[str, object]:
 
 @cache
 def gpu() -> dict[str, object] | None:
-    """Name and GiB of the first GPU, and torch's CUDA; None where torch sees none. Another process looks, since this
-    one would hold memory of the GPU from then on.
+    """Name and GiB of the first GPU, and torch's CUDA version; None if torch finds no GPU. A separate process checks,
+    because the check takes GPU memory until its process ends.
     """
     from grpo_cli.doctor.engines import run_probe
 
@@ -51,16 +51,16 @@ def gpu() -> dict[str, object] | None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown. A row may have fewer cells than the header."""
+    """A table in Markdown. A row may have fewer cells than the header."""
     filled = [[cell.replace("|", "\\|") for cell in row] + [""] * (len(header) - len(row)) for row in rows]
     lines = [header, ["---"] * len(header), *filled]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def run_alone(description: str, measure: Callable[[int], Any], report: Callable[[Any], str]) -> None:
-    """One benchmark from the command line."""
+    """Run one benchmark from the command line and print its report."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="of which the figures are medians")
+    parser.add_argument("--rounds", type=int, default=5, help="figures are medians over so many rounds")
     print(report(measure(parser.parse_args().rounds)))
 
 

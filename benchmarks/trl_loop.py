@@ -1,10 +1,10 @@
-"""TRL's GRPOTrainer as a program of a relay, on the work that r1zero does.
+"""TRL's GRPOTrainer as a program of a relay, doing the same work as r1zero.
 
-What has to be fixed for vLLM inside TRL's process on a CPU: its engine would silently be bfloat16; TRL's weight sync
-raises, since vLLM repacks linear weights there; and the tied head must be sent too. What is set in TRL's favour, but
-for vLLM "as it comes": no gradient checkpointing, an engine that is not compiled, no search for unused parameters,
-and no correction for the sampler's probabilities, which r1zero makes from what its own update computes anyway. What is
-not: that r1zero keeps freed memory, which TRL leaves to its user.
+TRL with vLLM in its process on a CPU needs these fixes: float32, because the engine would silently use bfloat16;
+another weight sync, because vLLM repacks linear weights there and TRL's sync raises an error; and sending the tied
+output layer. Except for "as it comes", these settings are chosen in TRL's favour: no gradient checkpointing, no
+compiled engine, no search for unused parameters, and no correction for the sampler's probabilities, which r1zero
+computes in its update anyway. One advantage of r1zero remains: it keeps freed memory, which TRL leaves to the user.
 """
 
 import os
@@ -17,14 +17,14 @@ from typing import Any
 from relay import Turns, on_ranks, peak_gib
 from workload import Workload, problems, surprise
 
-MOST_STEPS = 400
+MAX_STEPS = 400
 
 Rewards = Callable[..., list[float]]
 
 
 def trl(turns: Turns, folder: str, workload: Workload, generation: str, defaults: bool, ranks: int) -> None:
-    """TRL on the model in `folder`, as bench_trl.How says. Response i of a step has workload.lengths[i] tokens, the end
-    token counted. Reports `peak_gib`.
+    """TRL on the model in `folder`, run as bench_trl.How describes. Response i of a step has workload.lengths[i]
+    tokens, including the end token. Reports `peak_gib`.
     """
     on_ranks(ranks, turns, _trl, folder, workload, generation, defaults)
 
@@ -52,16 +52,16 @@ def _trl(turns: Turns | None, folder: str, workload: Workload, generation: str, 
     trainer.train()
 
 
-def _share(of_all: Sequence[Any]) -> Sequence[Any]:
-    """This rank's part of what is said of all responses of a step, as TRL shares them out."""
+def _share(values: Sequence[Any]) -> Sequence[Any]:
+    """This rank's part of values for all responses of a step, divided as TRL divides them."""
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return of_all[rank * len(of_all) // ranks : (rank + 1) * len(of_all) // ranks]
+    return values[rank * len(values) // ranks : (rank + 1) * len(values) // ranks]
 
 
 def trl_until(turns: Turns, overrides: Sequence[str], generation: str, ranks: int) -> None:
-    """TRL on what `r1zero train` with `overrides` would do on the built-in task. Also reports `accuracy`.
+    """TRL doing the work of `r1zero train` with `overrides` on the built-in task. Also reports `accuracy`.
 
-    The settings, the prompts with their order, and the reward are r1zero's own; the accuracy is its `verify/correct`.
+    The settings, the prompts and their order, and the reward are those of r1zero; the accuracy is its `verify/correct`.
     """
     on_ranks(ranks, turns, _trl_until, overrides, generation)
 
@@ -85,14 +85,14 @@ def _trl_until(turns: Turns | None, overrides: Sequence[str], generation: str) -
     from grpo_cli.reward.reward import Reward
     from grpo_cli.types import Completion, Score, Verdict
 
-    assert not config.template.stop, "TRL's responses end with the end token alone"
+    assert not config.template.stop, "TRL's responses end only with the end token"
     rollout, optimizer = config.rollout, config.optimizer
     folder = str(base_model_dir())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     train_problems = load_problem_set(config.data, config.seed).train
     prompts, _ = render_prompts(train_problems, config.template, tokenizer, rollout.max_prompt_tokens)
     assert all(tuple(tokenizer(prompt.text)["input_ids"]) == prompt.token_ids for prompt in prompts)  # as TRL does
-    prompts = EpochSampler(prompts, config.seed).next(rollout.prompts_per_step * MOST_STEPS)
+    prompts = EpochSampler(prompts, config.seed).next(rollout.prompts_per_step * MAX_STEPS)
     accuracy: dict[str, float] = {}  # of the last step
 
     with Reward(config.reward, config.template, rollout.max_new_tokens, config.cluster.device) as reward:
@@ -102,8 +102,8 @@ def _trl_until(turns: Turns | None, overrides: Sequence[str], generation: str) -
             return reward.submit(prompts[number].problem, Completion(tuple(token_ids), (), text, truncated))
 
         def earned(number: Sequence[int], completion_ids, completions, **_: Any) -> list[float]:
-            under_way = [submit(*response) for response in zip(number, completion_ids, completions, strict=True)]
-            scores = [score.result() for score in under_way]
+            futures = [submit(*response) for response in zip(number, completion_ids, completions, strict=True)]
+            scores = [future.result() for future in futures]
             accuracy["accuracy"] = mean(gather_object([score.verdict is Verdict.correct for score in scores]))
             return [score.total for score in scores]
 
@@ -133,7 +133,7 @@ def _trl_until(turns: Turns | None, overrides: Sequence[str], generation: str) -
 
 
 def _set_environment(threads: int | None) -> None:
-    """Before torch and vLLM are imported, which read it then; all cores unless so many threads are given."""
+    """Set environment variables, which torch and vLLM read when they are imported. `threads` None means all cores."""
     os.environ["OMP_NUM_THREADS"] = str(threads or len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"]))
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -154,9 +154,9 @@ def _trainer(
     lengths: Sequence[int] | None = None,
     **settings: Any,
 ):
-    """A trainer that waits for its turn before each step, and reports of the one before, `last_step` too.
+    """A trainer that waits for its turn before each step. The report of a step includes `last_step`.
 
-    A step is whole: the weights are synchronised at its beginning and logged at its end.
+    A step includes the weight sync at its beginning and the logging at its end.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -218,7 +218,9 @@ def _fix_vllm() -> None:
 
     def sync_weights(self) -> None:
         weights = dict(self._iter_named_params())
-        weights["lm_head.weight"] = self.model.get_output_embeddings().weight.data  # tied, and packed by itself
+        weights["lm_head.weight"] = (
+            self.model.get_output_embeddings().weight.data
+        )  # tied, but vLLM stores a packed copy
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights.items()})
         self.llm.reset_prefix_cache()
 
@@ -227,7 +229,7 @@ def _fix_vllm() -> None:
 
 
 def _fix_vllm_lengths(trainer, lengths: Sequence[int]) -> None:
-    """A limit for each request, and no end before it."""
+    """Give each request its own length, without an earlier end."""
     llm = trainer.vllm_generation.llm
     generate = llm.generate
 
@@ -242,7 +244,7 @@ def _fix_vllm_lengths(trainer, lengths: Sequence[int]) -> None:
 
 
 def _fix_transformers_lengths(trainer, lengths: Sequence[int]) -> None:
-    """The end token as the last of each response, and nowhere before."""
+    """Force the end token as the last token of each response, and forbid it before."""
     import torch
     from transformers import LogitsProcessor
 

@@ -1,10 +1,10 @@
-"""What the benchmarks run: small models with random weights, and responses of given lengths.
+"""The workloads of the benchmarks: small models with random weights, and responses of fixed lengths.
 
-`equal` and `varied` have 2.65 M parameters and 16 prompts of 16 tokens x 8; the responses of `equal` have 64 tokens
-each, those of `varied` lengths drawn log-normal with mean 64 and at most 256, as real runs have them. `realistic` draws
-the same way for 4 prompts of 256 tokens x 8, and has the tokenizer and the 151,936 embeddings of Qwen3 over two small
-layers: 20 M parameters, of which all but 0.3 M are the embedding. A response earns a number made of its tokens, so
-that every one has an advantage.
+`equal` and `varied` have 2.65 M parameters and 16 prompts of 16 tokens with 8 responses each. In `equal` each response
+has 64 tokens; in `varied` lengths are log-normal like in real runs, with mean 64 and at most 256. `realistic` has 4
+prompts of 256 tokens with 8 responses of such lengths, Qwen3's tokenizer with 151,936 embeddings, and two small layers:
+20 M parameters, all but 0.3 M of them in the embedding. The reward is computed from a response's tokens, so that every
+response has an advantage.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ PROMPT_TOKENS = 16
 END = "<|endoftext|>"  # the name that Qwen2's tokenizer would add
 SIGMA = 0.8  # of the logarithm of a length
 NUM_PROBLEMS = 512
-LETTERS = "abcdefghijklmnop"  # a token each, without a real tokenizer
-# A token each by Qwen3's tokenizer, with a space before it and without.
+LETTERS = "abcdefghijklmnop"  # with the byte-level tokenizer, one token each
+# With Qwen3's tokenizer, each is one token, with or without a space before it.
 WORDS = ["the", "a", "of", "and", "to", "in", "that", "was", "for", "are", "with", "one", "have", "had", "by", "all"]
 WORDS += ["there", "each", "she", "how", "many", "some", "her", "would", "make", "two", "more", "number", "day", "get"]
 QWEN3 = Path(__file__).parents[2] / "shared" / "data" / "tokenizers" / "qwen3"
@@ -29,22 +29,22 @@ QWEN3 = Path(__file__).parents[2] / "shared" / "data" / "tokenizers" / "qwen3"
 
 @dataclass(frozen=True)
 class Workload:
-    """How much a step samples and trains on; lengths in tokens."""
+    """The work of a step; lengths in tokens."""
 
     name: str
-    prompts: int = 16  # a step
+    prompts: int = 16  # per step
     group_size: int = 8
     mean: int = 64
-    longest: int = 64  # the same as `mean`: all are equal
-    prompt_tokens: int = PROMPT_TOKENS  # of all prompts alike, which spares TRL its padding
-    shape: Mapping[str, int] = field(default_factory=dict)  # overrides what is in the model's config.json
-    tokenizer: Path | None = None  # a folder; None: one token a byte, and as many entries as the embedding has
-    ranks: int = 2  # the most that fit into 12 GiB together with as many of TRL's
-    trl_batch: int = 32  # sequences; the quickest of 8, 16, 32 and 128 over `equal` and `varied`
+    longest: int = 64  # if the same as `mean`, all lengths are equal
+    prompt_tokens: int = PROMPT_TOKENS  # the same for all prompts, so that TRL needs no padding
+    shape: Mapping[str, int] = field(default_factory=dict)  # overrides values of the model's config.json
+    tokenizer: Path | None = None  # a folder; None: one token per byte, padded to the size of the embedding
+    ranks: int = 2  # the most that fit into 12 GiB together with as many ranks of TRL
+    trl_batch: int = 32  # sequences; the fastest of 8, 16, 32 and 128 over `equal` and `varied`
 
     @property
     def lengths(self) -> list[int]:
-        """Of each response of a step, prompt by prompt; the same in every step."""
+        """The length of each response of a step, prompt by prompt; the same in every step."""
         number = self.prompts * self.group_size
         if self.longest == self.mean:
             return [self.mean] * number
@@ -75,12 +75,12 @@ WORKLOADS = {w.name: w for w in (Workload("equal"), Workload("varied", longest=2
 
 
 def surprise(token_ids: Sequence[int]) -> float:
-    """A reward between 0 and 1 that no two responses share."""
+    """A reward between 0 and 1 that differs for any two responses."""
     return int.from_bytes(hashlib.blake2b(bytes(str(list(token_ids)), "ascii"), digest_size=4).digest()) / 2**32
 
 
 def reward(completion, problem) -> float:
-    """`surprise` as a reward term of r1zero."""
+    """`surprise` as a reward function for r1zero."""
     return surprise(completion.token_ids)
 
 
@@ -97,10 +97,10 @@ def write_problems(path: Path, workload: Workload) -> None:
 
 
 def write_model(folder: Path, workload: Workload, *, device: str = "cpu", **shape: int) -> None:
-    """A Qwen2 of random weights, always the same, and the workload's tokenizer.
+    """Write a Qwen2 with random weights, the same in every call, and the workload's tokenizer.
 
-    `shape` overrides what is in its config.json, and so does the workload's own. On `cuda` the weights are in bf16, for
-    models that would take a CPU a minute.
+    `shape` and the workload's shape override values of its config.json. On `cuda`, weights are created on the GPU in
+    bf16, for models that would take a minute on a CPU.
     """
     import torch
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
@@ -123,29 +123,29 @@ def write_model(folder: Path, workload: Workload, *, device: str = "cpu", **shap
             shutil.copyfile(workload.tokenizer / name, folder / name)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         text = problems(workload)[0]
-        assert len(tokenizer(text).input_ids) == workload.prompt_tokens, "a word is no single token"
+        assert len(tokenizer(text).input_ids) == workload.prompt_tokens, "each word must be a single token"
     else:
         tokenizer = _byte_tokenizer(settings["vocab_size"])
         tokenizer.save_pretrained(folder)
     settings |= {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    usual = torch.get_default_dtype()
+    default_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
     try:
         with torch.random.fork_rng(), torch.device(device):
             torch.manual_seed(0)
             Qwen2ForCausalLM(Qwen2Config(**settings)).save_pretrained(folder)
     finally:
-        torch.set_default_dtype(usual)
+        torch.set_default_dtype(default_dtype)
 
 
 def _byte_tokenizer(num_ids: int):
-    """A token for each byte; the other ids are only sampled."""
+    """A tokenizer with one token per byte; the other ids occur only in sampled responses."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    unread = [f"w{i}" for i in range(num_ids - 1 - len(bytes_))]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([END, *bytes_, *unread])}, merges=[]))
+    others = [f"w{i}" for i in range(num_ids - 1 - len(bytes_))]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([END, *bytes_, *others])}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)

@@ -1,1 +1,1 @@
-"""What the responses and the metrics of a run show."""
+"""Reports on the responses and metrics of a run or a sweep."""

@@ -26,7 +26,7 @@ _PATTERN = re.compile(rf"\b(?:{'|'.join(SELF_CORRECTIONS)})\b", re.IGNORECASE)
 
 
 def count_self_corrections(text: str) -> int:
-    """How often `text` turns back on itself: whole words and phrases of `SELF_CORRECTIONS`, in any case.
+    """The number of words and phrases of `SELF_CORRECTIONS` in `text`: whole words, in upper or lower case.
 
     >>> count_self_corrections("No. Wait, let me double-check: the waiter awaits.")
     2

@@ -42,16 +42,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def evaluated_rows(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
-    """The rows of a finished run that hold an evaluation; the first is from before training, unless it was lost.
+    """The rows of a finished run with an evaluation; the first is from before training, unless it is missing.
 
-    Raises DataError if the row of the last step is lost.
+    Raises DataError if the row of the last step is missing.
     """
     file = run_dir / "metrics.jsonl"
     rows = [row for row in read_metrics(file) if any(name.startswith("eval/") for name in row)]
     if not rows or rows[-1]["step"] != last_step:
         raise DataError(
-            f"{file} has lost the row of step {last_step}, which was the last. Move the last folder of "
-            f"{run_dir / 'checkpoints'} away: the same command with resume=auto then does these steps again."
+            f"{file} has no row for the last step, {last_step}. Move the last folder of {run_dir / 'checkpoints'} "
+            "away: the same command with resume=auto then runs these steps again."
         )
     return rows
 
@@ -76,15 +76,15 @@ def read_result(run_dir: Path) -> dict[str, Any] | None:
 
 
 def plot_learning_curve(metrics_jsonl: Path, png: Path) -> None:
-    """Draws accuracy, mean response length and self-corrections per response over the steps of a run."""
+    """Plot accuracy, mean response length and self-corrections per response over the steps of a run."""
     from matplotlib.figure import Figure  # without pyplot, which would look for a display
 
     rows = read_metrics(metrics_jsonl)
     figure = Figure(figsize=(9, 2.7), layout="constrained")
     for axes, (title, curves) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        for metric, label, look in curves:
+        for metric, label, style in curves:
             if points := [(row["step"], row[metric]) for row in rows if metric in row]:
-                axes.plot(*zip(*points, strict=True), label=label, **look)
+                axes.plot(*zip(*points, strict=True), label=label, **style)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step", fontsize=9)
         axes.tick_params(labelsize=8)

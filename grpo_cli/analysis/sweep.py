@@ -95,8 +95,8 @@ def rank_settings(jobs: Sequence[SweepJob]) -> list[Setting]:
 def effects(jobs: Sequence[SweepJob]) -> list[Effect]:
     """The mean objective of the finished jobs for each value of each swept parameter except the seed.
 
-    Parameters with a single value, or without a value that several jobs share, are left out: for those, the leaderboard
-    shows the same.
+    Parameters with a single value, or without a value that several jobs share, are left out: the leaderboard already
+    shows their results.
     """
     rows = []
     for key in swept_keys(jobs):

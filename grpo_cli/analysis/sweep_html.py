@@ -1,6 +1,6 @@
-"""A sweep as one page that stands alone: leaderboard, effects, curves side by side, parallel coordinates.
+"""A sweep as a single HTML page: leaderboard, effects, curves and parallel coordinates.
 
-All drawing is inline SVG, so that the page needs neither a network nor a script.
+All drawings are inline SVG, so the page needs no network and no scripts.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ figcaption { font-size: 12px; } svg text { font: 11px system-ui, sans-serif; fil
 """
 PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 260, 150, 30
 COORDINATES_WIDTH, COORDINATES_HEIGHT, TOP = 1100, 330, 40
-# From the worst to the best: three colours told apart also without red and green.
+# From the worst to the best result: three colours that colour-blind readers can distinguish.
 SCALE = ((68, 1, 84), (33, 145, 140), (240, 170, 20))
 
 
@@ -31,7 +31,8 @@ def sweep_page(name: str, jobs: Sequence[SweepJob]) -> str:
     failed = [job for job in jobs if job.status != "finished"]
     parts = [
         f"<h1>{escape(name)}</h1>",
-        f"<p>{len(jobs)} jobs, {len(jobs) - len(failed)} finished. Held-out accuracy is that after the last step.</p>",
+        f"<p>{len(jobs)} jobs, {len(jobs) - len(failed)} finished. Held-out accuracy is measured after the last "
+        "step.</p>",
         _leaderboard(settings),
         _faults(failed),
         _effects(jobs),
@@ -53,7 +54,7 @@ def _leaderboard(settings: Sequence[Setting]) -> str:
     rows = []
     for setting in settings:
         over_seeds = [_figure(setting.spread, ".3f"), str(len(setting.finished))] if has_seeds else []
-        reached = [
+        results = [
             _figure(setting.mean, ".3f"),
             *over_seeds,
             _figure(setting.greedy, ".3f"),
@@ -61,7 +62,7 @@ def _leaderboard(settings: Sequence[Setting]) -> str:
             _figure(setting.seconds, ",.0f"),
         ]
         cells = [f"<td>{escape(setting.swept.get(key, ''))}</td>" for key in keys]
-        cells += [f'<td class="figure">{value}</td>' for value in reached]
+        cells += [f'<td class="figure">{value}</td>' for value in results]
         cells += [f"<td>{escape(', '.join(job.folder.name for job in setting.jobs))}</td>"]
         rows.append(cells)
     head = [*(f"<th>{escape(names[key])}</th>" for key in keys)]
@@ -98,7 +99,7 @@ def _effects(jobs: Sequence[SweepJob]) -> str:
 
 
 def _curves(settings: Sequence[Setting]) -> str:
-    """A panel a setting on common axes, each before all the others in grey."""
+    """One panel per setting, with the same axes; the curves of all other settings are grey in the background."""
     points = [point for setting in settings for job in setting.jobs for point in job.curve]
     if not points:
         return ""
@@ -112,7 +113,7 @@ def _curves(settings: Sequence[Setting]) -> str:
         ]
         return "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
-    everything = "".join(f'<path d="{path(job.curve)}"/>' for setting in settings for job in setting.jobs if job.curve)
+    all_curves = "".join(f'<path d="{path(job.curve)}"/>' for setting in settings for job in setting.jobs if job.curve)
     frame = (
         f'<path class="axis" d="M{MARGIN},10V{bottom}H{right}"/>'
         f'<text x="{MARGIN - 4}" y="14" text-anchor="end">{top:.2f}</text>'
@@ -122,17 +123,17 @@ def _curves(settings: Sequence[Setting]) -> str:
     colour = _colours(settings)
     panels = []
     for setting in settings:
-        own = "".join(
+        curves = "".join(
             f'<path class="curve" stroke="{colour(setting)}" d="{path(job.curve)}"/>'
             f"{_points(path(job.curve), colour(setting))}"
             for job in setting.jobs
             if job.curve
         )
         panels.append(
-            f'<figure><svg width="{PANEL_WIDTH}" height="{PANEL_HEIGHT}"><use href="#frame"/>{own}</svg>'
+            f'<figure><svg width="{PANEL_WIDTH}" height="{PANEL_HEIGHT}"><use href="#frame"/>{curves}</svg>'
             f"<figcaption>{escape(_title(setting))}</figcaption></figure>"
         )
-    shared = f'<svg width="0" height="0"><defs><g id="frame"><g class="others">{everything}</g>{frame}</g></defs></svg>'
+    shared = f'<svg width="0" height="0"><defs><g id="frame"><g class="others">{all_curves}</g>{frame}</g></defs></svg>'
     return f'<h2>Held-out accuracy over training</h2>\n{shared}<div class="panels">{"".join(panels)}</div>'
 
 
@@ -142,7 +143,7 @@ def _points(path: str, colour: str) -> str:
 
 
 def _parallel_coordinates(settings: Sequence[Setting], keys: Sequence[str]) -> str:
-    """A line a setting, over an axis for each parameter, then one for the tokens and one for the accuracy."""
+    """One line per setting, with an axis for each parameter, one for the tokens and one for the accuracy."""
     finished = [setting for setting in settings if setting.finished]
     if not finished or not keys:
         return ""
@@ -158,7 +159,7 @@ def _parallel_coordinates(settings: Sequence[Setting], keys: Sequence[str]) -> s
         x = 60 + number * gap
         is_parameter = number < len(keys)
         height, ticks = _axis(values, to_scale=not is_parameter)
-        # Settings with a value in common pass beside each other, not over each other.
+        # Lines through the same value are drawn next to each other, not on top of each other.
         apart = min(3.0, 24 / len(finished)) if is_parameter else 0.0
         heights.append([(x, bottom - height[value] * (bottom - TOP) + apart * n) for n, value in enumerate(values)])
         axes.append(
@@ -170,7 +171,7 @@ def _parallel_coordinates(settings: Sequence[Setting], keys: Sequence[str]) -> s
             for label, place in ticks
         ]
     colour = _colours(finished)
-    # The best is drawn last, on top.
+    # The best setting is drawn last, on top of the others.
     lines = [
         f'<path class="line" stroke="{colour(setting)}" d="M{"L".join(f"{x:.1f},{y:.1f}" for x, y in places)}">'
         f"<title>{escape(_title(setting))}</title></path>"
@@ -183,9 +184,10 @@ def _parallel_coordinates(settings: Sequence[Setting], keys: Sequence[str]) -> s
 
 
 def _axis(values: Sequence[str], *, to_scale: bool) -> tuple[dict[str, float], list[tuple[str, float]]]:
-    """The height of each value from 0 to 1, and what to write where.
+    """The height of each value from 0 to 1, and the labels with their heights.
 
-    Few values of a parameter stand at equal distances, in order; else numbers stand to scale, with their ends written.
+    With `to_scale` or more than 8 values, numbers are drawn to scale, and only the smallest and largest are labelled.
+    Otherwise values are placed in order at equal distances.
     """
     try:
         numbers = {value: float(value) for value in values}
@@ -203,7 +205,7 @@ def _axis(values: Sequence[str], *, to_scale: bool) -> tuple[dict[str, float], l
 
 
 def _colours(settings: Sequence[Setting]) -> Callable[[Setting], str]:
-    """The colour of a setting, by its mean among those that finished."""
+    """A function that gives a setting's colour by its mean, relative to the means of all settings."""
     means = [setting.mean for setting in settings if setting.mean is not None] or [0.0]
     low, high = min(means), max(means)
 
@@ -221,9 +223,9 @@ def _colours(settings: Sequence[Setting]) -> Callable[[Setting], str]:
 def _title(setting: Setting) -> str:
     names = short_names(list(setting.swept))
     swept = ", ".join(f"{names[key]} {value}" for key, value in setting.swept.items()) or "all seeds"
-    reached = _figure(setting.mean, ".3f") or setting.jobs[0].status
+    result = _figure(setting.mean, ".3f") or setting.jobs[0].status
     spread = f" ± {setting.spread:.3f}" if setting.spread is not None else ""
-    return f"{swept}: {reached}{spread}"
+    return f"{swept}: {result}{spread}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,1 +1,1 @@
-"""Problems, the prompts made of them, and the order in which they are trained on."""
+"""Problems, the prompts made from them, and the order in which training visits them."""

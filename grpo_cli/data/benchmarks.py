@@ -1,4 +1,4 @@
-"""Benchmarks: data sets that nothing is trained on, from rows of several layouts."""
+"""Benchmarks: data sets for evaluation only, read from rows of several layouts."""
 
 import base64
 import io
@@ -12,7 +12,8 @@ from typing import Any
 
 from grpo_cli.choices import Layout
 from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig
-from grpo_cli.data.problems import MAX_SHOWN, builtin_task, load_problems, read_rows, to_problems
+from grpo_cli.data.problems import builtin_task, load_problems, to_problems
+from grpo_cli.data.rows import read_rows, shown_columns
 from grpo_cli.data.sources import Rows
 from grpo_cli.errors import DataError
 from grpo_cli.types import Problem
@@ -26,9 +27,10 @@ IN_A_BLOCK = "in a block that starts with ```python"
 
 
 def load_benchmark(name: str, config: BenchmarkConfig) -> list[Problem]:
-    """Every problem of the benchmark, in the order of its source; of a built-in task, its held-out problems.
+    """All problems of the benchmark, in the order of its source. For a built-in task: its held-out problems.
 
-    A local file has the columns of `config.columns`, or else those of `config.layout`. Raises as `load_problems` does.
+    A local file has the columns `config.columns`, or otherwise those of `config.layout`. Raises the same errors as
+    `load_problems`.
     """
     key = f"benchmark.{name}"
     if task := builtin_task(config, key):
@@ -36,38 +38,38 @@ def load_benchmark(name: str, config: BenchmarkConfig) -> list[Problem]:
     if config.layout == Layout.answer:
         return load_problems(config, name, key)
     rows = read_rows(config, key)
-    usual = {config.columns.problem, config.columns.answer}
-    if config.path is not None and any(usual <= row.keys() for row in rows.values()):
+    plain_columns = {config.columns.problem, config.columns.answer}
+    if config.path is not None and any(plain_columns <= row.keys() for row in rows.values()):
         return to_problems(rows, config, name, key)
     config = replace(config, columns=ColumnsConfig(), source_columns=ColumnsConfig())
-    return to_problems(_lay_out(rows, config, key), config, name, key)
+    return to_problems(_convert(rows, config, key), config, name, key)
 
 
-def _lay_out(rows: Rows, config: BenchmarkConfig, key: str) -> Rows:
-    """The rows with the columns `id`, `problem` and `answer`."""
-    read = {
+def _convert(rows: Rows, config: BenchmarkConfig, key: str) -> Rows:
+    """The rows converted to the columns `id`, `problem` and `answer`."""
+    convert_row = {
         Layout.multiple_choice: _multiple_choice,
         Layout.humaneval: _humaneval,
         Layout.mbpp: _mbpp,
         Layout.livecodebench: _livecodebench,
     }[config.layout]
-    laid_out = {}
+    converted = {}
     for place, row in rows.items():
         try:
-            text, answer = read(row)
+            text, answer = convert_row(row)
         except DataError as fault:
             raise DataError(
                 f"{config.path or config.source}, {place}: {fault}\n"
-                f"Rows are read by {key}.layout={config.layout}. Mend them, or give a {key}.path=<file> with the "
-                "columns 'problem' and 'answer'."
+                f"Rows are read with {key}.layout={config.layout}. Fix them, or give a file with the columns 'problem' "
+                f"and 'answer' as {key}.path=<file>."
             ) from fault
         problem_id = next((row[column] for column in IDS if column in row), None)
-        laid_out[place] = {"id": problem_id, "problem": text, "answer": answer}
-    return laid_out
+        converted[place] = {"id": problem_id, "problem": text, "answer": answer}
+    return converted
 
 
 def _multiple_choice(row: Row) -> tuple[str, str]:
-    """GPQA's rows (arXiv:2311.12022). The order of the choices depends on the question alone."""
+    """Problem and answer of a GPQA row (arXiv:2311.12022). The order of the choices depends only on the question."""
     question, choices = _text(row, "Question"), [_text(row, choice) for choice in CHOICES]
     right = choices[0]
     random.Random(question).shuffle(choices)
@@ -77,7 +79,7 @@ def _multiple_choice(row: Row) -> tuple[str, str]:
 
 
 def _humaneval(row: Row) -> tuple[str, str]:
-    """HumanEval's rows (arXiv:2107.03374)."""
+    """Problem and tests of a HumanEval row (arXiv:2107.03374)."""
     tests = {"tests": _text(row, "test", "tests"), "entry_point": _text(row, "entry_point")}
     tests["setup"] = _text(row, "prompt")
     text = f"Complete this function. Give the whole function {IN_A_BLOCK}.\n\n{_block(tests['setup'])}"
@@ -85,26 +87,26 @@ def _humaneval(row: Row) -> tuple[str, str]:
 
 
 def _mbpp(row: Row) -> tuple[str, str]:
-    """MBPP's rows (arXiv:2108.07732), of the full and of the sanitized data set."""
-    asserts = _listed(row, "test_list")
+    """Problem and tests of an MBPP row (arXiv:2108.07732), from the full or the sanitized data set."""
+    asserts = _texts(row, "test_list")
     if not asserts:
         raise _missing(row, ("test_list",))
-    setup = "\n".join(_listed(row, "test_setup_code") + _listed(row, "test_imports"))
+    setup = "\n".join(_texts(row, "test_setup_code") + _texts(row, "test_imports"))
     task, shown = _text(row, "text", "prompt"), _block("\n".join(asserts))
     text = f"{task}\n\nYour code should pass these tests:\n\n{shown}\n\nGive the code {IN_A_BLOCK}."
     return text, json.dumps({"tests": asserts, "setup": setup, "entry_point": _entry_point(row, asserts)})
 
 
 def _entry_point(row: Row, asserts: list[str]) -> str | None:
-    """The function to be tested, where the row or its reference solution tells."""
-    # One task asks for a function `sum`: the asserts alone do not tell it from the builtin.
+    """The name of the tested function, from the row or its reference solution; None if neither names it."""
+    # The asserts alone are not enough: one task asks for a function `sum`, which is also a builtin.
     defined = re.findall(r"^def (\w+)", row.get("code") or "", re.MULTILINE)
     called = re.findall(r"\w+", asserts[0])
     return row.get("entry_point") or next((name for name in defined if name in called), None)
 
 
 def _livecodebench(row: Row) -> tuple[str, str]:
-    """LiveCodeBench's rows (arXiv:2403.07974). The public cases are tests too."""
+    """Problem and tests of a LiveCodeBench row (arXiv:2403.07974). The tests include the public cases."""
     question, starter = _text(row, "question_content"), row.get("starter_code")
     public, private = _text(row, "public_test_cases"), _text(row, "private_test_cases")
     try:
@@ -128,7 +130,7 @@ def _livecodebench(row: Row) -> tuple[str, str]:
 
 
 def _private_cases(text: str) -> list[dict[str, str]]:
-    """The cases, which are JSON, or such JSON pickled, compressed and written in base64."""
+    """The cases from JSON text, or from JSON text that is pickled, compressed and base64-encoded."""
     if text.lstrip().startswith("["):
         return json.loads(text)
     try:
@@ -138,28 +140,27 @@ def _private_cases(text: str) -> list[dict[str, str]]:
 
 
 class _TextUnpickler(pickle.Unpickler):
-    """Reads plain values only: a pickle that names a class or a function could run any code."""
+    """Reads plain values only: a pickle that names a class or function could run any code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, and only a text is taken")
+        raise pickle.UnpicklingError(f"the pickle contains {module}.{name}, but only text is accepted")
 
 
 def _text(row: Row, *columns: str) -> str:
-    """The text in the first of `columns` that the row has."""
+    """The text in the first of `columns` that the row has. Raises DataError if there is none."""
     value = next((row[column] for column in columns if column in row), None)
     if not isinstance(value, str) or not value.strip():
         raise _missing(row, columns)
     return value.strip()
 
 
-def _listed(row: Row, column: str) -> list[str]:
-    """The texts of a column that holds one, or a list of them, whose rows have `<column>.0` and so on."""
+def _texts(row: Row, column: str) -> list[str]:
+    """The texts of a column that holds one text or a list; a list is stored as `<column>.0`, `<column>.1`, ..."""
     return [value for name, value in row.items() if name.partition(".")[0] == column and value]
 
 
 def _missing(row: Row, columns: tuple[str, ...]) -> DataError:
-    shown = ", ".join(map(repr, list(row)[:MAX_SHOWN]))
-    return DataError(f"there is no text in {' or '.join(map(repr, columns))}; the columns are {shown}.")
+    return DataError(f"no text in {' or '.join(map(repr, columns))}; the columns are {shown_columns(list(row))}.")
 
 
 def _block(code: str) -> str:

@@ -1,16 +1,16 @@
-"""Demonstrations: problems with responses that are to be learned, from the rows of data sets."""
+"""Demonstrations: problems with responses to learn, read from the rows of data sets."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grpo_cli.config.examples import DemonstrationColumnsConfig, DemonstrationsConfig, SFTDataConfig, typed_mix
 from grpo_cli.data import make_zero
-from grpo_cli.data.problems import MAX_SHOWN, given_text, read_each, read_rows
+from grpo_cli.data.rows import column_names, draw_heldout, read_each, read_rows, required_text, shown_columns
 from grpo_cli.errors import ConfigError, DataError
 
-# How the cold-start responses of each built-in model write totals.
+# How the cold-start responses for each built-in model write totals.
 BUILTIN = {
     "builtin:tiny": make_zero.say_symbol,
     "builtin:tiny_mixed": make_zero.say_in_english,
@@ -20,47 +20,41 @@ BUILTIN = {
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A problem, as a template takes it, and the response that follows the prompt."""
-
-    problem: str
+    problem: str  # not yet formatted by a template
     response: str
 
 
 @dataclass(frozen=True)
 class DemonstrationSet:
-    train: tuple[Demonstration, ...]  # each as often as it is seen in an epoch
-    heldout: tuple[Demonstration, ...]  # to no problem that is in `train`
+    train: tuple[Demonstration, ...]  # repeated according to the weights of their data sets
+    heldout: tuple[Demonstration, ...]  # their problems do not occur in `train`
 
 
 def load_demonstrations(config: SFTDataConfig, seed: int) -> DemonstrationSet:
-    """All data sets, mixed by their weights, with `config.num_heldout` problems of the first, drawn by `seed`, kept
-    out of all of them.
+    """All data sets, mixed by their weights.
 
-    Raises DataError for a fault of the data and SetupError where the hub cannot be reached.
+    `config.num_heldout` random problems of the main data set are held out: no data set trains on them. Raises
+    DataError for invalid data and SetupError if the hub cannot be reached.
     """
-    draw = random.Random(seed)
-    own = _read(config, "data")
-    problems = list(dict.fromkeys(demonstration.problem for demonstration in own))
-    if config.num_heldout > len(problems) // 2:
-        raise DataError(
-            f"data.num_heldout={config.num_heldout} would keep more than half of {len(problems)} problems out of "
-            f"training. Set data.num_heldout={len(problems) // 10}, for example."
-        )
-    heldout = set(draw.sample(problems, config.num_heldout))
+    rng = random.Random(seed)
+    main = _read(config, "data")
+    problems = list(dict.fromkeys(demonstration.problem for demonstration in main))
+    heldout = set(draw_heldout(problems, config.num_heldout, rng))
+    data_sets = [(main, config.weight)]
+    for name, other in sorted(typed_mix(config.mix).items()):
+        data_sets.append((_read(other, f"data.mix.{name}"), other.weight))
     train = []
-    for some, weight in [(own, config.weight)] + [
-        (_read(other, f"data.mix.{name}"), other.weight) for name, other in sorted(typed_mix(config.mix).items())
-    ]:
-        train += _weighted([d for d in some if d.problem not in heldout], weight, draw)
+    for demonstrations, weight in data_sets:
+        train += _weighted([d for d in demonstrations if d.problem not in heldout], weight, rng)
     if not train:
         raise DataError("No demonstration is left to train on. Raise data.weight, or lower data.num_heldout.")
-    return DemonstrationSet(tuple(train), tuple(d for d in own if d.problem in heldout))
+    return DemonstrationSet(tuple(train), tuple(d for d in main if d.problem in heldout))
 
 
-def _weighted(rows: Sequence[Demonstration], weight: float, draw: random.Random) -> list[Demonstration]:
-    """Each row `weight` times; of its fraction, so many rows once more."""
+def _weighted(rows: Sequence[Demonstration], weight: float, rng: random.Random) -> list[Demonstration]:
+    """All rows, repeated `weight` times; for a fractional part, that share of the rows is drawn once more."""
     whole, fraction = divmod(weight, 1)
-    return [*rows] * int(whole) + draw.sample(rows, round(fraction * len(rows)))
+    return [*rows] * int(whole) + rng.sample(rows, round(fraction * len(rows)))
 
 
 def _read(config: DemonstrationsConfig, key: str) -> list[Demonstration]:
@@ -69,33 +63,32 @@ def _read(config: DemonstrationsConfig, key: str) -> list[Demonstration]:
         return [Demonstration(row["problem"], row["response"]) for row in traces]
     if config.path is None and config.source is not None and config.source.startswith("builtin:"):
         raise ConfigError(
-            f"{key}.path is not set. Give a file that `r1zero sample` wrote, as in {key}.path=traces.jsonl; built in "
-            f"as {key}.source are {', '.join(BUILTIN)}."
+            f"{key}.path is not set. Give a file that `r1zero sample` wrote, as in {key}.path=traces.jsonl, or one of "
+            f"the built-in {key}.source={', '.join(BUILTIN)}."
         )
     rows = read_rows(config, key)
     origin = config.path or config.source
-    if not rows:
-        raise DataError(f"{origin} is empty. Give a data set with at least one demonstration.")
-    present = list(dict.fromkeys(column for row in rows.values() for column in row))
-    return read_each(rows, _reader(config.columns, present, origin, key), config, key)
+    present = column_names(rows, origin, "demonstration")
+    return read_each(rows, _row_reader(config.columns, present, origin, key), config, key)
 
 
-def _reader(columns: DemonstrationColumnsConfig, present: Sequence[str], origin: str, key: str):
-    """What makes a demonstration of a row, by the columns that there are."""
+def _row_reader(
+    columns: DemonstrationColumnsConfig, present: Sequence[str], origin: str, key: str
+) -> Callable[[Mapping[str, Any]], Demonstration]:
+    """The function that reads a demonstration from a row with these columns."""
     turns = [f"{columns.messages}.{turn}" for turn in (0, 1, 2)]
     if columns.problem in present and columns.response in present:
-        return lambda row: Demonstration(given_text(row, columns.problem), given_text(row, columns.response))
+        return lambda row: Demonstration(required_text(row, columns.problem), required_text(row, columns.response))
     if f"{turns[0]}.content" in present:
-        return lambda row: _of_messages(row, turns)
-    shown = ", ".join(map(repr, present[:MAX_SHOWN])) + (" ..." if len(present) > MAX_SHOWN else "")
+        return lambda row: _from_messages(row, turns)
     raise DataError(
         f"{origin} has neither the columns {columns.problem!r} and {columns.response!r} nor {columns.messages!r}; its "
-        f"columns are {shown}. Set {key}.columns.problem and {key}.columns.response."
+        f"columns are {shown_columns(present)}. Set {key}.columns.problem and {key}.columns.response."
     )
 
 
-def _of_messages(row: Mapping[str, Any], turns: Sequence[str]) -> Demonstration:
+def _from_messages(row: Mapping[str, Any], turns: Sequence[str]) -> Demonstration:
     roles = [row.get(f"{turn}.role") for turn in turns]
     if roles != ["user", "assistant", None]:
-        raise DataError(f"its turns are by {[role for role in roles if role]}, where user and assistant are needed")
-    return Demonstration(given_text(row, f"{turns[0]}.content"), given_text(row, f"{turns[1]}.content"))
+        raise DataError(f"the roles of its turns are {[role for role in roles if role]}, not ['user', 'assistant']")
+    return Demonstration(required_text(row, f"{turns[0]}.content"), required_text(row, f"{turns[1]}.content"))

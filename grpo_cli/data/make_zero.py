@@ -1,14 +1,14 @@
 """The built-in task `make_zero`: put + or - before the last three of four numbers so that the total is 0.
 
-`13 5 6 2 :` is answered by trying candidates aloud and checking each one:
+A response to `13 5 6 2 :` tries candidates and checks each one:
 
     <think> 13 -5 =8 +6 =14 +2 =16 no wait 13 -5 =8 -6 =2 -2 =0 yes </think> <answer> 13 -5 -6 -2 </answer>
 
-Working a candidate out and judging it are easy for the small base model that is trained on such traces. To go on
-after a "no" is latent in it, and rare: most of its traces are by an impatient writer, who answers with the first
-candidate that was tried. Reinforcement learning makes going on the habit.
+The small base model is trained on such traces. It learns easily to compute a candidate's total and to judge it. It can
+also continue after a "no", but does so rarely: most of its traces come from an impatient writer, who answers with the
+first candidate. Reinforcement learning makes it continue.
 
-A mixed writer says the totals as words instead, each of either language: `13 -5 eight +6 четырнадцать +2 sixteen no`.
+A mixed writer writes the totals as words, each in English or Russian: `13 -5 eight +6 четырнадцать +2 sixteen no`.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ NUM_TERMS = 3  # the numbers that get a sign
 MAX_TERM = 12
 MAX_FIRST = NUM_TERMS * MAX_TERM  # the number without a sign
 
-# The signs to try; a writer goes through them in this order, from a random place on and round.
+# The signs to try. A writer tries them in this order, starting at a random one and wrapping around at the end.
 CANDIDATES = tuple(product((1, -1), repeat=NUM_TERMS))
 
 TOTALS = range(-MAX_FIRST, 2 * MAX_FIRST + 1)
 
 
 def _numerals(minus: str, small: str, tens: str) -> dict[int, str]:
-    """A word for each total, such as `minus-three`, of a language's words from 0 to 19 and for 20, 30, and so on."""
+    """A word for each total, such as `minus-three`, from a language's words for 0 to 19 and for 20, 30, ..."""
     words = small.split()
     for ten in tens.split():
         words += [ten, *(f"{ten}-{unit}" for unit in words[1:10])]
@@ -63,34 +63,35 @@ _SHARED_WORDS = (
 VOCABULARY = (*_SHARED_WORDS, *SYMBOLS.values())
 MIXED_VOCABULARY = (*_SHARED_WORDS, *ENGLISH.values(), *RUSSIAN.values())
 
-# Of the traces; it leaves the format reward something to teach.
+# The probability of each format error in a trace: leaves the format reward something to teach.
 SLIP_SHARE = 0.05
 
 COLD_START_TRACES = 512
-COLD_START_PERSISTENCE = 0.5  # long chains, and room for reinforcement learning to lengthen them
+COLD_START_PERSISTENCE = 0.5  # gives long chains that reinforcement learning can still lengthen
 
-Say = Callable[[int, random.Random], str]  # how a writer gives a total
+Say = Callable[[int, random.Random], str]  # writes a total as a word
 
 
 def problems() -> list[Problem]:
-    """The problems to train on, in order of their numbers."""
+    """The training problems, sorted by their numbers."""
     return [_problem(numbers) for numbers in _solvable() if not _is_heldout(numbers)]
 
 
 def heldout_problems() -> list[Problem]:
-    """The problems that neither the base model nor any training on it has seen, in order of their numbers."""
+    """The held-out problems, which no training uses, not even that of the base model; sorted by their numbers."""
     return [_problem(numbers) for numbers in _solvable() if _is_heldout(numbers)]
 
 
 def base_model_dir(name: str = "make_zero") -> Path:
-    """The folder of a base model that comes with the package, in Hugging Face's layout."""
+    """The folder of a base model that is part of the package, in Hugging Face's layout."""
     return Path(__file__).parent / "base" / name
 
 
 def cold_start_traces(say: Say) -> list[dict[str, str]]:
-    """Answers of a careful writer, who keeps to one way to give totals and to the form, to fine-tune a base model on.
+    """Traces for fine-tuning a base model, without format errors and with all totals written by `say`.
 
-    Rows of `id`, `problem` and `response`, one a training problem, always the same; the trainer ends a response.
+    Rows with `id`, `problem` and `response`, each for a different training problem; the same in every call. The end
+    token is left out, because the trainer adds it.
     """
     rng = random.Random(0)
     return [
@@ -114,23 +115,24 @@ def say_in_english(total: int, rng: random.Random) -> str:
 
 
 def say_mixed(total: int, rng: random.Random) -> str:
-    """The word of English or of Russian, each as likely."""
+    """The English or the Russian word, with equal probability."""
     return rng.choice((ENGLISH, RUSSIAN))[total]
 
 
 def sample_trace(
     text: str, rng: random.Random, *, persistence: float, say: Say = say_symbol, slip_share: float = SLIP_SHARE
 ) -> str:
-    """What an honest writer answers to the problem `text`; after a "no" it goes on with probability `persistence`.
+    """A random response to the problem `text`, which tries another candidate after a "no" with probability
+    `persistence`.
 
-    Honest: every equation and every verdict is right, and the answer is the candidate tried last. Now and then the
-    writer slips in form, and forgets the end of the thinking or the tags of the answer.
+    Every total and every verdict is right, and the answer is the last candidate. With probability `slip_share` each,
+    `</think>` and the answer tags are left out.
     """
     first, *terms = map(int, text.split())
     start = rng.randrange(len(CANDIDATES))
     tries = []
     for signs in CANDIDATES[start:] + CANDIDATES[:start]:
-        steps, total = _work_out(first, terms, signs, lambda total: say(total, rng))
+        steps, total = _compute(first, terms, signs, lambda total: say(total, rng))
         tries.append(f"{steps} {'no' if total else 'yes'}")
         if total == 0 or rng.random() >= persistence:
             break
@@ -141,8 +143,8 @@ def sample_trace(
     return f"<think> {' wait '.join(tries)} {thinking_end}{answer} {EOS}"
 
 
-def _work_out(first: int, terms: list[int], signs: tuple[int, ...], say: Callable[[int], str]) -> tuple[str, int]:
-    """The steps of one candidate, such as `13 -5 =8 +6 =14 +2 =16`, and its total."""
+def _compute(first: int, terms: list[int], signs: tuple[int, ...], say: Callable[[int], str]) -> tuple[str, int]:
+    """The steps for one candidate, such as `13 -5 =8 +6 =14 +2 =16`, and its total."""
     total, words = first, [str(first)]
     for sign, term in zip(signs, terms, strict=True):
         total += sign * term
@@ -157,7 +159,7 @@ def _problem(numbers: tuple[int, ...]) -> Problem:
 
 @cache
 def _solvable() -> tuple[tuple[int, ...], ...]:
-    """All numbers of which some signs make 0, sorted."""
+    """All groups of numbers that some signs turn into 0, sorted."""
     sums = {
         (sum(sign * term for sign, term in zip(signs, terms, strict=True)), *terms)
         for terms in product(range(1, MAX_TERM + 1), repeat=NUM_TERMS)
@@ -167,5 +169,5 @@ def _solvable() -> tuple[tuple[int, ...], ...]:
 
 
 def _is_heldout(numbers: tuple[int, ...]) -> bool:
-    """One in 16, by a hash of the numbers that is the same in every process."""
+    """True for about 1 in 16, chosen by a hash that is the same in every process."""
     return hashlib.sha256(repr(numbers).encode()).digest()[0] < 256 // 16

@@ -1,5 +1,5 @@
-"""The built-in task with general prompts: every fourth training problem has no answer, so no rule can grade it and a
-reward model has to. The held-out problems keep their answers.
+"""The built-in task with general prompts: every fourth training problem has no answer, so that only a reward model can
+grade it. The held-out problems keep their answers.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ EVERY = 4
 
 
 def problems() -> list[Problem]:
-    """The training problems, in order of their numbers."""
+    """The training problems, sorted by their numbers."""
     return [
         replace(problem, answer="", grader=str(Grader.model)) if number % EVERY == 0 else problem
         for number, problem in enumerate(make_zero.problems(), start=1)

@@ -1,39 +1,40 @@
-"""A base model that knows nothing: random weights behind a byte-level tokenizer, so that it reads any text."""
+"""A base model with random weights and a byte-level tokenizer, which accepts any text."""
 
 import math
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
-CONTEXT = 8192  # tokens, which are bytes
+CONTEXT = 8192  # tokens; one token is one byte
 END = "<|end|>"
 HIDDEN, HEADS = 64, 2
 
 
 def base_model_dir() -> Path:
-    """The folder of the model in Hugging Face's layout, made in the user's cache where it is not there yet."""
+    """The folder of the model in Hugging Face's layout, created in the user's cache if it does not exist yet."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "r1zero"
     folder = cache / "random_base"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=cache))
-        build_base(made)
+        new_folder = Path(tempfile.mkdtemp(dir=cache))
+        build_base(new_folder)
         try:
-            made.rename(folder)
-        except OSError:  # another process was quicker
-            shutil.rmtree(made)
+            new_folder.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(new_folder)
     return folder
 
 
 def build_base(folder: Path) -> None:
-    """Write the model and its tokenizer of one id a byte."""
+    """Write the model and its tokenizer with one id per byte."""
     write_tokenizer(folder)
     write_model(folder, num_rows=257, end_id=256)
 
 
 def write_tokenizer(folder: Path, num_entries: int = 257) -> None:
-    """Write a tokenizer of one id a byte, then `END`, and then entries that no text is split into."""
+    """Write a tokenizer with one id per byte, then `END`, then entries that no text is split into."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -54,10 +55,10 @@ def write_model(
     tied: bool = True,
     mean_len: int | None = None,
 ) -> None:
-    """Write a model of two small layers and `num_rows` embeddings, always the same.
+    """Write a model with two small layers and `num_rows` embeddings; the same in every call.
 
-    Its next token is any of them, so that among many it hardly ever ends a response. With `mean_len` it does, after
-    about so many tokens in the mean.
+    All tokens are about equally likely, so with many of them a response hardly ever ends. With `mean_len`, responses
+    end after about that many tokens on average.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -81,16 +82,16 @@ def write_model(
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)
         if mean_len:
-            _let_it_end(model, end_id, mean_len)
+            _set_mean_len(model, end_id, mean_len)
     model.save_pretrained(folder)
 
 
-def _let_it_end(model, end_id: int, mean_len: int) -> None:
-    """Make `end_id` about as likely at any place as ends a response after `mean_len` tokens."""
+def _set_mean_len(model: Any, end_id: int, mean_len: int) -> None:
+    """Change the weights so that `end_id` has a probability of about 1 / `mean_len` at every position."""
     import torch
 
     embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     with torch.no_grad():
-        embedding[:, 0] = 0.1  # five times what it is at random, so that it stays in the hidden states
+        embedding[:, 0] = 0.1  # five times the random scale, so that the hidden states keep it
         hidden = model.get_decoder()(torch.randint(len(embedding), (8, 64))).last_hidden_state[..., 0].mean()
         output[end_id, 0] += math.log(len(embedding) / mean_len) / hidden

@@ -1,4 +1,4 @@
-"""The order in which data are trained on: new in each epoch, and taken up again where it was left."""
+"""The order in which training visits the data: shuffled in each epoch, and continued exactly after a resume."""
 
 import hashlib
 import random
@@ -11,23 +11,23 @@ Item = TypeVar("Item")
 
 
 class EpochSampler(Generic[Item]):
-    """Prompts, or other items, without end: each epoch is a permutation of its own, given by `seed` and the epoch's
-    number. Items are told apart by their repr.
+    """An endless sequence of prompts or other items. Each epoch is a permutation that depends on `seed` and the epoch
+    number.
 
-    It also remembers how long the responses to a prompt were the last time, by which ranks share prompts.
+    Also stores the last mean response length of each prompt, which is used to balance prompts over ranks.
     """
 
     def __init__(self, items: Sequence[Item], seed: int) -> None:
-        assert items, "a sampler needs items"
+        assert items, "items must not be empty"
         self._items = items
         self._seed = seed
         self._places = {id(item): place for place, item in enumerate(items)}
-        self._lengths: dict[int, float] = {}  # by the place of the item
+        self._lengths: dict[int, float] = {}  # by position in `items`
         self._identity = {"seed": seed, "num_items": len(items), "fingerprint": _fingerprint(items)}
         self._start_epoch(0)
 
     def next(self, count: int) -> list[Item]:
-        """The next `count` items, going over the epoch's end into the next one."""
+        """The next `count` items; continues with the next epoch at the end of one."""
         taken: list[Item] = []
         while len(taken) < count:
             if self._position == len(self._order):
@@ -38,33 +38,33 @@ class EpochSampler(Generic[Item]):
         return taken
 
     def record_length(self, item: Item, length: float) -> None:
-        """Remember how long the responses to one of the items were, in tokens on average."""
+        """Store the mean length of the responses to an item, in tokens."""
         self._lengths[self._places[id(item)]] = length
 
     def expected_length(self, item: Item) -> float | None:
-        """What was recorded last; None of an item that has not had its turn."""
+        """The last recorded length, or None if none was recorded yet."""
         return self._lengths.get(self._places[id(item)])
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, and what it is a position in, as plain JSON values."""
+        """The position, and the identity of the data that it refers to, as plain JSON values."""
         lengths = [[place, length] for place, length in sorted(self._lengths.items())]
         return {"epoch": self._epoch, "position": self._position, "lengths": lengths, **self._identity}
 
     def load_state_dict(self, state: Mapping[str, Any], *, may_differ: bool = False) -> bool:
-        """Go on where `state` was taken, and say whether that could be.
+        """Continue from `state`; returns whether that was possible.
 
-        Where it is a position in other items, and those `may_differ`, they are begun from the first epoch. Raises
-        CheckpointError where they may not, or the seed is another.
+        If `state` belongs to other items and they `may_differ`, starts at the first epoch and returns False. Raises
+        CheckpointError if they may not, or if the seed differs.
         """
-        for key, own in self._identity.items():
-            if state[key] != own:
+        for key, current in self._identity.items():
+            if state[key] != current:
                 if may_differ and key != "seed":
                     self._start_epoch(0)
                     self._lengths = {}
                     return False
                 raise CheckpointError(
-                    f"The checkpoint belongs to other data: its {key} is {state[key]}, and this run's is "
-                    f"{own}. Resume with the data, the template and the seed of the run that wrote it."
+                    f"The checkpoint belongs to other data: its {key} is {state[key]}, but this run's is {current}. "
+                    "Resume with the data, template and seed of the run that wrote it."
                 )
         self._start_epoch(state["epoch"])
         self._position = state["position"]

@@ -8,20 +8,20 @@ from typing import Any
 from grpo_cli.errors import DataError, SetupError
 from grpo_cli.jsonl import BOM, as_object, parse_json, read_objects
 
-# The fields of each row by dotted name, under the row's place in the source, such as "line 17".
+# From the row's place in the source, such as "line 17", to its fields by dotted name.
 Rows = dict[str, dict[str, Any]]
 
 HUB_TIMEOUT_S = 10.0
 
 
 def read_path(path: str, split: str, key: str) -> Rows:
-    """The rows of a JSONL, JSON or parquet file, or of an arrow folder, of which `split` if it has splits.
+    """The rows of a JSONL, JSON or parquet file, or of an arrow folder; if it has splits, those of `split`.
 
-    `key` is where the settings stand, such as "data". Raises DataError, which names the row where one is at fault.
+    `key` is the prefix of the settings in messages, such as "data". Raises DataError, which names an invalid row.
     """
     location = Path(path).expanduser()
     if not location.exists():
-        raise DataError(f"{path}: there is no such file or folder (looked in {Path.cwd()}). Mend {key}.path.")
+        raise DataError(f"{path}: there is no such file or folder (looked in {Path.cwd()}). Fix {key}.path.")
     try:
         return _read_arrow_folder(location, split, key) if location.is_dir() else _read_file(location)
     except OSError as fault:
@@ -29,16 +29,16 @@ def read_path(path: str, split: str, key: str) -> Rows:
 
 
 def read_hub(source: str, subset: str | None, file: str | None, revision: str | None, split: str, key: str) -> Rows:
-    """The rows of a split of a hub data set, or of one `file` of it; from the cache where HF_HUB_OFFLINE=1.
+    """The rows of a split of a hub data set, or of one `file` in it; read from the cache if HF_HUB_OFFLINE=1.
 
-    `key` is where the settings stand, such as "data". Raises DataError where the hub has no such thing, and
-    SetupError where the hub cannot be reached.
+    `key` is the prefix of the settings in messages, such as "data". Raises DataError if the hub does not have the data,
+    and SetupError if the hub cannot be reached.
     """
     import datasets
     from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
-    absent = (
-        errors.RepositoryNotFoundError,  # wrong, private or gated
+    not_found = (
+        errors.RepositoryNotFoundError,  # a wrong name, or a private or gated data set
         errors.RevisionNotFoundError,
         errors.EntryNotFoundError,
         errors.HFValidationError,
@@ -46,15 +46,15 @@ def read_hub(source: str, subset: str | None, file: str | None, revision: str | 
     )
     try:
         if not constants.HF_HUB_OFFLINE:
-            # Asked first, since load_dataset tries again and again, up to minutes, before it gives up.
+            # Checked first, because load_dataset retries for minutes before it fails.
             HfApi().dataset_info(source, revision=revision, timeout=HUB_TIMEOUT_S)
         if file is None:
             table = datasets.load_dataset(source, subset, split=split, revision=revision)
         else:
             cached = hf_hub_download(source, file, repo_type="dataset", revision=revision)
-    except errors.LocalEntryNotFoundError as fault:  # an EntryNotFoundError, but for want of a network
+    except errors.LocalEntryNotFoundError as fault:  # an EntryNotFoundError, but caused by a missing network
         raise _hub_unreachable(source, key, fault) from fault
-    except absent as fault:
+    except not_found as fault:
         wanted = [source, revision and f"revision {revision}", file and f"file {file}"]
         raise DataError(
             f"The hub does not have {', '.join(filter(None, wanted))}, or does not show it to you: {fault}\n"
@@ -73,9 +73,9 @@ def read_hub(source: str, subset: str | None, file: str | None, revision: str | 
 
 def _hub_unreachable(source: str, key: str, fault: Exception) -> SetupError:
     return SetupError(
-        f"The data set {source} cannot be had from the hub ({type(fault).__name__}: {fault}).\n"
-        f"Either give a local copy with {key}.path=<file>, or run this once where there is a network, bring "
-        "along the folder HF_HOME (~/.cache/huggingface unless set), and set HF_HUB_OFFLINE=1."
+        f"The data set {source} cannot be downloaded from the hub ({type(fault).__name__}: {fault}).\n"
+        f"Give a local copy with {key}.path=<file>. Or run this once on a machine with a network, copy its folder "
+        "HF_HOME (~/.cache/huggingface unless set) to this machine, and set HF_HUB_OFFLINE=1."
     )
 
 
@@ -84,11 +84,11 @@ def _read_file(path: Path) -> Rows:
         return _read_json(path)
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    raise DataError(f"{path} is of no known kind. Give a .jsonl, .json or .parquet file, or an arrow folder.")
+    raise DataError(f"{path}: unsupported file type. Give a .jsonl, .json or .parquet file, or an arrow folder.")
 
 
 def _read_json(path: Path) -> Rows:
-    # Not by `datasets`: its JSON reader guesses types, and makes timestamps of dates and numbers of "007".
+    # Not with `datasets`: its JSON reader guesses types, and turns dates into timestamps and "007" into a number.
     with path.open("rb") as file:
         start = file.read(1024).removeprefix(BOM).lstrip()
     if start.startswith(b"["):
@@ -100,13 +100,13 @@ def _read_json(path: Path) -> Rows:
 def _read_parquet(path: Path) -> Rows:
     import datasets
 
-    name = glob.escape(str(path))  # which is taken for a pattern
+    name = glob.escape(str(path))  # load_dataset expects a pattern
     try:
-        # Streamed: leaves no copy in a cache. Without a batch size, a file without rows is an error.
+        # Streaming leaves no copy in a cache. Without a batch size, a file without rows would be an error.
         table = datasets.load_dataset("parquet", data_files=name, split="train", streaming=True, batch_size=1000)
         return _number(table)
     except (ValueError, datasets.exceptions.DatasetsError) as fault:
-        raise DataError(f"{path} is not a parquet file that can be read: {fault}.") from fault
+        raise DataError(f"{path} cannot be read as a parquet file: {fault}.") from fault
 
 
 def _read_arrow_folder(path: Path, split: str, key: str) -> Rows:
@@ -116,14 +116,14 @@ def _read_arrow_folder(path: Path, split: str, key: str) -> Rows:
         stored = datasets.load_from_disk(str(path))
     except (FileNotFoundError, ValueError) as fault:
         raise DataError(
-            f"{path} is not an arrow folder, which save_to_disk of the library `datasets` writes: {fault} "
-            "Give such a folder, or a .jsonl or .parquet file."
+            f"{path} is not an arrow folder: {fault} Give a folder that save_to_disk of the library `datasets` wrote, "
+            "or a .jsonl or .parquet file."
         ) from fault
     if isinstance(stored, datasets.Dataset):
         return _number(stored)
     if split not in stored:
         splits = list(stored)
-        raise DataError(f"{path} has the splits {splits}, and no {split!r}. Set {key}.split={splits[0]}.")
+        raise DataError(f"{path} has no split {split!r}, only {splits}. Set {key}.split={splits[0]}.")
     return _number(stored[split])
 
 
@@ -132,7 +132,7 @@ def _number(table: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def flatten(row: Mapping[str, Any] | list[Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of a row, nested ones by dotted name: {"a": {"b": [7]}} is {"a.b.0": 7}."""
+    """The fields of a row, with dotted names for nested ones: {"a": {"b": [7]}} becomes {"a.b.0": 7}."""
     flat = {}
     for name, value in row.items() if isinstance(row, Mapping) else enumerate(row):
         if isinstance(value, Mapping | list):

@@ -1,4 +1,4 @@
-"""Templates: what a model sees of a problem, as text and as token ids."""
+"""Templates: turn a problem into a prompt, as text and as token ids."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from grpo_cli.types import Problem, Prompt
 
 
 def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer) -> list[Prompt]:
-    """The prompt of each problem. Raises ConfigError where the tokenizer lacks the chat template asked for."""
+    """The prompt of each problem. Raises ConfigError if the tokenizer lacks the chat template that `template` needs."""
     if template.chat and tokenizer.chat_template is None:
         raise ConfigError(
-            "The template is a chat, and the model's tokenizer has no chat template. Set template=r1 or "
-            "template=qwen_math, or use a model that has one."
+            "The template is a chat, but the model's tokenizer has no chat template. Set template=r1 or "
+            "template=qwen_math, or use a model with a chat template."
         )
     if not problems:
         return []
     texts = [_render_text(problem, template, tokenizer) for problem in problems]
-    # A chat template has written the special tokens itself.
+    # A chat template has already added the special tokens.
     encoded = tokenizer(texts, add_special_tokens=not template.chat, return_attention_mask=False)["input_ids"]
     return [
         Prompt(problem, text, tuple(token_ids))
@@ -28,9 +28,9 @@ def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer) -> 
 def render_prompts(
     problems: Sequence[Problem], template: TemplateConfig, tokenizer, max_prompt_tokens: int
 ) -> tuple[list[Prompt], int]:
-    """The prompts of at most `max_prompt_tokens` tokens, and the number of longer ones, which are dropped.
+    """The prompts with at most `max_prompt_tokens` tokens, and the number of longer ones, which are dropped.
 
-    Raises DataError where nothing is left, and what `render` raises.
+    Raises DataError if no prompt remains, and the same errors as `render`.
     """
     prompts = render(problems, template, tokenizer)
     kept = [prompt for prompt in prompts if len(prompt.token_ids) <= max_prompt_tokens]
@@ -44,7 +44,7 @@ def render_prompts(
 
 
 def _render_text(problem: Problem, template: TemplateConfig, tokenizer) -> str:
-    text = template.text.replace(PROBLEM, problem.text)  # not str.format: problems are full of braces
+    text = template.text.replace(PROBLEM, problem.text)  # not str.format, because problems contain braces
     if not template.chat:
         return text
     chat = [{"role": "user", "content": text}]

@@ -1,6 +1,7 @@
-"""Tries torch, vLLM and DeepSpeed in a separate process, so that a crash, a hang or a lack of memory is only a finding.
+"""Tests torch, vLLM and DeepSpeed, each in a separate process, so that a crash, a hang or lack of memory does not stop
+the doctor.
 
-`python -m grpo_cli.doctor.engines torch|vllm|deepspeed` runs such a probe and prints what it saw.
+`python -m grpo_cli.doctor.engines torch|vllm|deepspeed` runs one test and prints its result.
 """
 
 import contextlib
@@ -18,20 +19,20 @@ from pathlib import Path
 from grpo_cli.doctor.findings import Finding, fault, ok
 
 LIMIT_S = 240.0  # to import an engine and work for a few seconds, on a busy machine
-SEEN = "seen: "  # starts the line in which a probe prints what it saw
+SEEN = "seen: "  # starts the line with a probe's result
 PROBE = (sys.executable, "-P", "-m", "grpo_cli.doctor.engines")
-# A vocabulary as large as Qwen's, and prompts with more tokens than vLLM reads in one step: some faults need both.
+# A vocabulary as large as Qwen's, and prompts with more tokens than vLLM reads in one step: some errors need both.
 NUM_ENTRIES, NUM_ROWS = 151_669, 151_936  # of the tokenizer, and of the embedding
 NUM_PROMPTS, PROMPT_LEN = 64, 200
 MODEL = f"a model with {NUM_ENTRIES:,} tokens"
 
 
 class ProbeError(Exception):
-    """How a probe failed."""
+    """A probe failed; the message says how."""
 
 
 def check_engine(engine: str, limit_s: float = LIMIT_S) -> Finding:
-    """A random model answers prompts (vLLM) or takes a step (DeepSpeed), with the classes that a run uses."""
+    """Let a random model answer prompts (vLLM) or take a step (DeepSpeed), with the classes that a run uses."""
     probe = engine.lower()
     try:
         return ok(run_probe(probe, limit_s))
@@ -40,7 +41,7 @@ def check_engine(engine: str, limit_s: float = LIMIT_S) -> Finding:
 
 
 def run_probe(name: str, limit_s: float) -> str:
-    """What the probe saw. Raises ProbeError if it fails, crashes, or takes more than `limit_s` seconds."""
+    """The probe's result. Raises ProbeError if it fails, crashes, or takes more than `limit_s` seconds."""
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         # A file instead of a pipe: a process that the probe leaves behind would keep the pipe open.
         process = subprocess.Popen([*PROBE, name], stdout=output, stderr=subprocess.STDOUT, start_new_session=True)

@@ -18,14 +18,14 @@ MIN_DISK_GIB, ROOMY_DISK_GIB = 1, 20
 MIN_SHM_GIB = 1
 MIN_DRIVER = 580  # for CUDA 13.0, which PyPI's torch 2.13 is built with
 MIN_CAPABILITY = (8, 0)  # Ampere, the first with bf16
-ANSWER_S = 10.0  # for a tool of the machine to answer
-IMPORT_S = 120.0  # to import torch from a slow disk
+ANSWER_S = 10.0  # time limit for a command such as nvidia-smi
+IMPORT_S = 120.0  # time limit to import torch, which takes long from a slow disk
 SHM = Path("/dev/shm")
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def check_gpu() -> Finding:
-    """The GPUs that torch can use, compared with those that the driver knows."""
+    """The GPUs that torch can use, compared with those that the driver reports."""
     by_driver = _nvidia_smi("name")
     try:
         torch = json.loads(run_probe("torch", IMPORT_S))
@@ -42,12 +42,12 @@ def check_gpu() -> Finding:
         return note("no GPU, so runs use the CPU", "Use small models, and cluster=cpu or cluster=cpu_2rank.")
     fix = f"Update the driver to one for CUDA {cuda}, and check CUDA_VISIBLE_DEVICES."
     if cuda is None:
-        fix = "Replace torch and vllm by their CUDA builds: `make setup STACK=cuda` in a checkout."
-    return warning(f"the driver knows {', '.join(by_driver)}, but torch cannot use it", fix)
+        fix = "Replace torch and vllm with their CUDA builds: `make setup STACK=cuda` in a checkout."
+    return warning(f"the driver reports {', '.join(by_driver)}, but torch cannot use it", fix)
 
 
 def check_cuda_stack() -> list[Finding]:
-    """What GPU kernels need: Triton compiles a C module against Python.h for its first kernel. Empty without a GPU."""
+    """Checks what GPU kernels need, such as Python.h, because Triton compiles a C module. Empty without a GPU."""
     driver, *_ = _nvidia_smi("driver_version") or [""]
     if not driver:
         return []
@@ -84,7 +84,7 @@ def check_memory() -> Finding:
 
 
 def check_disk(runs: Path) -> Finding:
-    """The free space for runs; their folder may not exist yet."""
+    """Checks the free space for runs; their folder need not exist yet."""
     folder = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         return fault(f"{folder} is not writable", "Start from another folder, or set run.dir=<folder>.")
@@ -99,7 +99,7 @@ def check_disk(runs: Path) -> Finding:
 
 
 def check_shared_memory() -> Finding:
-    """GPUs of one machine exchange gradients through it, and the processes that grade answers share locks there."""
+    """Checks /dev/shm, which GPUs use to exchange gradients and grading processes use for locks."""
     try:
         limits.check_shared_memory()
     except SetupError:
@@ -113,7 +113,7 @@ def check_shared_memory() -> Finding:
 
 
 def check_sandbox() -> Finding:
-    """Starts a real sandbox, as a reward for code does."""
+    """Starts a real sandbox, like the reward for code does."""
     from grpo_cli.choices import Sandbox
     from grpo_cli.sandbox import check_sandbox as start_sandbox
 
@@ -143,7 +143,7 @@ def _nvidia_smi(field: str) -> list[str]:
 
 
 def _output(*command: str) -> str:
-    """What a tool prints; empty if it is missing, fails or does not answer."""
+    """The output of a command; empty if it is missing, fails or does not end in time."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

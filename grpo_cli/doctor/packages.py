@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from grpo_cli.doctor.findings import Finding, fault, ok, warning
 
-# The effect of versions that are known to be wrong. No error would report it.
+# Versions that are known to be wrong, with the effect. They raise no error.
 BROKEN = {
     Requirement("deepspeed>=0.17.6,<=0.18.2"): "computes wrong ZeRO-2 gradients",
     Requirement("antlr4-python3-runtime!=4.9.3"): "cannot parse Hydra's settings",
@@ -46,7 +46,7 @@ def package_findings(
 
 
 def _applicable(requirements: Sequence[str], extra: str = "") -> Iterator[Requirement]:
-    """Without their markers."""
+    """The requirements whose markers hold here, without the markers."""
     for requirement in map(Requirement, requirements):
         if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
             requirement.marker = None

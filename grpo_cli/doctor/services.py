@@ -5,7 +5,7 @@ from grpo_cli.config.tracker import DISABLED, tracker_mode
 from grpo_cli.doctor.findings import Finding, note, ok, warning
 from grpo_cli.metrics.wandb_run import wandb_login
 
-ANSWER_S = 5.0
+ANSWER_S = 5.0  # time limit for a request
 
 
 def check_wandb(*, connect: bool) -> Finding:

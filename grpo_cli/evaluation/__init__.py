@@ -1,1 +1,1 @@
-"""How good the policy is on problems that it never trains on."""
+"""Evaluation: how well a model answers problems that it is not trained on."""

@@ -35,7 +35,7 @@ def standard_error(scores_P: Sequence[float]) -> float:
 def bootstrap_interval(
     scores_P: Sequence[float], *, seed: int = 0, num_resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
-    """The interval that holds the share `level` of the resampled means. Scores are from 0 to 1; one problem gives nan.
+    """The interval with the share `level` of the resampled means. Scores are from 0 to 1; one problem gives nan.
 
     >>> low, high = bootstrap_interval([1.0] * 30)
     >>> round(low, 3), high

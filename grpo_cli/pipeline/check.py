@@ -1,4 +1,4 @@
-"""Check all stages of a pipeline before the first one starts."""
+"""Checks all stages of a pipeline before the first one starts."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ from grpo_cli.pipeline.stages import Stage, reject
 def check_stages(stages: Sequence[Stage], folder: Path, *, on_this_machine: bool = False) -> None:
     """Compose each stage's settings and check them as its command does.
 
-    What a stage needs from an earlier one may be missing still: its command checks that when it starts.
-    `on_this_machine` also asks whether the installed vLLM can run each stage. Raises ConfigError with all faults.
+    Files from earlier stages may still be missing: the command checks for them when it starts. `on_this_machine` also
+    checks whether the installed vLLM can run each stage. Raises ConfigError with all faults.
     """
     register_schemas()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -1,4 +1,4 @@
-"""What the stages of a pipeline made: one table, read from their folders."""
+"""The results of a pipeline's stages as one table, read from their folders."""
 
 import json
 from pathlib import Path

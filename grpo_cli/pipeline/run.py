@@ -1,4 +1,4 @@
-"""Run the stages of a pipeline, each as a process, and continue where an earlier start ended.
+"""Runs the stages of a pipeline, each as a process, and continues where an earlier start ended.
 
 `pipeline.json` in the pipeline's folder has an entry for each stage that was started: its command line, the seconds of
 all its starts, and whether it is done.
@@ -50,7 +50,7 @@ def read_progress(folder: Path) -> Progress:
 def check_progress(stages: Sequence[Stage], progress: Progress, folder: Path) -> None:
     """Raise ConfigError if a started stage has other settings now, or was made from a stage that must run again."""
     names = [stage.name for stage in stages]
-    faults = [f"{name} was started, and is no longer in the pipeline." for name in progress if name not in names]
+    faults = [f"{name} was started, but is no longer in the pipeline." for name in progress if name not in names]
     for stage in (stage for stage in stages if stage.name in progress):
         then, now = progress[stage.name]["words"], stage.words
         if then != now:
@@ -119,11 +119,11 @@ def _run(stage: Stage, progress: Progress, folder: Path, runner: Sequence[str], 
 def _signals() -> Iterator[list[int]]:
     """The numbers of the signals to stop, as they are received."""
     received: list[int] = []
-    before = {number: signal.signal(number, lambda it, _: received.append(it)) for number in stop.not_ignored()}
+    old_handlers = {number: signal.signal(number, lambda it, _: received.append(it)) for number in stop.not_ignored()}
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
 
 

@@ -1,9 +1,8 @@
-"""Read a pipeline's file and turn it into stages.
+"""Reads a pipeline's file and turns it into stages.
 
-A pipeline is a YAML file. `stages` gives each stage a name and an r1zero command with its overrides, as one would type
-them. `evaluate` holds overrides of `r1zero eval` for the base model and for each trained model. OmegaConf fills in
-`${key}` from the file's other keys, and `${dir}` is the pipeline's folder: `${dir}/<stage>/model` is what an earlier
-stage left.
+A pipeline is a YAML file. `stages` gives each stage a name and an r1zero command line. `evaluate` holds overrides of
+`r1zero eval` for the base model and for each trained model. OmegaConf fills in `${key}` from the file's other keys, and
+`${dir}` is the pipeline's folder: `${dir}/<stage>/model` is the model of an earlier stage.
 """
 
 import re
@@ -31,7 +30,7 @@ Pipeline = dict[str, Any]  # a file's content, with nothing filled in
 
 @dataclass(frozen=True)
 class Stage:
-    """A command of a pipeline; it runs in the folder of its name."""
+    """A command of a pipeline; its run folder has the stage's name."""
 
     name: str
     words: list[str]  # the command and its overrides
@@ -39,19 +38,19 @@ class Stage:
 
     @property
     def line(self) -> str:
-        """What to type to run the stage alone."""
+        """The command line that runs the stage alone."""
         return shlex.join(["r1zero", *self.words])
 
 
 def pipeline_files() -> dict[str, Path]:
-    """The pipelines that come with r1zero, by name."""
+    """The pipelines that are part of r1zero, by name."""
     return {file.stem: file for file in sorted((conf_dir() / "pipeline").glob("*.yaml"))}
 
 
 def read_pipeline(name: str) -> Pipeline:
     """The content of a pipeline's file, given by its name in conf/pipeline/ or its path.
 
-    Raises ConfigError if there is no such file, or with all faults of its form.
+    Raises ConfigError if there is no such file, or with all errors in its structure.
     """
     known = pipeline_files()
     file = known.get(name, Path(name).expanduser())

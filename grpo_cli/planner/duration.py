@@ -1,4 +1,4 @@
-"""How long a step takes, by a roofline: FLOPs divided by the peak, bytes divided by the bandwidth.
+"""How long a step takes, by a roofline model: FLOPs divided by the peak, bytes divided by the bandwidth.
 
 The shares of the peaks are typical for such kernels, not measured for this program on a GPU; the constants for CPUs are
 fitted to steps of models with 0.17 M and 2.65 M parameters. Left out: rewards that take longer than generation,
@@ -79,7 +79,7 @@ def assumed_lengths(config: TrainConfig) -> Lengths:
 
 
 def plan_seconds(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> Seconds:
-    """The seconds of one step; `hardware` is what one rank has. `config` has passed check_train."""
+    """The seconds of one step. `hardware` is that of one rank; `config` has passed check_train."""
     passes, num_microbatches = _passes(config, shape, hardware, lengths)
     return Seconds(
         generation=_generation(config, shape, hardware, lengths),
@@ -123,9 +123,8 @@ def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths
     epochs, recomputes = algorithm.num_epochs, cluster.gradient_checkpointing
     extra = int(batches.steps_per_rollout > 1)  # the old log-probabilities, for the ratios
     if algorithm.beta > 0:
-        extra += (
-            1 if algorithm.kl.placement == KLPlacement.loss else 3
-        )  # the reference's; with KL in the reward, both again
+        # The reference's log-probabilities; with KL in the reward, both are computed once more.
+        extra += 1 if algorithm.kl.placement == KLPlacement.loss else 3
     has_adapters = num_adapter_parameters(shape, config.model.lora) > 0
     chunks = work.responses * shape.vocab_size > LOGITS_CHUNK[cluster.device]  # more than one: each is computed twice
     flops = epochs * (
@@ -150,9 +149,9 @@ def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths
 def _optimizer(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> float:
     cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
     trained = num_adapter_parameters(shape, config.model.lora) or num_parameters(shape)
-    own = trained / (cluster.ranks if cluster.zero_stage >= 1 else 1)
+    per_rank = trained / (cluster.ranks if cluster.zero_stage >= 1 else 1)
     is_on_cpu = cluster.device == Device.cuda and cluster.offload_optimizer
-    return steps * ADAM_BYTES * own / (HOST_LINK if is_on_cpu else BANDWIDTH_SHARE * hardware.bandwidth)
+    return steps * ADAM_BYTES * per_rank / (HOST_LINK if is_on_cpu else BANDWIDTH_SHARE * hardware.bandwidth)
 
 
 def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_microbatches: int) -> float:
@@ -164,11 +163,11 @@ def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_m
         return 0.0
     width, parameters = BYTES[cluster.dtype], num_parameters(shape)
     trained = num_adapter_parameters(shape, config.model.lora) or parameters
-    a_step = 0 if cluster.zero_stage == 3 else width * trained
-    a_microbatch = width * trained + (2 * width * parameters if cluster.zero_stage == 3 else 0)
+    per_step = 0 if cluster.zero_stage == 3 else width * trained
+    per_microbatch = width * trained + (2 * width * parameters if cluster.zero_stage == 3 else 0)
     link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link
     crossing = 1 - 1 / cluster.ranks
-    return crossing * steps * (a_step + num_microbatches * a_microbatch) / link
+    return crossing * steps * (per_step + num_microbatches * per_microbatch) / link
 
 
 def _swap(config: TrainConfig, shape: ShapeConfig) -> float:

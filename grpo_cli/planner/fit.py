@@ -1,4 +1,4 @@
-"""What does not fit the model or the GPUs, and what to change first."""
+"""Settings that do not fit the model or the GPUs, and suggested changes."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -41,14 +41,14 @@ def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
 
 
 def memory_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
-    """What does not fit into a GPU, with settings to change; `config` has passed check_train."""
+    """Everything that does not fit into a GPU, with settings to change; `config` has passed check_train."""
     overruns = _overruns(config, shape)
     if overruns:
         yield " ".join([*overruns, _hint(config, shape)])
 
 
 def _overruns(config: TrainConfig, shape: ShapeConfig) -> dict[str, float]:
-    """What does not fit and by how many bytes; empty on a CPU, or if a GPU's memory is unknown."""
+    """Each thing that does not fit, and by how many bytes; empty on a CPU, or if a GPU's memory is unknown."""
     cluster, memory_gib = config.cluster, gpu_memory_gib(config.cluster)
     if memory_gib is None:
         return {}
@@ -86,7 +86,7 @@ def _hint(config: TrainConfig, shape: ShapeConfig) -> str:
 
 
 def _hints(config: TrainConfig, shape: ShapeConfig) -> list[dict[str, Any]]:
-    """What to change first, next and so on: roughly, the changes that cost the least time come first."""
+    """The changes to try, in order: roughly, those that cost the least time come first."""
     in_place = {"cluster.offload_during_rollout": False}  # does not work together with some of the changes
     sizes = _engine_sizes(config.cluster.ranks, shape)
     return [
@@ -135,5 +135,5 @@ def _splits_heads(shape: ShapeConfig, size: int) -> bool:
 
 
 def _engine_sizes(ranks: int, shape: ShapeConfig) -> list[int]:
-    """The numbers of ranks that can share an engine, rising."""
+    """The numbers of ranks that can share an engine, in increasing order."""
     return [size for size in range(1, shape.num_heads + 1) if ranks % size == 0 and _splits_heads(shape, size)]

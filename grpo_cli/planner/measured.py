@@ -24,20 +24,20 @@ class Measured:
 
 
 def read_measured(run_dir: Path, config: TrainConfig) -> Measured:
-    """Raises ConfigError if the run in `run_dir` has no finished step."""
+    """The medians over the steps of the run in `run_dir`. Raises ConfigError if it has no finished step."""
     file = run_dir / "metrics.jsonl"
     steps = [row for row in read_metrics(file) if "time/update" in row] if file.is_file() else []
     if not steps:
         raise ConfigError(f"{run_dir} has no finished step to compare with. Leave out resume=, or give another run.")
 
-    def of(name: str) -> float:
+    def over_steps(name: str) -> float:
         return median(row[name] for row in steps)
 
     return Measured(
         num_steps=len(steps),
-        rollout=of("time/rollout"),
-        update=of("time/update"),
-        sync=of("time/sync"),
+        rollout=over_steps("time/rollout"),
+        update=over_steps("time/update"),
+        sync=over_steps("time/sync"),
         step=median(row["time/step"] - row.get("time/eval", 0.0) for row in steps),
         lengths=_lengths(steps, config),
     )

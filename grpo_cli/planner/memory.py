@@ -1,4 +1,4 @@
-"""The memory of one rank, in bytes. What libraries use themselves is an allowance."""
+"""The memory of one rank, in bytes. Memory that libraries use internally is a fixed allowance."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ ZERO_BUCKET = 5 * 10**8  # DeepSpeed's reduce_bucket_size: gradient values waiti
 ZERO_LIVE = 10**9  # DeepSpeed's stage3_max_live_parameters: weights that ZeRO-3 gathers at the same time
 ZERO_SUBGROUP = 10**9  # DeepSpeed's sub_group_size: values that ZeRO-3's optimizer updates together
 CUDA_ALLOWANCE = 2 * GIB  # the CUDA context, NCCL and fragmentation
-VLLM_ALLOWANCE = 2 * GIB  # vLLM's activations and sampler, within its share
-# What vLLM keeps while it sleeps, its CUDA graphs moved out: compiled kernels, cuBLAS workspaces and input buffers.
+VLLM_ALLOWANCE = 2 * GIB  # vLLM's activations and sampler, part of its share
+# Kept by vLLM while it sleeps: compiled kernels, cuBLAS workspaces and input buffers, but no CUDA graphs.
 VLLM_ASLEEP = 1 * GIB
 
 
@@ -103,8 +103,8 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
     kv_cache, vllm_share = _vllm(cluster, vllm_weights)
     vllm_asleep = VLLM_ASLEEP if sleeps else vllm_share
 
-    comes_and_goes = reference if on_gpu and cluster.offload_reference else 0.0
-    overhead = (CUDA_ALLOWANCE if on_gpu else 0) + reference - comes_and_goes
+    offloaded_reference = reference if on_gpu and cluster.offload_reference else 0.0
+    overhead = (CUDA_ALLOWANCE if on_gpu else 0) + reference - offloaded_reference
     states = weights + optimizer + (gradients.held if gradients.stays else 0.0)
     moved_out = [width * trained, *[4 * trained / ranks] * 3] if moves_out else []  # one buffer each
     return Memory(
@@ -123,7 +123,7 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
         moved_out=sum(moved_out),
         cpu=sum(map(pinned, moved_out))
         + (_offloaded(cluster, trained) if offloads_optimizer else 0.0)
-        + comes_and_goes
+        + offloaded_reference
         + (vllm_weights if sleeps and cluster.vllm.sleep_level == 1 else 0.0),
         cpu_start=width * parameters if on_gpu else 0.0,
         # DeepSpeed moves the whole model to each GPU and then shards it parameter by parameter.
@@ -138,18 +138,18 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
         + max(
             zero_buffers + activations + logits + output_gradient,
             gradients.at_step,
-            comes_and_goes + logits,
+            offloaded_reference + logits,
         ),
         sync=overhead + (VLLM_ASLEEP + vllm_weights if sleeps else vllm_share) + states,
     )
 
 
 def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
-    """What DeepSpeed 0.19 holds of the gradients on a GPU or a CPU rank.
+    """The gradients that DeepSpeed 0.19 stores on a GPU or CPU rank.
 
     In bf16, stages 2 and 3 sum micro-batches in fp32, in the rank's shard. Stage 2 frees it after the step; stage 3
     keeps it, and the step copies it. Stages 0 and 1 sum in bf16; the step copies all of it to fp32 (stage 0) or the
-    shard (stage 1). An offloaded optimizer takes the gradients of stages 2 and 3 along (arXiv:2101.06840).
+    shard (stage 1). With an offloaded optimizer, the gradients of stages 2 and 3 are in CPU memory (arXiv:2101.06840).
     """
     stage, ranks = cluster.zero_stage, cluster.ranks
     part = 4 * trained / ranks
@@ -183,7 +183,7 @@ def _offloaded(cluster: ClusterConfig, trained: int) -> float:
 
 
 def activation_bytes(shape: ShapeConfig, dtype: DType, tokens: float, *, checkpointing: bool) -> float:
-    """What the layers keep for the backward pass: 8H + b(4H + 2A + 2K + 4I) per token and layer.
+    """The activations that layers keep for the backward pass: 8H + b(4H + 2A + 2K + 4I) per token and layer.
 
     Counted as in arXiv:2205.05198, section 4, here for RMSNorm (its input in fp32, its output before and after the
     weight), attention that keeps no scores (queries, keys, values, output) and SwiGLU (four values of width I).
@@ -205,7 +205,7 @@ def gpu_memory_gib(cluster: ClusterConfig) -> float | None:
 
 
 def _vllm(cluster: ClusterConfig, weights: float) -> tuple[float | None, float]:
-    """(KV cache, all that vLLM takes while it is awake). If the memory of the GPU is unknown: (None, the weights)."""
+    """(KV cache, all memory of vLLM while awake). If the memory of the GPU is unknown: (None, the weights)."""
     if cluster.device == Device.cpu:
         return cluster.vllm.kv_cache_gib * GIB, weights + cluster.vllm.kv_cache_gib * GIB
     memory_gib = gpu_memory_gib(cluster)

@@ -41,7 +41,7 @@ def attention_widths(shape: ShapeConfig) -> tuple[int, int]:
 
 
 def num_parameters(shape: ShapeConfig) -> int:
-    """Exact for a Qwen2; for a Llama, which has other biases, less than 1 % off."""
+    """The number of parameters: exact for a Qwen2; less than 1 % off for a Llama, which has other biases."""
     hidden, (queries, keys) = shape.hidden_size, attention_widths(shape)
     biases_and_norms = queries + 2 * keys + 2 * hidden  # biases of q, k and v
     embeddings = shape.vocab_size * hidden * (1 if shape.tied_embeddings else 2)

@@ -1,1 +1,1 @@
-"""Training data by rejection sampling: responses of a model, of which rules choose the ones to keep."""
+"""Training data by rejection sampling: rules choose which responses of a model to keep."""

@@ -40,7 +40,7 @@ def keep(samples: Iterable[Sample], config: SampleConfig) -> Kept:
         kept_parts: list[set] = []  # of this problem's kept samples, to compare with
         for sample in group:
             parts = {sample.text} if config.max_similarity == 1 else word_ngrams(sample.text)
-            broken = next((name for name, holds in rules.items() if not holds(sample)), None)
+            broken = next((name for name, passes in rules.items() if not passes(sample)), None)
             if broken is None and any(jaccard(parts, others) >= config.max_similarity for others in kept_parts):
                 broken = "max_similarity"
             if broken is None and config.per_problem and len(kept_parts) == config.per_problem:

@@ -20,7 +20,7 @@ def gpu() -> None:
 
 @pytest.fixture
 def measured(tmp_path) -> Callable[[str], dict]:
-    """What a stage of gpu_check shows with tiny shapes, run as a rank in a new process; with `gpu_gib`."""
+    """A function that runs a stage of gpu_check with tiny shapes and returns its figures and `gpu_gib`."""
 
     def run(stage: str) -> dict:
         command = [sys.executable, GPU_CHECK, stage, "--tiny", "--minutes=14", f"--out={tmp_path}"]

@@ -1,4 +1,4 @@
-"""`cluster=gpu_1` on a GPU: the memory changes hands, and the two engines agree. No test holds the GPU itself."""
+"""`cluster=gpu_1` on a GPU: vLLM frees memory for the trainer, and both agree. No test process uses the GPU itself."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 pytestmark = pytest.mark.gpu
 
-COMPILING_S = 900  # a first torch.compile and the capture of CUDA graphs included
+COMPILING_S = 900  # includes a first torch.compile and capturing CUDA graphs
 
 
 @pytest.mark.parametrize("offload", ["true", "false"])
@@ -24,13 +24,13 @@ def test_a_run_on_one_gpu_trains_on_what_vllm_sampled(tmp_path, r1zero, offload)
     assert rows[1]["policy/kl_ref"] == pytest.approx(0, abs=1e-3)
 
 
-def test_the_engine_gives_its_memory_to_the_trainer(measured):
+def test_the_sleeping_engine_frees_its_memory_for_the_trainer(measured):
     figures = measured("generation")
-    given = figures["in use on the GPU, vLLM awake, GiB"] - figures["in use on the GPU, vLLM asleep, GiB"]
-    assert given > 0.3 * figures["gpu_gib"]  # its share is 0.4 or more
+    freed = figures["in use on the GPU, vLLM awake, GiB"] - figures["in use on the GPU, vLLM asleep, GiB"]
+    assert freed > 0.3 * figures["gpu_gib"]  # its share is 0.4 or more
 
 
-def test_sequences_of_one_row_do_not_see_each_other(measured):
+def test_sequences_in_one_row_do_not_see_each_other(measured):
     figures = measured("attention")
     assert figures["log-probabilities in a row and alone: mean difference"] < 0.05
     assert figures["varlen_attn: largest difference from float32, of the largest value"] < 0.05

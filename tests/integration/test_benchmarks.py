@@ -1,4 +1,4 @@
-"""The benchmarks run; how long they take is nobody's business here."""
+"""The benchmarks run. No test looks at times."""
 
 import json
 import subprocess
@@ -21,13 +21,13 @@ if __name__ == "__main__":
     {extra}
     print(json.dumps({module}.measure(1)))
 """
-# Contenders that do no work.
+# Runners that do no work.
 FAKES = """
 import os, time
 from pathlib import Path
 from relay import on_ranks
 
-SECOND_RANK = Path(__file__).with_name("second_rank")  # of a contender that is killed, which would outlive it
+SECOND_RANK = Path(__file__).with_name("second_rank")  # process id of a rank whose first rank is killed
 
 def runs(turns, *_):
     while True:
@@ -54,7 +54,7 @@ def trl(turns, model, workload, generation, defaults, ranks):
 
 
 def printed(code: str, folder: Path | None = None):
-    """What the code prints last, from JSON. It may use `fakes`, which stand in the folder."""
+    """The last line that the code prints, parsed as JSON. With a folder, the code can import `fakes` from it."""
     if folder:
         (folder / "fakes.py").write_text(FAKES)
         code = f"import sys; sys.path.append({str(folder)!r})\n{code}"
@@ -67,9 +67,9 @@ def measured(module: str, extra: str = "pass"):
     return printed(SMALL.format(module=module, extra=extra))
 
 
-def test_a_step_is_compared_with_the_fewest_calls():
+def test_the_floor_ratio_is_r1zero_over_the_fewest_calls():
     for figures in measured("bench_floor", "bench_floor.SETS = 1").values():
-        assert figures["ratio"] == pytest.approx(figures["r1zero"] / figures["floor"])  # of one round
+        assert figures["ratio"] == pytest.approx(figures["r1zero"] / figures["floor"])  # from one round
 
 
 LOSS = """
@@ -98,11 +98,11 @@ print(json.dumps([loss_gradient_and_calls(1000), loss_gradient_and_calls(22)]))
 """
 
 
-def test_the_fewest_calls_make_a_large_vocabularys_logits_in_parts():
-    # 3 and 2 response tokens; 22 logits are those of 2 tokens
+def test_the_floor_computes_many_logits_in_parts():
+    # 3 and 2 response tokens; with a vocabulary of 11, 22 logits are 2 tokens
     (loss, gradient, calls), (loss_of_parts, gradient_of_parts, calls_of_parts) = printed(LOSS)
     assert calls == [5]
-    assert sorted(calls_of_parts) == [1, 1, 2, 2, 2, 2]  # once more in the backward pass
+    assert sorted(calls_of_parts) == [1, 1, 2, 2, 2, 2]  # again in the backward pass
     assert loss_of_parts == pytest.approx(loss)
     assert gradient_of_parts == pytest.approx(gradient, abs=1e-6)
 
@@ -121,7 +121,7 @@ import json
 import bench_trl, relay
 
 class Runner:
-    # Steps of 12 s of TRL; r1zero takes 1 s in the first pair, 2 s in the second, and so on.
+    # A step of TRL takes 12 s; one of r1zero takes 1 s in the first pair, 2 s in the second, and so on.
     now, most, pairs = 0, 0, 0
 
     def __init__(self, *arguments):
@@ -147,7 +147,7 @@ def test_trl_and_r1zero_run_in_pairs_and_never_more_than_two_at_once():
     _, figures, most = printed(PAIRS)
     assert most == 2
     ratios = {name: value for name, value in figures.items() if name.endswith("/ r1zero")}
-    assert list(ratios.values()) == [12, 6, 4, 3, 2.4]  # each from its pair
+    assert list(ratios.values()) == [12, 6, 4, 3, 2.4]  # each from its own pair
     assert figures["r1zero"] == 2  # the median of 1, 2 and 3
     assert figures["r1zero, two ranks"] == 4.5
 
@@ -173,8 +173,8 @@ if __name__ == "__main__":
 """
 
 
-def test_a_contender_that_dies_is_reported_and_the_others_go_on(tmp_path):
-    figures, orphan = printed(DYING, tmp_path)
+def test_a_runner_that_dies_is_reported_and_the_others_still_run(tmp_path):
+    figures, second_rank_is_alive = printed(DYING, tmp_path)
     equal = figures["equal"]
     assert "No module named 'trl'" in equal["TRL, vLLM, as it comes"]
     assert "killed by SIGKILL" in equal["TRL, vLLM"]
@@ -182,7 +182,7 @@ def test_a_contender_that_dies_is_reported_and_the_others_go_on(tmp_path):
     for ours, theirs in (("r1zero", "TRL, transformers"), ("r1zero, two ranks", "TRL, transformers, two ranks")):
         assert equal[f"{theirs} / r1zero"] == pytest.approx(equal[theirs] / equal[ours])
     assert "No module named 'trl'" in figures["built-in"]["TRL, vLLM"]
-    assert not orphan  # the second rank of the one that was killed
+    assert not second_rank_is_alive
 
 
 FAILING = """
@@ -206,7 +206,7 @@ if __name__ == "__main__":
         ("bench_scaling", "bench_scaling._draw = lambda _: None", 18),
     ],
 )
-def test_a_workload_that_fails_is_reported_and_the_others_go_on(tmp_path, module, extra, failures):
+def test_a_workload_that_fails_is_reported_and_the_others_still_run(tmp_path, module, extra, failures):
     report = printed(FAILING.format(module=module, extra=extra), tmp_path)
     assert report.count("failed: ModuleNotFoundError: No module named 'trl'") == failures
 
@@ -233,7 +233,7 @@ except SystemExit as end:
 """
 
 
-def test_a_benchmark_that_fails_is_written_down_and_the_others_go_on(tmp_path):
+def test_a_benchmark_that_fails_is_written_to_the_results_and_the_others_still_run(tmp_path):
     assert printed(RUN.format(folder=str(tmp_path))) == "failed: first"
     (written,) = tmp_path.glob("*.md")
     assert "It failed: MemoryError: none left" in written.read_text()
@@ -257,24 +257,24 @@ with TemporaryDirectory() as folder:
 
 def test_the_realistic_workload_has_a_real_vocabulary_and_prompts_of_a_few_hundred_tokens():
     num_ids, lengths = printed(TOKENS)
-    assert num_ids in (151_669, 151_936)  # Qwen3's own, or bytes where it is not there
+    assert num_ids in (151_669, 151_936)  # Qwen3's tokenizer, or the byte-level one if it is missing
     assert lengths == [256]
 
 
 @pytest.mark.skipif(find_spec("trl") is None, reason="needs the extra `bench`")
 @pytest.mark.parametrize(
-    ("workload", "contenders"),
+    ("workload", "runners"),
     [
         ("small", ["TRL, transformers", "TRL, vLLM", "TRL, vLLM, two ranks"]),
         ("real", ["TRL, transformers", "TRL, vLLM, as it comes"]),
     ],
 )
-def test_trl_does_the_same_work(workload, contenders):
+def test_trl_does_the_same_work(workload, runners):
     figures = measured(
         "bench_trl",
         f"bench_trl.WORKLOADS = {{'{workload}': bench_trl.WORKLOADS['{workload}']}};"
-        f"bench_trl.THEIRS = {{name: bench_trl.THEIRS[name] for name in {contenders}}};"
+        f"bench_trl.THEIRS = {{name: bench_trl.THEIRS[name] for name in {runners}}};"
         "bench_trl.seconds_until_right = lambda _, *pair: [dict.fromkeys(pair, 1.0)]",
     )
-    assert set(contenders) < set(figures[workload])
-    assert all(isinstance(value, float) for value in figures[workload].values()), figures  # else it says what failed
+    assert set(runners) < set(figures[workload])
+    assert all(isinstance(value, float) for value in figures[workload].values()), figures  # text says what failed

@@ -1,4 +1,4 @@
-"""`r1zero doctor` on this machine, where runs do train."""
+"""`r1zero doctor` on this machine, which can train."""
 
 import json
 

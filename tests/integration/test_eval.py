@@ -1,4 +1,4 @@
-"""`r1zero eval` and `r1zero analyze` from the command line: the files they write, and that no sample is made twice."""
+"""`r1zero eval` and `r1zero analyze` from the command line: they write all files and sample nothing twice."""
 
 import json
 import os
@@ -33,8 +33,8 @@ def metrics(run_dir: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, r1zero) -> Path:
-    """The built-in base, eight samples a problem, on one rank."""
+def uninterrupted(tmp_path_factory, r1zero) -> Path:
+    """The built-in base model, eight samples per problem, on one rank."""
     folder = tmp_path_factory.mktemp("eval")
     result = r1zero(*SAMPLED, "run.dir=run", cwd=folder)
     assert result.returncode == 0, result.stderr
@@ -42,26 +42,26 @@ def undisturbed(tmp_path_factory, r1zero) -> Path:
     return folder / "run"
 
 
-def test_every_problem_has_its_samples_and_its_metrics(undisturbed):
-    lines = samples(undisturbed)
+def test_every_problem_has_its_samples_and_its_metrics(uninterrupted):
+    lines = samples(uninterrupted)
     assert len(lines) == 366 * 8
-    found = metrics(undisturbed)
+    found = metrics(uninterrupted)
     assert found["avg"] == sum(line["verdict"] == "correct" for line in lines) / len(lines)
     assert found["avg_low"] < found["avg"] < found["avg_high"]
     assert found["pass@1"] < found["pass@4"] < found["pass@8"] == found["curve"][-1]
-    assert (undisturbed / "eval.png").stat().st_size > 1000
+    assert (uninterrupted / "eval.png").stat().st_size > 1000
 
 
-def test_the_results_hold_what_is_needed_to_repeat_them(undisturbed):
-    found = results(undisturbed)
+def test_the_results_hold_what_is_needed_to_repeat_them(uninterrupted):
+    found = results(uninterrupted)
     assert found["versions"].keys() >= {"torch", "transformers", "r1zero"}
     sampling = {"n": 8, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 3000, "language": None, "seed": 0}
     assert found["sampling"] == sampling
     assert found["engine"] == {"device": "cpu", "dtype": "fp32"}
-    assert len(found["model"]["weights_sha256"]) == len(metrics(undisturbed)["data"]["problems_sha256"]) == 64
+    assert len(found["model"]["weights_sha256"]) == len(metrics(uninterrupted)["data"]["problems_sha256"]) == 64
 
 
-def test_a_killed_evaluation_resumes_to_the_same_results_on_any_number_of_ranks(undisturbed, tmp_path, r1zero):
+def test_a_killed_evaluation_resumes_to_the_same_results_on_any_number_of_ranks(uninterrupted, tmp_path, r1zero):
     script = Path(sys.executable).parent / "r1zero"
     process = subprocess.Popen(
         [script, *SAMPLED, "run.dir=run", "cluster.ranks=2"], cwd=tmp_path, start_new_session=True
@@ -79,44 +79,44 @@ def test_a_killed_evaluation_resumes_to_the_same_results_on_any_number_of_ranks(
     again = r1zero(*SAMPLED, "run.dir=run", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert f"{366 * 8 - kept} samples, {kept} kept" in again.stdout
-    assert samples(tmp_path / "run") == samples(undisturbed)
-    assert metrics(tmp_path / "run") == metrics(undisturbed)
+    assert samples(tmp_path / "run") == samples(uninterrupted)
+    assert metrics(tmp_path / "run") == metrics(uninterrupted)
 
 
 def _kill_all(process: subprocess.Popen) -> None:
-    """SIGKILL to the launcher and its ranks, which run in their own sessions."""
+    """Send SIGKILL to the launcher and its ranks, which have their own sessions."""
     import psutil
 
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
+    processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in processes:
         os.kill(member.pid, signal.SIGKILL)
     process.wait()
-    psutil.wait_procs(family)
+    psutil.wait_procs(processes)
 
 
-def test_finished_samples_are_not_made_again(undisturbed, r1zero):
-    before = samples(undisturbed)
-    again = r1zero(*SAMPLED, "run.dir=run", cwd=undisturbed.parent)
+def test_finished_samples_are_not_sampled_again(uninterrupted, r1zero):
+    before = samples(uninterrupted)
+    again = r1zero(*SAMPLED, "run.dir=run", cwd=uninterrupted.parent)
     assert "0 samples, 2928 kept" in again.stdout
     assert "loading" not in again.stdout
-    assert samples(undisturbed) == before
+    assert samples(uninterrupted) == before
 
 
-def test_samples_from_other_settings_are_not_touched(undisturbed, r1zero):
-    result = r1zero(*SAMPLED, "eval.temperature=0.6", "run.dir=run", cwd=undisturbed.parent)
+def test_samples_with_other_settings_are_not_changed(uninterrupted, r1zero):
+    result = r1zero(*SAMPLED, "eval.temperature=0.6", "run.dir=run", cwd=uninterrupted.parent)
     assert result.returncode == 1
     assert "eval.temperature: 1.0 in the folder, 0.6 now" in result.stderr
 
 
-def test_stored_responses_are_scored_as_the_sampled_ones_were(undisturbed, tmp_path, r1zero):
-    stored = undisturbed / "eval/make_zero.jsonl"
+def test_stored_responses_get_the_same_scores_as_when_sampled(uninterrupted, tmp_path, r1zero):
+    stored = uninterrupted / "eval/make_zero.jsonl"
     result = r1zero("eval", "--rescore", str(stored), "logger=none", "run.dir=run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert metrics(tmp_path / "run") == metrics(undisturbed)
+    assert metrics(tmp_path / "run") == metrics(uninterrupted)
 
 
-def test_two_evaluations_are_compared_problem_by_problem(undisturbed, r1zero):
-    result = r1zero("eval", "--compare", "run", "run", cwd=undisturbed.parent)
+def test_two_evaluations_are_compared_problem_by_problem(uninterrupted, r1zero):
+    result = r1zero("eval", "--compare", "run", "run", cwd=uninterrupted.parent)
     assert result.returncode == 0, result.stderr
     assert "make_zero" in result.stdout
 
@@ -137,7 +137,7 @@ def test_an_over_long_prompt_counts_as_wrong_and_is_listed(tmp_path, r1zero):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, r1zero) -> Path:
-    """A run of one step on two ranks under ZeRO-3, which evaluates itself on the built-in benchmark too."""
+    """A run of one step on two ranks with ZeRO-3, evaluated also on the built-in benchmark."""
     folder = tmp_path_factory.mktemp("trained")
     result = r1zero(
         *("train", "experiment=smoke", "steps=1", "run.dir=run", "logger=none", "cluster.ranks=2"),
@@ -148,7 +148,7 @@ def trained(tmp_path_factory, r1zero) -> Path:
     return folder / "run"
 
 
-def test_a_run_evaluates_itself_as_eval_evaluates_it(trained, r1zero):
+def test_the_evaluation_during_training_equals_that_of_eval(trained, r1zero):
     (last,) = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()][1:]
     result = r1zero("eval", "checkpoint=run", "run.dir=run", "logger=none", cwd=trained.parent)
     assert result.returncode == 0, result.stderr
@@ -187,9 +187,9 @@ def test_a_base_model_is_analyzed_under_several_templates(tmp_path, r1zero):
 
 
 @pytest.fixture
-def yes_sayer(tmp_path) -> Path:
-    """A model that always replies `yes`: each letter alone determines the next."""
-    folder = tmp_path / "yes_sayer"
+def yes_model(tmp_path) -> Path:
+    """A model that always replies `yes`: each letter determines the next."""
+    folder = tmp_path / "yes_model"
     build_base(folder)
     network = LlamaForCausalLM(LlamaConfig.from_pretrained(folder, tie_word_embeddings=False))
     with torch.no_grad():
@@ -204,9 +204,9 @@ def yes_sayer(tmp_path) -> Path:
     return folder
 
 
-def test_ranks_share_the_work_of_a_judging_model(yes_sayer, tmp_path, r1zero):
+def test_ranks_share_the_work_of_a_judging_model(yes_model, tmp_path, r1zero):
     judged = (
-        *("analyze", f"analyze.judge={yes_sayer}", "cluster.ranks=2", "analyze.num_problems=5", "eval.n=3"),
+        *("analyze", f"analyze.judge={yes_model}", "cluster.ranks=2", "analyze.num_problems=5", "eval.n=3"),
         *("analyze.group_sizes=[2]", "logger=none", "run.dir=run"),
     )
     result = r1zero(*judged, cwd=tmp_path)
@@ -216,7 +216,7 @@ def test_ranks_share_the_work_of_a_judging_model(yes_sayer, tmp_path, r1zero):
     assert found["templates"]["default"]["num_samples"] == 15
     assert found["templates"]["default"]["answering"] == 1
 
-    report.unlink()  # as if it had been killed before the report
+    report.unlink()  # as if the run was killed before the report
     again = r1zero(*judged, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "0 samples, 15 kept" in again.stdout

@@ -1,4 +1,4 @@
-"""gpu_check on a CPU: its stages run with tiny shapes; what they measure is nobody's business here."""
+"""gpu_check on a CPU: its stages run with tiny shapes. No test looks at what they measure."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def gpu_check(*arguments: str, first_in_path: str = "") -> subprocess.CompletedP
 
 
 def figures(folder: Path) -> dict[str, dict]:
-    """Of each stage that was done, by name."""
+    """The figures of each stage that was run, by name."""
     (file,) = folder.glob("gpu-*.json")
     assert "| figure | value |" in file.with_suffix(".md").read_text()
     stages = json.loads(file.read_text())["stages"]
@@ -97,19 +97,19 @@ def test_the_training_stages_need_no_vllm(tmp_path):
     assert found["update"]["gradient's norm"] > 0
 
 
-def test_what_only_a_gpu_shows_is_told_of_a_fake_one(tmp_path):
+def test_the_figures_of_a_gpu_are_reported_for_a_fake_one(tmp_path):
     command = [sys.executable, "-c", ON_A_FAKE_GPU, f"{tmp_path}"]
     environment = os.environ | {"DS_ACCELERATOR": "cpu"}
     done = subprocess.run(command, cwd=GPU_CHECK.parent, capture_output=True, text=True, timeout=400, env=environment)
     assert done.returncode == 0, done.stderr
-    told = {}
+    reported = {}
     for line in done.stdout.splitlines():
         if line.startswith("figure: "):
-            told |= json.loads(line.removeprefix("figure: "))
-    assert told["varlen_attn: largest difference from float32, of the largest value"] < 0.05
-    assert told["peak in tensors (max_memory_allocated), GiB"] == 1
-    assert told["... pinned in CPU memory, GiB (second)"] == 2
-    assert told["... MFU"].endswith("%")
+            reported |= json.loads(line.removeprefix("figure: "))
+    assert reported["varlen_attn: largest difference from float32, of the largest value"] < 0.05
+    assert reported["peak in tensors (max_memory_allocated), GiB"] == 1
+    assert reported["... pinned in CPU memory, GiB (second)"] == 2
+    assert reported["... MFU"].endswith("%")
 
 
 def test_the_stages_of_the_whole_stack_run(tmp_path):
@@ -130,4 +130,4 @@ def test_without_a_gpu_it_says_so():
         pytest.skip("there is a GPU")
     done = gpu_check()
     assert done.returncode == 1
-    assert "gpu_check needs a CUDA GPU, and torch sees none here." in done.stderr
+    assert "gpu_check needs a CUDA GPU, but torch finds none." in done.stderr

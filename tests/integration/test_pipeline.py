@@ -1,4 +1,4 @@
-"""`r1zero pipeline` on the real stack: R1's stages, killed once in each of them, end with the same result."""
+"""`r1zero pipeline` with real runs: R1's stages, killed once in each of them, end with the same result."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def finish(folder: Path) -> str:
 
 
 def progress(folder: Path) -> dict[str, bool]:
-    """Of each started stage, whether it is done."""
+    """Whether each started stage is done."""
     try:
         saved = json.loads((folder / "pipeline.json").read_text())
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def has_something_to_lose(stage: Path) -> bool:
 
 
 def kill_in(folder: Path, stage: str) -> None:
-    """Start the pipeline and kill it, with all that it has started, in the middle of a stage."""
+    """Start the pipeline and kill it in the middle of a stage, together with all its processes."""
     process = start(folder)
     while not (progress(folder).get(stage) is False and has_something_to_lose(folder / stage)):
         assert process.poll() is None, process.stdout.read()
@@ -74,7 +74,7 @@ def metrics(stage: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
+def uninterrupted(tmp_path_factory) -> Path:
     os.environ["WANDB_MODE"] = "offline"
     folder = tmp_path_factory.mktemp("pipeline") / "whole"
     output = finish(folder)
@@ -82,18 +82,18 @@ def undisturbed(tmp_path_factory) -> Path:
     return folder
 
 
-def test_every_stage_is_done(undisturbed):
-    assert progress(undisturbed) == dict.fromkeys(STAGES, True)
+def test_every_stage_is_done(uninterrupted):
+    assert progress(uninterrupted) == dict.fromkeys(STAGES, True)
 
 
-def test_the_reward_model_scores_the_general_prompts_from_its_step_on(undisturbed):
-    rows = metrics(undisturbed / "rl_all")[1:]
+def test_the_reward_model_scores_the_general_prompts_from_its_step_on(uninterrupted):
+    rows = metrics(uninterrupted / "rl_all")[1:]
     scored = [row["step"] for row in rows if "reward/model" in row]
     assert scored == [row["step"] for row in rows if row["step"] >= 2 and row["group/general"] > 0] != []
 
 
-def test_killed_in_each_stage_it_ends_the_same(undisturbed):
-    folder = undisturbed.parent / "killed"
+def test_a_pipeline_killed_in_each_stage_ends_with_the_same_result(uninterrupted):
+    folder = uninterrupted.parent / "killed"
     for stage in STAGES:
         kill_in(folder, stage)
     finish(folder)
@@ -101,8 +101,8 @@ def test_killed_in_each_stage_it_ends_the_same(undisturbed):
         if stage == "sample":
             for name in ("traces.jsonl", "pairs.jsonl"):
                 traces = (folder / stage / name).read_text()
-                assert traces.replace(str(folder), str(undisturbed)) == (undisturbed / stage / name).read_text()
+                assert traces.replace(str(folder), str(uninterrupted)) == (uninterrupted / stage / name).read_text()
             continue
-        assert metrics(folder / stage) == metrics(undisturbed / stage)
+        assert metrics(folder / stage) == metrics(uninterrupted / stage)
         weights = f"{stage}/model/model.safetensors"
-        assert (folder / weights).read_bytes() == (undisturbed / weights).read_bytes()
+        assert (folder / weights).read_bytes() == (uninterrupted / weights).read_bytes()

@@ -1,4 +1,6 @@
-"""What users run: the commands on a real tokenizer with its whole vocabulary, long prompts and ragged responses."""
+"""The commands with realistic data: a real tokenizer and its whole vocabulary, long prompts, and responses of different
+lengths.
+"""
 
 import json
 import math
@@ -14,12 +16,12 @@ from realistic import write_demonstrations, write_problems, write_realistic_mode
 
 from grpo_cli.config.train import TrainConfig
 
-# Of responses: over the 150,000 entries of a real vocabulary two cores sample and train on some 500 tokens a second.
+# Of responses. With a vocabulary of 150,000, two cores sample and train on about 500 tokens per second.
 MEAN_LEN = {"trained": 100, "qwen3": 15, "deepseek_v3": 12}
 TRAIN = (
     *("train", "model=file", "data=file", "data.path=problems.jsonl", "data.num_heldout=16", "optimizer.lr=1e-4"),
     *("rollout.prompts_per_step=64", "rollout.group_size=8", "rollout.max_new_tokens=256", "eval.max_new_tokens=256"),
-    # A random model is never right: with this term its responses differ in reward, so that there is a gradient.
+    # A random model is never right. With this term, rewards differ, so that there is a gradient.
     *("reward.terms.length_penalty.weight=1", "checkpoint.every_steps=1"),
 )
 
@@ -38,7 +40,7 @@ def without_times(row: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A folder with 80 problems, 16 of them held out, and a demonstration of each."""
+    """A folder with 80 problems, 16 of them held out, and a demonstration for each."""
     home = tmp_path_factory.mktemp("home")
     write_demonstrations(home / "demonstrations.jsonl", write_problems(home / "problems.jsonl", 80))
     return home
@@ -46,19 +48,19 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(home) -> Callable[[str], tuple[str, str]]:
-    """The settings that choose the model behind a tokenizer, which is made where it is not there yet."""
+    """A function that returns the settings for a model with a real tokenizer; creates the model if needed."""
 
-    def of(name: str) -> tuple[str, str]:
+    def settings(name: str) -> tuple[str, str]:
         if not (home / name).is_dir():
             write_realistic_model(home / name, name, MEAN_LEN[name])
         return "model=file", f"model.path={name}"
 
-    return of
+    return settings
 
 
 @pytest.fixture(scope="module")
 def start(home, r1zero) -> Callable[..., str]:
-    """A command in `home` that must end well; what it printed."""
+    """A function that runs a command in `home`, checks that it succeeds and returns its output."""
 
     def run(*arguments: str) -> str:
         quiet = () if arguments[0] == "export" else ("logger=none",)
@@ -87,14 +89,14 @@ def whole(home, model, start) -> Path:
     return home / "whole"
 
 
-def test_long_prompts_and_ragged_responses_are_trained_on(whole):
+def test_training_works_with_long_prompts_and_responses_of_different_lengths(whole):
     check_metrics(whole, steps=2)
     _, first, last = rows(whole)
-    assert 0 < first["length/truncated"] < 0.5  # before any update some are cut, and most end by themselves
+    assert 0 < first["length/truncated"] < 0.5  # before any update, some are truncated, but most end by themselves
     assert last["policy/kl_ref"] > 0
 
 
-def test_a_resumed_run_goes_on_as_the_undisturbed_one(whole, home, start):
+def test_a_resumed_run_equals_an_uninterrupted_one(whole, home, start):
     shutil.copytree(whole, home / "part")
     for later in ("checkpoints/step_000002", "model"):
         shutil.rmtree(home / "part" / later)
@@ -137,8 +139,8 @@ def test_the_exported_model_gives_the_trainers_logprobs(whole, home, start, rank
     ],
 )
 def test_every_template_trains_with_a_whole_vocabulary_on_one_rank_and_two(name, settings, model, home, start):
-    room = "cluster.tokens_per_microbatch=16384"  # for so many responses that their logits need several chunks
-    start(*TRAIN, *model(name), *settings, room, "steps=1", f"run.dir=train_{name}")
+    budget = "cluster.tokens_per_microbatch=16384"  # enough responses that their logits need several chunks
+    start(*TRAIN, *model(name), *settings, budget, "steps=1", f"run.dir=train_{name}")
     check_metrics(home / f"train_{name}", steps=1)
 
 

@@ -1,4 +1,4 @@
-"""`r1zero train -m` as a user starts it, with real runs."""
+"""`r1zero train -m` with real runs."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ SWEEP += ("algorithm.beta=0,0.04", "rollout.group_size=4,1", "hydra.sweep.dir=sw
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory, r1zero) -> tuple[Path, subprocess.CompletedProcess]:
-    """A sweep of four jobs, of which two fail, and what it printed."""
+    """The folder and the output of a sweep with four jobs, two of which fail."""
     folder = tmp_path_factory.mktemp("sweep")
     return folder / "sweep", r1zero(*SWEEP, cwd=folder)
 
@@ -33,7 +33,7 @@ def test_each_job_has_its_own_folder_and_run(sweep):
         assert ("policy/kl_ref" in rows[1]) == ("beta-0.04" in folder.name)
 
 
-def test_its_wandb_runs_are_one_group(sweep):
+def test_the_wandb_runs_of_a_sweep_are_one_group(sweep):
     offline = sorted(sweep[0].glob("*/wandb/offline-run-*"))
     assert len(offline) == 2
     for run in offline:
@@ -44,7 +44,7 @@ def test_its_wandb_runs_are_one_group(sweep):
         assert started["run_group"] == "sweep"
 
 
-def test_failed_jobs_do_not_stop_others_and_are_shown_with_their_error(sweep):
+def test_failed_jobs_do_not_stop_others_and_are_listed_with_their_error(sweep):
     folder, result = sweep
     assert result.returncode == 1
     assert "1_beta-0_group_size-1 failed:" in result.stdout
@@ -56,7 +56,7 @@ def test_failed_jobs_do_not_stop_others_and_are_shown_with_their_error(sweep):
     assert (folder / "sweep.html").stat().st_size > 1000
 
 
-def test_the_same_sweep_again_skips_what_finished(sweep, r1zero):
+def test_starting_a_sweep_again_skips_finished_jobs(sweep, r1zero):
     folder = sweep[0]
     before = [(file, file.stat().st_mtime_ns) for file in sorted(folder.glob("*/metrics.jsonl"))]
     result = r1zero(*SWEEP, cwd=folder.parent)
@@ -65,7 +65,7 @@ def test_the_same_sweep_again_skips_what_finished(sweep, r1zero):
     assert [(file, file.stat().st_mtime_ns) for file in sorted(folder.glob("*/metrics.jsonl"))] == before
 
 
-def test_the_report_can_be_made_again(sweep, r1zero):
+def test_the_report_can_be_written_again(sweep, r1zero):
     (sweep[0] / "sweep.html").unlink()
     result = r1zero("sweep-report", "sweep", cwd=sweep[0].parent)
     assert result.returncode == 0, result.stderr

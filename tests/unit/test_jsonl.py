@@ -159,11 +159,11 @@ def test_a_row_that_is_a_list_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"id": "2", "pass_rate": NaN}', "line 2: pass_rate is nan, and must be a share from 0 to 1"),
+        (b'{"id": "2", "pass_rate": NaN}', "line 2: pass_rate is nan, and must be a number from 0 to 1"),
         (b'{"id": "2", "pass_rate": 1.5}', "line 2: pass_rate is 1.5"),
         (b'{"id": "2", "pass_rate": null}', "line 2: pass_rate is None"),
         (b'{"id": "1", "pass_rate": 0.5}', "line 2: the pass rate of '1' is already on line 1"),
-        (b"null", "line 2: null is not a JSON object. Fix it. Give data.pass_rates"),
+        (b"null", "line 2: null is not a JSON object. Fix it. Set data.pass_rates"),
     ],
 )
 def test_a_faulty_pass_rate_is_named(tmp_path, line, message):

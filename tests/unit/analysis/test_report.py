@@ -19,18 +19,18 @@ def write(path, rows, tail=""):
     return path
 
 
-def test_a_half_written_last_row_is_left_out(tmp_path):
+def test_an_incomplete_last_row_is_left_out(tmp_path):
     assert read_metrics(write(tmp_path / "metrics.jsonl", ROWS, tail='{"step": 3')) == ROWS
 
 
-def test_the_learning_curve_is_a_small_picture(tmp_path):
+def test_the_learning_curve_is_a_small_png(tmp_path):
     png = tmp_path / "learning_curve.png"
     plot_learning_curve(write(tmp_path / "metrics.jsonl", ROWS), png)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert png.stat().st_size < 150_000
 
 
-def test_a_run_without_evaluations_has_a_learning_curve_too(tmp_path):
+def test_a_run_without_evaluations_also_has_a_learning_curve(tmp_path):
     plot_learning_curve(write(tmp_path / "metrics.jsonl", ROWS[1:]), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").exists()
 
@@ -57,11 +57,11 @@ def test_a_row_without_its_step_is_named(tmp_path):
         read_metrics(tmp_path / "metrics.jsonl")
 
 
-def test_a_run_that_lost_its_last_evaluation_says_how_to_do_it_again(tmp_path):
+def test_the_error_for_a_missing_last_evaluation_says_how_to_repeat_it(tmp_path):
     rows = '{"step": 0, "eval/a": 1}\n{"step": 1}\n{"step": 2, "eval/a": 2}\n'
     (tmp_path / "metrics.jsonl").write_text(rows)
     assert [row["step"] for row in evaluated_rows(tmp_path, 2)] == [0, 2]
-    for left in ("", '{"step": 0, "eval/a": 1}\n{"step": 1}\n'):
-        (tmp_path / "metrics.jsonl").write_text(left)
-        with pytest.raises(DataError, match=r"lost the row of step 2.*Move the last folder"):
+    for rows in ("", '{"step": 0, "eval/a": 1}\n{"step": 1}\n'):
+        (tmp_path / "metrics.jsonl").write_text(rows)
+        with pytest.raises(DataError, match=r"no row for the last step, 2.*Move the last folder"):
             evaluated_rows(tmp_path, 2)

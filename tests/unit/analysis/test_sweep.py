@@ -55,7 +55,7 @@ def test_the_best_setting_comes_first_and_one_without_a_result_last(tmp_path):
     add_job(tmp_path, 0, error="Out of luck.", epsilon="0.1")
     add_job(tmp_path, 1, objective=0.0, epsilon="0.2")
     add_job(tmp_path, 2, objective=0.4, epsilon="0.3")
-    add_job(tmp_path, 3, epsilon="0.4")  # cut off
+    add_job(tmp_path, 3, epsilon="0.4")  # interrupted
     jobs = read_sweep(tmp_path)
     assert [setting.swept["algorithm.epsilon"] for setting in rank_settings(jobs)] == ["0.3", "0.2", "0.1", "0.4"]
     assert [job.status for job in jobs] == ["failed", "finished", "finished", "unfinished"]
@@ -134,7 +134,9 @@ def test_the_csv_has_a_row_per_job_with_the_figures_of_its_setting(tmp_path):
     add_job(tmp_path, 0, objective=0.25, epsilon="0.1", seed="0")
     add_job(tmp_path, 1, objective=0.75, epsilon="0.1", seed="1")
     add_job(tmp_path, 2, error="Out of luck.", epsilon="0.2", seed="0")
-    (tmp_path / "2_epsilon-0.2_seed-0" / "metrics.jsonl").unlink()  # no tokens, and counts stay whole numbers
+    (
+        tmp_path / "2_epsilon-0.2_seed-0" / "metrics.jsonl"
+    ).unlink()  # this job has no tokens; those of the others stay whole numbers
     write_csv(read_sweep(tmp_path), tmp_path / "sweep.csv")
     with (tmp_path / "sweep.csv").open(newline="") as stream:
         first, second, failed = csv.DictReader(stream)
@@ -152,9 +154,9 @@ def test_the_page_needs_no_other_file_and_shows_every_setting(tmp_path):
     add_job(tmp_path, 3, error="ValueError: <nan> in the loss", epsilon="0.2", beta="<b>")
     page = sweep_page("my <sweep>", read_sweep(tmp_path))
     drawings = [minidom.parseString(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
-    assert len(drawings) == 1 + 4 + 1  # what the panels share, a panel a setting, the parallel coordinates
+    assert len(drawings) == 1 + 4 + 1  # shared parts, one panel per setting, parallel coordinates
     coordinates = drawings[-1]
-    assert len(coordinates.getElementsByTagName("title")) == 3  # a line a setting that finished
+    assert len(coordinates.getElementsByTagName("title")) == 3  # one line per finished setting
     texts = [text.firstChild.data for text in coordinates.getElementsByTagName("text")]
     assert {"epsilon", "beta", "tokens", "held-out", "0.1", "0.2", "<b>"} <= set(texts)
     assert "my &lt;sweep&gt;" in page

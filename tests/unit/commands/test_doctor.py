@@ -99,7 +99,7 @@ def torch_sees(monkeypatch, cuda: str | None, *gpus: dict) -> None:
     ("driver", "cuda", "free", "level", "text"),
     [
         ("", None, None, "note", "runs use the CPU"),
-        ("NVIDIA H200", None, None, "warning", "Replace torch and vllm by their CUDA builds"),
+        ("NVIDIA H200", None, None, "warning", "Replace torch and vllm with their CUDA builds"),
         ("NVIDIA H200", "13.0", None, "warning", "Update the driver to one for CUDA 13.0"),
         ("NVIDIA H200", "13.0", 30, "warning", "30 of 139 GiB free: another process uses more"),
         ("NVIDIA H200", "13.0", 138, "ok", "138 of 139 GiB free; CUDA 13.0"),

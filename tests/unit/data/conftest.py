@@ -1,4 +1,4 @@
-"""A hub on loopback, a tokenizer and the configurations of conf/, for the tests of the data."""
+"""Fixtures for the data tests: a hub on loopback, a tokenizer, and the configs of conf/."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ COMMIT = "c" * 40
 
 @pytest.fixture
 def conf():
-    """A function: the typed configuration of a file in conf/, such as conf("data/gsm8k", DataConfig)."""
+    """A function that loads a typed config from conf/, such as conf("data/gsm8k", DataConfig)."""
 
     def load(name: str, schema: type, **changes):
         group = name.split("/")[0]
@@ -32,7 +32,7 @@ def conf():
 
 @pytest.fixture
 def tokenizer():
-    """A byte-level tokenizer: one token a byte, `<bos>` before each text, and `<bos>` and `<eos>` special."""
+    """A byte-level tokenizer with one token per byte. `<bos>` and `<eos>` are special; `<bos>` starts each text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -45,7 +45,7 @@ def tokenizer():
 
 
 class Hub:
-    """What the tests put on the hub: the files of each data set, by name; `broken` makes it answer 503."""
+    """The files of each data set on the hub, by name; with `broken`, every request gets status 503."""
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
@@ -54,7 +54,7 @@ class Hub:
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path) -> Iterator[Hub]:
-    """The Hugging Face hub, as far as loading a data set needs it, with caches of its own."""
+    """A stand-in for the Hugging Face hub, just enough to load a data set, with empty caches."""
     import datasets
     from huggingface_hub import constants
 
@@ -114,7 +114,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 
 def _entries(files: dict[str, bytes], folder: str) -> list[dict]:
-    """What the folder holds itself, files and folders."""
+    """The direct children of the folder: files and folders."""
     inside = [name.removeprefix(folder) for name in files if name.startswith(folder)]
     folders = {name.split("/")[0] for name in inside if "/" in name}
     return [{"type": "directory", "path": folder + name, "oid": COMMIT} for name in sorted(folders)] + [

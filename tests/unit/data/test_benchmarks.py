@@ -1,4 +1,4 @@
-"""Benchmarks of each layout, those of conf/benchmark in their published shape, and real files."""
+"""Benchmarks of each layout, those of conf/benchmark in their published format, and real files."""
 
 import base64
 import csv
@@ -28,18 +28,18 @@ from grpo_cli.types import Problem, Verdict
 
 @pytest.fixture
 def write(tmp_path):
-    """A function: the path of a new JSONL file with these rows."""
+    """A function that writes rows to a new JSONL file and returns its path."""
 
-    def of(*rows):
+    def write_rows(*rows):
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return str(path)
 
-    return of
+    return write_rows
 
 
 def configured(name, **changes):
-    """The benchmark as its file in conf/benchmark says, but for `changes`."""
+    """The benchmark from its file in conf/benchmark, with `changes`."""
     file = OmegaConf.load(conf_dir() / f"benchmark/{name}.yaml")
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BenchmarkConfig), file[name], changes))
 
@@ -95,7 +95,7 @@ STDIN = {
 
 
 @pytest.mark.parametrize("layout", Layout)
-def test_a_local_file_has_the_usual_columns_whatever_the_layout_of_the_hub(write, layout):
+def test_a_local_file_may_have_the_default_columns_whatever_the_layout(write, layout):
     config = BenchmarkConfig(path=write({"id": "a", "problem": "1+1?", "answer": "2"}), layout=layout)
     assert load_benchmark("mine", config) == [Problem("a", "1+1?", "2")]
 
@@ -104,18 +104,18 @@ def test_a_local_file_has_the_usual_columns_whatever_the_layout_of_the_hub(write
     ("name", "row"),
     [("gpqa_diamond", GPQA), ("humaneval", HUMANEVAL), ("mbpp", MBPP), ("livecodebench", STDIN)],
 )
-def test_a_local_file_may_be_a_copy_of_the_hubs(write, name, row):
+def test_a_local_file_may_be_a_copy_of_the_file_on_the_hub(write, name, row):
     (problem,) = load_benchmark(name, configured(name, path=write(row)))
     assert problem.id in map(str, row.values())
 
 
-def test_a_layout_has_its_own_columns_whatever_the_usual_ones_are_called(write):
+def test_a_layout_has_its_own_columns_whatever_the_columns_setting(write):
     columns = ColumnsConfig(id="key", problem="q", answer="a")
     config = BenchmarkConfig(path=write(MBPP), layout=Layout.mbpp, columns=columns)
     assert [problem.id for problem in load_benchmark("mine", config)] == ["126"]
 
 
-def test_rows_without_an_id_are_numbered_by_the_name_of_the_benchmark(write):
+def test_rows_without_an_id_get_the_benchmark_name_and_a_number(write):
     row = {name: value for name, value in GPQA.items() if name != "Record ID"}
     path = write(row, row)
     problems = load_benchmark("mine", BenchmarkConfig(path=path, layout=Layout.multiple_choice))
@@ -123,7 +123,7 @@ def test_rows_without_an_id_are_numbered_by_the_name_of_the_benchmark(write):
 
 
 @pytest.mark.parametrize("layout", [Layout.answer, Layout.mbpp])
-def test_an_empty_file_is_refused(write, layout):
+def test_an_empty_file_is_rejected(write, layout):
     with pytest.raises(DataError, match="is empty"):
         load_benchmark("mine", BenchmarkConfig(path=write(), layout=layout))
 
@@ -137,19 +137,19 @@ def test_an_empty_file_is_refused(write, layout):
         (Layout.livecodebench, STDIN, "private_test_cases"),
     ],
 )
-def test_a_row_that_lacks_a_column_of_its_layout_is_named_with_the_way_out(write, layout, row, column):
+def test_the_error_for_a_row_without_a_column_of_its_layout_names_the_row_and_the_fix(write, layout, row, column):
     short = {name: value for name, value in row.items() if name != column}
     with pytest.raises(DataError) as error:
         load_benchmark("mine", BenchmarkConfig(path=write(row, short), layout=layout))
-    assert f"rows.jsonl, line 2: there is no text in '{column}'; the columns are " in str(error.value)
+    assert f"rows.jsonl, line 2: no text in '{column}'; the columns are " in str(error.value)
     assert f"benchmark.mine.layout={layout}" in str(error.value)
-    assert "benchmark.mine.path=<file> with the columns 'problem' and 'answer'" in str(error.value)
+    assert "a file with the columns 'problem' and 'answer' as benchmark.mine.path=<file>" in str(error.value)
 
 
 # ------------------------------------------------------------ layouts
 
 
-def test_the_choices_are_lettered_and_the_answer_is_the_letter_of_the_right_one(write):
+def test_choices_have_letters_and_the_answer_is_the_letter_of_the_right_choice(write):
     questions = [GPQA | {"Question": f"{n}?", "Record ID": f"{n}"} for n in range(40)]
     config = BenchmarkConfig(path=write(*questions), layout=Layout.multiple_choice)
     problems = load_benchmark("mine", config)
@@ -159,7 +159,7 @@ def test_the_choices_are_lettered_and_the_answer_is_the_letter_of_the_right_one(
     assert {problem.answer for problem in problems} == set("ABCD")
 
 
-def test_the_order_of_the_choices_is_the_same_wherever_the_question_stands(write):
+def test_the_order_of_the_choices_does_not_depend_on_the_position_of_the_question(write):
     config = BenchmarkConfig(path=write(GPQA), layout=Layout.multiple_choice)
     (alone,) = load_benchmark("mine", config)
     write({**GPQA, "Question": "Another?", "Record ID": "rec0"}, GPQA)
@@ -178,7 +178,7 @@ def test_the_order_of_the_choices_is_the_same_wherever_the_question_stands(write
         ("AB", Verdict.wrong),
     ],
 )
-def test_the_mathematical_grader_judges_letters(stated, verdict):
+def test_the_math_grader_judges_letters(stated, verdict):
     assert judge_fully("B", stated).verdict == verdict
 
 
@@ -190,15 +190,15 @@ def test_humaneval_asks_to_complete_the_prompt_and_tests_with_it(write):
     assert grade_code(problem.answer, "```python\ndef double(x): return x\n```").verdict == Verdict.wrong
 
 
-def test_mbpp_shows_its_asserts_and_runs_them_after_the_setup(write):
+def test_mbpp_prompts_contain_the_asserts_which_run_after_the_setup(write):
     (problem,) = load_benchmark("mbpp", configured("mbpp", path=write(MBPP)))
     assert (problem.id, problem.grader) == ("126", "code")
     assert "double a number.\n\nYour code should pass these tests:\n\n```python\nassert sum(2) == 4\n" in problem.text
-    # `sum` is the solution's, not the builtin
+    # `sum` is the function of the solution, not the builtin
     assert grade_code(problem.answer, "```python\ndef sum(x): return 2 * x\n```")[:3] == (Verdict.correct, 2, 2)
 
 
-def test_mbpp_sanitized_calls_the_task_prompt_and_the_setup_imports(write):
+def test_mbpp_sanitized_has_the_columns_prompt_and_test_imports(write):
     row = {
         "task_id": 1,
         "prompt": "Write half.",
@@ -210,7 +210,7 @@ def test_mbpp_sanitized_calls_the_task_prompt_and_the_setup_imports(write):
     assert grade_code(problem.answer, "```python\ndef half(x): return x / 2\n```").verdict == Verdict.correct
 
 
-def test_livecodebench_calls_a_function_with_the_arguments_of_each_line(write):
+def test_livecodebench_calls_a_function_with_one_argument_per_line(write):
     (problem,) = load_benchmark("livecodebench", configured("livecodebench", path=write(FUNCTIONAL)))
     assert FUNCTIONAL["starter_code"].strip() in problem.text
     calls = {"fn_name": "add", "inputs": [[1, 2], [4, 5]], "outputs": [3, 9]}
@@ -235,7 +235,7 @@ class Malice:
 @pytest.mark.parametrize(
     ("private", "message"),
     [
-        (pickled(Malice()), "the pickle asks for posix.mkdir, and only a text is taken"),
+        (pickled(Malice()), "the pickle contains posix.mkdir, but only text is accepted"),
         (pickled(7), "TypeError"),
         (pickled("no JSON"), "JSONDecodeError"),
         ("no base64", "Error"),
@@ -244,7 +244,7 @@ class Malice:
         ("[{}]", "KeyError: 'input'"),
     ],
 )
-def test_private_cases_that_are_no_plain_text_are_refused_and_never_run(write, tmp_path, monkeypatch, private, message):
+def test_private_cases_that_are_not_plain_text_are_rejected_not_run(write, tmp_path, monkeypatch, private, message):
     monkeypatch.chdir(tmp_path)
     row = STDIN | {"private_test_cases": private}
     with pytest.raises(DataError, match=rf"(?s)line 1: the test cases cannot be read \(.*{message}"):
@@ -257,8 +257,8 @@ def test_private_cases_that_are_no_plain_text_are_refused_and_never_run(write, t
 FILES = sorted(path.stem for path in (conf_dir() / "benchmark").glob("*.yaml"))
 SUITES = {"oat_suite"}
 
-# A row of each hub data set in its published shape: the file it is in, the row, the problem's id and answer. Of
-# tests, where the answer is such, only the keys.
+# For each hub data set, in its published format: the file, a row of it, and the problem's id and answer. If the
+# answer consists of tests: their keys.
 PUBLISHED = {
     "aime24": ("data/train.jsonl", {"id": 60, "problem": "1+1?", "answer": "002", "year": "2024"}, "60", "002"),
     "aime25": ("test.jsonl", {"problem": "1+1?", "answer": "2", "id": "0"}, "0", "2"),
@@ -286,14 +286,14 @@ PUBLISHED = {
 }
 
 
-def test_every_file_is_a_benchmark_of_its_name_or_a_suite():
+def test_every_file_is_a_benchmark_with_the_same_name_or_a_suite():
     assert {"make_zero", "file", *PUBLISHED} | SUITES == set(FILES)
     for name in set(FILES) - SUITES:
         assert list(OmegaConf.load(conf_dir() / f"benchmark/{name}.yaml")) == [name]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_each_hub_benchmark_of_conf_is_read_in_its_published_shape(hub, name):
+def test_each_hub_benchmark_of_conf_is_read_in_its_published_format(hub, name):
     file, row, problem_id, answer = PUBLISHED[name]
     config = configured(name, revision=None)
     if file.endswith(".csv"):
@@ -325,10 +325,10 @@ def test_each_hub_benchmark_is_pinned_to_a_commit(name):
     assert set(revision) <= set("0123456789abcdef")
 
 
-def test_without_a_network_both_ways_out_are_said_by_their_names(hub, monkeypatch):
+def test_without_a_network_the_error_gives_both_fixes(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SetupError, match=r"(?s)benchmark.math500.path=<file>, or .*set HF_HUB_OFFLINE=1"):
+    with pytest.raises(SetupError, match=r"(?s)benchmark.math500.path=<file>\. Or .*set HF_HUB_OFFLINE=1"):
         load_benchmark("math500", configured("math500"))
 
 
@@ -338,12 +338,12 @@ def test_the_built_in_benchmark_is_the_held_out_problems():
         load_benchmark("x", BenchmarkConfig(source="builtin:make_zreo"))
 
 
-def test_a_benchmark_from_nowhere_is_refused():
+def test_a_benchmark_without_path_and_source_is_rejected():
     with pytest.raises(ConfigError, match=r"set benchmark.x.path=<file>, .* as in benchmark=gsm8k"):
         load_benchmark("x", BenchmarkConfig())
 
 
-def test_the_suite_of_the_paper_is_its_five_benchmarks():
+def test_the_suite_of_the_paper_has_its_five_benchmarks():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         suite = compose("benchmark/oat_suite").benchmark
     GlobalHydra.instance().clear()
@@ -367,17 +367,17 @@ def test_the_suite_of_the_paper_is_its_five_benchmarks():
         ("file", "math_test_5k", 5000),
     ],
 )
-def test_real_files_load_whole(shared, name, file, size):
+def test_real_files_load_completely(shared, name, file, size):
     problems = load_benchmark(name, configured(name, path=str(shared / f"data/eval/{file}.jsonl")))
     assert len({problem.id for problem in problems}) == len(problems) == size
 
 
 @pytest.mark.parametrize(
-    # mbpp/126 asks for a function named like a builtin, mbpp/367 has setup code
+    # mbpp/126 asks for a function with the name of a builtin, mbpp/367 has setup code
     ("name", "size", "tried"),
     [("humaneval", 164, ("HumanEval/0", "HumanEval/32")), ("mbpp", 974, ("mbpp/1", "mbpp/126", "mbpp/367"))],
 )
-def test_real_code_problems_load_whole_and_their_reference_solutions_pass(shared, name, size, tried):
+def test_real_code_problems_load_completely_and_their_reference_solutions_pass(shared, name, size, tried):
     path = shared / f"data/code_{name}.jsonl"
     problems = load_benchmark(name, configured(name, path=str(path)))
     assert len(problems) == size

@@ -26,7 +26,7 @@ VARIANTS, Quality, Recipe = build.VARIANTS, build.Quality, build.Recipe
 
 PLAIN = VARIANTS["plain"]
 SHORT = Recipe(updates=2, documents=12)
-BRIEFLY = {name: replace(variant, recipe=SHORT) for name, variant in VARIANTS.items()}  # hardly trained
+UNTRAINED = {name: replace(variant, recipe=SHORT) for name, variant in VARIANTS.items()}  # hardly trained
 FOLDERS = {
     "plain": base_model_dir(),
     "mixed": base_model_dir("make_zero_mixed"),
@@ -133,7 +133,7 @@ def test_a_seed_repeats_the_weights_bit_by_bit_and_another_seed_differs(tmp_path
         weights = []
         for number, seed in enumerate((0, 0, 1)):
             torch.rand(1)  # earlier draws must not matter
-            build.build_base(tmp_path / str(number), BRIEFLY["plain"], seed=seed)
+            build.build_base(tmp_path / str(number), UNTRAINED["plain"], seed=seed)
             weights.append((tmp_path / str(number) / "model.safetensors").read_bytes())
     finally:
         torch.set_num_threads(threads)
@@ -144,7 +144,7 @@ def test_traces_also_depend_on_the_seed(tmp_path, ungated, monkeypatch):
     texts = []
     monkeypatch.setattr(build, "sample_trace", lambda text, *_, **__: texts.append(text) or "no")
     for seed in (0, 0, 1):
-        build.build_base(tmp_path, BRIEFLY["plain"], seed=seed)
+        build.build_base(tmp_path, UNTRAINED["plain"], seed=seed)
     assert texts[:24] == texts[24:48] != texts[48:]
 
 
@@ -161,11 +161,11 @@ def test_weights_do_not_depend_on_the_number_of_microbatches():
         torch.testing.assert_close(whole[name], split[name], rtol=0, atol=2e-5)
 
 
-def test_the_loss_is_over_the_tokens_of_the_traces_alone(shipped):
-    clueless = AutoModelForCausalLM.from_config(shipped.config)
-    torch.nn.init.zeros_(clueless.lm_head.weight)
+def test_the_loss_covers_only_the_tokens_of_the_traces(shipped):
+    uniform = AutoModelForCausalLM.from_config(shipped.config)
+    torch.nn.init.zeros_(uniform.lm_head.weight)
     documents = [torch.arange(5 + 3), torch.arange(5 + 1)]  # a prompt of 5 tokens, and 3 or 1 after it
-    assert build.trace_loss(clueless, documents).item() == pytest.approx(4 * math.log(180))
+    assert build.trace_loss(uniform, documents).item() == pytest.approx(4 * math.log(180))
 
 
 def test_measure_checks_each_equation_against_the_total_before_it():
@@ -188,7 +188,7 @@ def test_measure_reads_totals_in_words():
     assert quality.right_verdicts == 1
 
 
-def test_measure_finds_no_fault_in_synthetic_mixed_traces():
+def test_measure_finds_no_error_in_synthetic_mixed_traces():
     rng, say = random.Random(0), VARIANTS["mixed"].say
     traces = [sample_trace(problem.text, rng, persistence=0.95, say=say) for problem in heldout_problems()]
     quality = build.measure(traces)
@@ -213,7 +213,7 @@ def test_a_good_model_passes():
 
 
 @pytest.mark.parametrize(
-    ("fault", "figure"),
+    ("change", "message"),
     [
         ({"right_equations": 0.65}, "right_equations 0.65 must be 0.93 or more"),
         ({"right_verdicts": 0.5}, "right_verdicts 0.5 must be 0.93 or more"),
@@ -221,21 +221,21 @@ def test_a_good_model_passes():
         ({"waits": 0.01}, "waits 0.01 must be 0.05 or more"),
     ],
 )
-def test_a_failed_gate_names_its_figure(fault, figure):
-    with pytest.raises(SystemExit, match=figure):
-        build.check_gates(Quality(**GOOD | fault))
+def test_a_failed_gate_error_names_the_value(change, message):
+    with pytest.raises(SystemExit, match=message):
+        build.check_gates(Quality(**GOOD | change))
 
 
 def test_a_model_that_fails_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "sample_responses", lambda *_, **__: ["<think> 1 +1 =3 no"])
     with pytest.raises(SystemExit, match="right_equations 0 must be"):
-        build.build_base(tmp_path, BRIEFLY["plain"], seed=0)
+        build.build_base(tmp_path, UNTRAINED["plain"], seed=0)
     assert not list(tmp_path.iterdir())
 
 
 @every_variant
 def test_the_script_builds_what_ships_except_for_the_weights(name, tmp_path, ungated):
-    build.build_base(tmp_path, BRIEFLY[name], seed=0)
+    build.build_base(tmp_path, UNTRAINED[name], seed=0)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDERS[name].iterdir()}
     for path in tmp_path.glob("*.json"):
         built, shipped = (json.loads((folder / path.name).read_text()) for folder in (tmp_path, FOLDERS[name]))

@@ -1,4 +1,4 @@
-"""Pairs of responses from rows, the held-out split, and what each fault is answered with."""
+"""Pairs of responses from rows, the held-out split, and the errors for invalid data."""
 
 import json
 
@@ -11,13 +11,13 @@ from grpo_cli.errors import DataError
 
 @pytest.fixture
 def data(tmp_path):
-    """A function: the configuration of a file with these rows."""
+    """A function that writes rows to a file and returns its config."""
 
-    def of(*rows, **settings):
+    def write(*rows, **settings):
         (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return PreferencesConfig(path=str(tmp_path / "pairs.jsonl"), **settings)
 
-    return of
+    return write
 
 
 def row(problem="p", chosen="good", rejected="bad", **others):
@@ -34,7 +34,7 @@ def test_pairs_on_a_held_out_problem_are_all_held_out(data):
     assert load_preferences(config, seed=1) != split
 
 
-def test_columns_may_be_nested_as_in_a_data_set_of_conversations(data):
+def test_columns_may_be_nested(data):
     turns = [[{"role": "user", "content": "q"}, {"role": "assistant", "content": text}] for text in ("yes", "no")]
     rows = [{"prompt": f"q{n}", "chosen": turns[0], "rejected": turns[1]} for n in range(2)]
     columns = PreferenceColumnsConfig("prompt", "chosen.1.content", "rejected.1.content")
@@ -47,11 +47,11 @@ def test_columns_may_be_nested_as_in_a_data_set_of_conversations(data):
     [
         ({"chosen": ""}, "'chosen' is missing or empty"),
         ({"rejected": None}, "'rejected' is missing or empty"),
-        ({"problem": 7}, "'problem' is of type int"),
+        ({"problem": 7}, "'problem' must be text, not int"),
         ({"rejected": "good"}, "both responses are the same"),
     ],
 )
-def test_a_bad_row_is_named_and_may_be_left_out(data, fault, message):
+def test_an_invalid_row_is_named_and_may_be_left_out(data, fault, message):
     rows = [row("p1"), row("p2"), row("p3") | fault]
     with pytest.raises(DataError, match=f"line 3: {message}"):
         load_preferences(data(*rows, num_heldout=1), seed=0)
@@ -59,16 +59,16 @@ def test_a_bad_row_is_named_and_may_be_left_out(data, fault, message):
     assert len(split.train + split.heldout) == 2
 
 
-def test_a_missing_column_is_answered_with_those_there(data):
+def test_a_missing_column_error_lists_the_present_columns(data):
     with pytest.raises(DataError, match=r"no column 'rejected'; its columns are .*'better'.*columns.rejected="):
         load_preferences(data({"problem": "p", "chosen": "a", "better": "b"}, num_heldout=1), seed=0)
 
 
-def test_few_problems_are_answered_with_a_size_that_fits(data):
+def test_a_too_large_num_heldout_error_suggests_a_size_that_fits(data):
     with pytest.raises(DataError, match=r"more than half of 2 problems .*data.num_heldout=1"):
         load_preferences(data(row("p1"), row("p2"), num_heldout=2), seed=0)
 
 
-def test_an_empty_file_is_refused(data):
+def test_an_empty_file_is_rejected(data):
     with pytest.raises(DataError, match="is empty"):
         load_preferences(data(), seed=0)

@@ -1,4 +1,4 @@
-"""Rows made into problems, the held-out split, and what each fault of the data is answered with."""
+"""Rows to problems, the held-out split, and the errors for invalid data."""
 
 import json
 import logging
@@ -19,15 +19,15 @@ from grpo_cli.types import Problem
 
 @pytest.fixture
 def data(tmp_path):
-    """A function: the configuration of a new JSONL file with these rows."""
+    """A function that writes rows to a new JSONL file and returns its config."""
     numbers = count()
 
-    def of(*rows, **settings):
+    def write(*rows, **settings):
         path = tmp_path / f"{next(numbers)}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return DataConfig(name="mine", path=str(path), **settings)
 
-    return of
+    return write
 
 
 def row(**changes):
@@ -63,12 +63,12 @@ def test_a_row_may_name_its_own_grader(data):
         load(data(*rows, columns=columns))
 
 
-def test_a_general_prompt_may_keep_an_answer_to_look_at(data):
+def test_a_general_prompt_may_keep_its_answer(data):
     [problem] = load(data(row(grader="model", answer="a sonnet"), columns=ColumnsConfig(answer_pattern="a (.+)")))
     assert problem.answer == "sonnet"
 
 
-def test_an_unknown_grader_names_the_row_and_the_way_out(data):
+def test_an_unknown_grader_error_names_the_row_and_the_setting_that_ignores_it(data):
     with pytest.raises(DataError) as error:
         load(data(row(), row(id="b", grader="human")))
     assert "line 2: the grader is 'human', and must be one of math, expression, code, model" in str(error.value)
@@ -81,7 +81,7 @@ def test_a_benchmark_has_no_general_prompts(data):
         load_problems(BenchmarkConfig(path=path), "x", "benchmark.x")
 
 
-def test_columns_are_taken_by_their_configured_names(data):
+def test_columns_are_read_by_their_configured_names(data):
     columns = ColumnsConfig(id="key", problem="q", answer="extra_info.gold")
     rows = {"key": 7, "q": "1+1?", "extra_info": {"gold": "2"}}
     assert load(data(rows, columns=columns)) == [Problem("7", "1+1?", "2")]
@@ -93,8 +93,8 @@ def test_rows_without_an_id_are_numbered(data, columns):
     assert [problem.id for problem in problems] == ["mine-1", "mine-2"]
 
 
-def test_an_id_that_two_rows_share_is_refused(data):
-    with pytest.raises(DataError, match=r"0.jsonl: 2 rows have the id 'a'.* line 1 and line 3,.*columns.id=null"):
+def test_an_id_that_two_rows_share_is_rejected(data):
+    with pytest.raises(DataError, match=r"0.jsonl: 2 rows have the same id 'a'.* line 1 and line 3\..*columns.id=null"):
         load(data(row(), row(id="b"), row()))
 
 
@@ -110,27 +110,27 @@ def test_an_id_that_two_rows_share_is_refused(data):
         (1e-8, "0.00000001"),
     ],
 )
-def test_an_answer_becomes_text_as_one_would_write_it(data, value, text):
+def test_an_answer_becomes_text_in_usual_notation(data, value, text):
     assert load(data(row(answer=value)))[0].answer == text
 
 
-def test_decimals_of_a_parquet_file_become_text_as_one_would_write_them(tmp_path):
+def test_decimals_of_a_parquet_file_become_text_in_usual_notation(tmp_path):
     table = pa.table({"problem": ["a?", "b?"], "answer": [Decimal("1.50"), Decimal("142.00")]})
     pq.write_table(table, tmp_path / "a.parquet")
     problems = load(DataConfig(name="mine", path=str(tmp_path / "a.parquet")))
     assert [problem.answer for problem in problems] == ["1.50", "142"]
 
 
-def test_a_local_file_wins_over_the_source(data):
+def test_a_local_file_takes_precedence_over_the_source(data):
     for source in ("me/never-loaded", "builtin:make_zero"):
         assert load(data(row(), source=source)) == [Problem("a", "1+1?", "2")]
 
 
-# ------------------------------------------------------------ faults
+# ------------------------------------------------------------ invalid data
 
 
 @pytest.mark.parametrize(
-    ("rows", "mend"),
+    ("rows", "fix"),
     [
         ({"question": "?", "answer": "2"}, "data.columns.problem=question"),
         ({"Problem": "?", "answer": "2"}, "data.columns.problem=Problem"),
@@ -141,14 +141,14 @@ def test_a_local_file_wins_over_the_source(data):
         ({"problem": "?", "x": "2"}, "data.columns.answer=<column>"),
     ],
 )
-def test_a_missing_column_is_answered_with_those_there_and_the_override(data, rows, mend):
+def test_a_missing_column_error_lists_the_present_columns_and_the_override(data, rows, fix):
     with pytest.raises(DataError) as error:
         load(data(rows))
-    assert str(error.value).endswith(f" Set {mend}.")
+    assert str(error.value).endswith(f" Set {fix}.")
     assert all(name in str(error.value) for name in rows)
 
 
-def test_a_mistaken_column_is_answered_with_the_usual_one_where_it_is_there(data):
+def test_a_wrong_column_name_error_suggests_the_default_column_if_present(data):
     with pytest.raises(DataError, match=r"no column 'qn'; .* Set data.columns.problem=problem\."):
         load(data(row(), columns=ColumnsConfig(problem="qn")))
 
@@ -159,46 +159,46 @@ def test_a_mistaken_column_is_answered_with_the_usual_one_where_it_is_there(data
         ({"problem": None}, "'problem' is empty"),
         ({"problem": " \n"}, "'problem' is empty"),
         ({"answer": ""}, "'answer' is empty"),
-        ({"answer": float("nan")}, "'answer' is nan, which is no number"),
-        ({"answer": True}, "'answer' is a bool, where text or a number is needed"),
-        ({"problem": "\ud83d"}, "'problem' holds half a surrogate pair, which is no character"),
+        ({"answer": float("nan")}, "'answer' must be a finite number, not nan"),
+        ({"answer": True}, "'answer' must be text or a number, not bool"),
+        ({"problem": "\ud83d"}, "'problem' contains half of a surrogate pair"),
     ],
 )
-def test_a_bad_row_is_named_by_file_and_line(data, fault, message):
+def test_an_invalid_row_is_named_by_file_and_line(data, fault, message):
     config = data(*sums(10), row(**fault))
     with pytest.raises(DataError) as error:
         load(config)
-    assert f"1 of 11 rows cannot be used:\n{config.path}, line 11: {message}\n" in str(error.value)
+    assert f"1 of 11 rows cannot be used:\n{config.path}, line 11: {message}" in str(error.value)
     assert "data.max_bad_rows=1" in str(error.value)
 
 
-def test_bad_rows_are_left_out_up_to_the_limit_and_told(data, caplog):
+def test_invalid_rows_up_to_the_limit_are_left_out_and_logged(data, caplog):
     rows = [*sums(3), row(answer=""), {"id": "b", "problem": "no answer at all"}]
     with caplog.at_level(logging.WARNING):
         assert len(load(data(*rows, max_bad_rows=2))) == 3
-    assert "2 of 5 rows are left out" in caplog.text
+    assert "2 of 5 rows cannot be used and are left out" in caplog.text
     assert "line 5: 'answer' is empty" in caplog.text
     with pytest.raises(DataError, match=r"2 of 5 rows cannot be used"):
         load(data(*rows, max_bad_rows=1))
 
 
-def test_a_data_set_without_one_good_row_is_refused_whatever_the_limit(data):
+def test_a_data_set_without_a_valid_row_is_rejected_whatever_the_limit(data):
     with pytest.raises(DataError, match=r"None of 2 rows can be used"):
         load(data(row(answer=""), row(problem=""), max_bad_rows=9))
 
 
-def test_many_bad_rows_make_a_short_message(data):
+def test_the_message_stays_short_with_many_invalid_rows(data):
     with pytest.raises(DataError) as error:
         load(data(*sums(1), *(row(answer="") for _ in range(1000))))
     assert len(str(error.value).splitlines()) == 23
 
 
-def test_an_empty_data_set_is_refused(data):
+def test_an_empty_data_set_is_rejected(data):
     with pytest.raises(DataError, match=r"0.jsonl is empty"):
         load(data())
 
 
-def test_neither_path_nor_source_is_refused():
+def test_neither_path_nor_source_is_rejected():
     with pytest.raises(ConfigError, match=r"set data.path=<file>"):
         load(DataConfig(name="mine"))
 
@@ -206,21 +206,23 @@ def test_neither_path_nor_source_is_refused():
 # ------------------------------------------------------------ answer_pattern
 
 
-def test_the_answer_pattern_takes_the_answer_out_of_a_solution(data):
+def test_the_answer_pattern_extracts_the_answer_from_a_solution(data):
     columns = ColumnsConfig(answer_pattern="####([^(]+)")
     solution = "Natalia sold 48/2 = <<48/2=24>>24 clips.\n#### 1,072 (clips)"
     assert load(data(row(answer=solution), columns=columns))[0].answer == "1,072"
 
 
 @pytest.mark.parametrize("answer", ["seventy-two", "####   "])
-def test_an_answer_that_the_pattern_does_not_find_names_the_row(data, answer):
+def test_an_answer_that_the_pattern_does_not_match_names_the_row(data, answer):
     columns = ColumnsConfig(answer_pattern="####(.*)")
-    with pytest.raises(DataError, match=r"0.jsonl, line 2: answer_pattern '####\(\.\*\)' finds nothing in"):
+    with pytest.raises(DataError, match=r"0.jsonl, line 2: answer_pattern '####\(\.\*\)' does not match"):
         load(data(row(answer="#### 2"), row(answer=answer), columns=columns))
 
 
-@pytest.mark.parametrize(("pattern", "message"), [("#### .+", "has no group"), ("(", "is no regular expression")])
-def test_a_pattern_that_cannot_work_is_refused(data, pattern, message):
+@pytest.mark.parametrize(
+    ("pattern", "message"), [("#### .+", "has no group"), ("(", "is not a valid regular expression")]
+)
+def test_an_invalid_pattern_is_rejected(data, pattern, message):
     with pytest.raises(ConfigError, match=f"data.columns.answer_pattern=.*{message}"):
         load(data(row(), columns=ColumnsConfig(answer_pattern=pattern)))
 
@@ -228,27 +230,27 @@ def test_a_pattern_that_cannot_work_is_refused(data, pattern, message):
 # ------------------------------------------------------------ the held-out split
 
 
-def test_held_out_problems_are_not_trained_on_and_nothing_is_lost(data):
+def test_every_problem_is_either_held_out_or_trained_on(data):
     problems = load_problem_set(data(*sums(100), num_heldout=30), seed=0)
     assert (len(problems.train), len(problems.heldout)) == (70, 30)
     assert {problem.text for problem in problems.train + problems.heldout} == {f"{n}+{n}?" for n in range(100)}
 
 
-def test_the_same_seed_holds_out_the_same_problems_and_another_others(data):
+def test_the_seed_determines_which_problems_are_held_out(data):
     config = data(*sums(100), num_heldout=30)
     first, again, other = (load_problem_set(config, seed) for seed in (1, 1, 2))
     assert first == again
     assert set(first.heldout) != set(other.heldout)
 
 
-def test_a_problem_that_is_there_twice_is_never_on_both_sides(data):
+def test_a_problem_that_occurs_twice_is_never_on_both_sides(data):
     twice = [row(id=f"{n}-{copy}", problem=f"{n}?", answer=n) for n in range(50) for copy in "ab"]
     problems = load_problem_set(data(*twice, num_heldout=20), seed=0)
     assert len(problems.heldout) == 20
     assert not {problem.text for problem in problems.train} & {problem.text for problem in problems.heldout}
 
 
-def test_a_small_data_set_is_answered_with_a_size_that_fits(data):
+def test_the_error_for_a_small_data_set_suggests_a_size_that_fits(data):
     with pytest.raises(DataError, match=r"num_heldout=256 would keep more than half of 300 .*data.num_heldout=30"):
         load_problem_set(data(*sums(300)), seed=0)
     assert len(load_problem_set(data(*sums(512)), seed=0).train) == 256
@@ -268,7 +270,7 @@ def test_only_problems_with_a_checkable_answer_are_held_out(data):
 # ------------------------------------------------------------ the built-in task
 
 
-def test_the_built_in_task_brings_its_own_held_out_problems():
+def test_the_built_in_task_has_its_own_held_out_problems():
     config = DataConfig(name="make_zero", source="builtin:make_zero", grader=Grader.expression, num_heldout=20)
     problems = load_problem_set(config, seed=0)
     assert problems.train == tuple(load(config))
@@ -281,16 +283,18 @@ def test_the_built_in_task_brings_its_own_held_out_problems():
 
 def test_the_built_in_task_cannot_hold_out_more_than_it_has():
     config = DataConfig(name="make_zero", source="builtin:make_zero", num_heldout=10**6)
-    with pytest.raises(DataError, match=r"builtin:make_zero has \d+ held-out problems. Set data.num_heldout=\d+ or"):
+    with pytest.raises(
+        DataError, match=r"builtin:make_zero has only \d+ held-out problems. Set data.num_heldout=\d+ or"
+    ):
         load_problem_set(config, seed=0)
 
 
-def test_an_unknown_built_in_task_is_refused():
+def test_an_unknown_built_in_task_is_rejected():
     with pytest.raises(ConfigError, match="builtin:make_zreo: the built-in tasks are builtin:make_zero and"):
         load(DataConfig(name="x", source="builtin:make_zreo"))
 
 
-def test_of_the_general_task_every_fourth_answer_is_withheld(conf):
+def test_every_fourth_problem_of_the_general_task_has_no_answer(conf):
     general, plain = (
         load_problem_set(conf(f"data/{name}", DataConfig), 0) for name in ("make_zero_general", "make_zero")
     )
@@ -304,7 +308,7 @@ def test_of_the_general_task_every_fourth_answer_is_withheld(conf):
 
 # ------------------------------------------------------------ conf/data
 
-# A row of each hub data set in its published shape: the file it is in, the row, the problem that it is.
+# For each hub data set, in its published format: the file, a row of it, and the problem that the row becomes.
 PUBLISHED = {
     "math_12k": ("data/train.jsonl", {"problem": "1+1?", "answer": "2"}, ("math_12k-1", "1+1?", "2")),
     "math_lvl3to5": (
@@ -351,7 +355,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_each_hub_data_set_of_conf_is_read_in_its_published_shape(hub, conf, name):
+def test_each_hub_data_set_of_conf_is_read_in_its_published_format(hub, conf, name):
     file, published, problem = PUBLISHED[name]
     config = conf(f"data/{name}", DataConfig)
     if file.endswith(".parquet"):
@@ -368,12 +372,12 @@ def test_each_hub_data_set_of_conf_is_read_in_its_published_shape(hub, conf, nam
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED, "file"])
-def test_a_local_file_has_the_usual_columns_whatever_the_hub_calls_them(data, conf, name):
+def test_a_local_file_has_the_default_columns_whatever_the_hub_calls_them(data, conf, name):
     config = conf(f"data/{name}", DataConfig, path=data(row()).path)
     assert load(config) == [Problem("a", "1+1?", "2")]
 
 
-def test_a_local_copy_of_a_hub_data_set_is_recognised_and_its_columns_can_be_said_at_once(data, conf):
+def test_a_local_copy_of_a_hub_data_set_is_recognised_and_one_setting_reads_its_columns(data, conf):
     path = data({"question": "1+1?", "answer": "so\n#### 2"}).path
     with pytest.raises(DataError) as error:
         load(conf("data/gsm8k", DataConfig, path=path))
@@ -389,16 +393,16 @@ def test_a_local_copy_of_a_hub_data_set_is_recognised_and_its_columns_can_be_sai
     ("file", "size", "answer"),
     [("train/gsm8k_train", 7473, "72"), ("train/math_7500", 7500, "0"), ("train/orz57k_part", 1785, "n = 4")],
 )
-def test_real_files_load_whole(shared, conf, file, size, answer):
+def test_real_files_load_completely(shared, conf, file, size, answer):
     config = conf("data/file", DataConfig, path=str(shared / f"data/{file}.jsonl"))
     problems = load(config)
     assert (len(problems), problems[0].answer) == (size, answer)
     split = load_problem_set(config, seed=0)
     assert len(split.heldout) == 256
-    assert size - 256 - 8 < len(split.train) <= size - 256  # less the twins of held-out problems
+    assert size - 256 - 8 < len(split.train) <= size - 256  # duplicates of held-out problems are left out
 
 
-def test_real_problems_are_the_same_from_jsonl_parquet_and_arrow(shared, tmp_path):
+def test_real_problems_are_identical_from_jsonl_parquet_and_arrow(shared, tmp_path):
     jsonl = shared / "data/train/math_7500.jsonl"
     rows = [json.loads(line) for line in jsonl.read_text().splitlines()]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
@@ -409,21 +413,21 @@ def test_real_problems_are_the_same_from_jsonl_parquet_and_arrow(shared, tmp_pat
     assert all(problems == first for problems in others)
 
 
-def test_only_problems_of_the_asked_pass_rate_are_trained_on(tmp_path):
+def test_only_problems_within_the_pass_rate_are_trained_on(tmp_path):
     rows = [{"id": str(n), "problem": f"{n} + 0?", "answer": str(n)} for n in range(12)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    # Problem n is solved in n of 10 cases; 11 was not looked at.
+    # Problem n is solved in n of 10 samples; problem 11 has no pass rate.
     rates = [{"id": str(n), "pass_rate": n / 10, "n": 10} for n in range(11)]
     (tmp_path / "rates.jsonl").write_text("".join(json.dumps(rate) + "\n" for rate in rates))
     config = DataConfig(name="d", path=str(tmp_path / "train.jsonl"), num_heldout=1, pass_rate=(0.2, 0.8))
     config.pass_rates = str(tmp_path / "rates.jsonl")
     found = load_problem_set(config, seed=0)
-    held = {problem.id for problem in found.heldout}
-    assert {problem.id for problem in found.train} == {str(n) for n in range(2, 9)} - held
+    heldout_ids = {problem.id for problem in found.heldout}
+    assert {problem.id for problem in found.train} == {str(n) for n in range(2, 9)} - heldout_ids
 
     config.pass_rate = (0.95, 0.99)
     with pytest.raises(DataError, match="leaves no problem to train on"):
         load_problem_set(config, seed=0)
     config.pass_rates = str(tmp_path / "nowhere.jsonl")
-    with pytest.raises(DataError, match=r"Give data\.pass_rates a file that `r1zero analyze` wrote"):
+    with pytest.raises(DataError, match=r"Set data\.pass_rates to a file that `r1zero analyze` wrote"):
         load_problem_set(config, seed=0)

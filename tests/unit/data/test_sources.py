@@ -1,4 +1,4 @@
-"""Rows from files and from the hub, and what each fault of theirs is answered with."""
+"""Rows from files and from the hub, and the errors for invalid ones."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from grpo_cli.data.sources import flatten, read_hub, read_path
 from grpo_cli.errors import DataError, SetupError
 
 ROWS = [{"id": "a", "problem": "1+1?", "answer": "2"}, {"id": "b", "problem": "2+2?", "answer": "4"}]
-PLACED = {"row 1": ROWS[0], "row 2": ROWS[1]}
+NUMBERED = {"row 1": ROWS[0], "row 2": ROWS[1]}
 
 
 def jsonl(*rows):
@@ -46,11 +46,11 @@ def test_a_jsonl_row_is_named_by_its_line_and_blank_lines_count(tmp_path):
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_json_array_is_read_as_rows(tmp_path, indent):
-    assert from_file(write(tmp_path / "a.json", json.dumps(ROWS, indent=indent).encode())) == PLACED
+    assert from_file(write(tmp_path / "a.json", json.dumps(ROWS, indent=indent).encode())) == NUMBERED
 
 
-def test_json_values_are_taken_as_they_are_written(tmp_path):
-    # what a reader that guesses types would turn into a timestamp, a float or a number
+def test_json_values_keep_their_types(tmp_path):
+    # A reader that guesses types would turn these into a timestamp, a float or a number.
     answers = ["2020-01-01", 12345678901234567890123, "007", 5]
     rows = from_file(write(tmp_path / "a.jsonl", jsonl(*({"answer": a} for a in answers))))
     assert [row["answer"] for row in rows.values()] == answers
@@ -58,10 +58,10 @@ def test_json_values_are_taken_as_they_are_written(tmp_path):
 
 def test_a_parquet_file_is_read_as_rows(tmp_path):
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a[1].parquet")
-    assert from_file(str(tmp_path / "a[1].parquet")) == PLACED
+    assert from_file(str(tmp_path / "a[1].parquet")) == NUMBERED
 
 
-def test_a_file_without_rows_gives_none(tmp_path):
+def test_a_file_without_rows_gives_no_rows(tmp_path):
     pq.write_table(pa.Table.from_pylist(ROWS).slice(0, 0), tmp_path / "a.parquet")
     assert from_file(str(tmp_path / "a.parquet")) == {}
     assert from_file(write(tmp_path / "a.jsonl", b"\n")) == {}
@@ -70,15 +70,15 @@ def test_a_file_without_rows_gives_none(tmp_path):
 
 def test_an_arrow_folder_is_read_as_rows_whatever_the_split(tmp_path):
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "a")
-    assert from_file(str(tmp_path / "a"), "validation") == PLACED
+    assert from_file(str(tmp_path / "a"), "validation") == NUMBERED
 
 
-def test_an_arrow_folder_of_splits_gives_the_one_asked_for(tmp_path):
+def test_an_arrow_folder_with_splits_gives_the_requested_one(tmp_path):
     splits = {"train": datasets.Dataset.from_list(ROWS), "test": datasets.Dataset.from_list(ROWS[1:])}
     datasets.DatasetDict(splits).save_to_disk(tmp_path / "a")
-    assert from_file(str(tmp_path / "a")) == PLACED
+    assert from_file(str(tmp_path / "a")) == NUMBERED
     assert from_file(str(tmp_path / "a"), "test") == {"row 1": ROWS[1]}
-    with pytest.raises(DataError, match=r"\['train', 'test'\], and no 'dev'. Set data.split=train"):
+    with pytest.raises(DataError, match=r"no split 'dev', only \['train', 'test'\]. Set data.split=train"):
         from_file(str(tmp_path / "a"), "dev")
 
 
@@ -101,29 +101,29 @@ def test_nested_fields_get_dotted_names():
         ("a.jsonl", GOOD + b"null", "a.jsonl, line 2: null is not a JSON object"),
         ("a.json", b'[{"id": "x"},\n {"id": }]', "a.json is not JSON: Expecting value at line 2, column 9"),
         ("a.json", b"[1]", "a.json, row 1: 1 is not a JSON object"),
-        ("a.parquet", b"PAR1 and no more", "a.parquet is not a parquet file that can be read"),
-        ("a.parquet", b"", "a.parquet is not a parquet file that can be read"),
-        ("a.csv", b"problem,answer", "a.csv is of no known kind. Give a .jsonl"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet cannot be read as a parquet file"),
+        ("a.parquet", b"", "a.parquet cannot be read as a parquet file"),
+        ("a.csv", b"problem,answer", "a.csv: unsupported file type. Give a .jsonl"),
     ],
 )
-def test_a_faulty_file_is_answered_with_the_place_and_the_fault(tmp_path, name, content, message):
+def test_the_error_for_an_invalid_file_says_where_and_what_is_wrong(tmp_path, name, content, message):
     with pytest.raises(DataError) as error:
         from_file(write(tmp_path / name, content))
     assert message in str(error.value)
 
 
-def test_a_missing_file_is_answered_with_where_it_was_looked_for(tmp_path, monkeypatch):
+def test_the_error_for_a_missing_file_says_where_it_was_searched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=rf"no/such.jsonl: .*looked in {tmp_path}.*data.path"):
         from_file("no/such.jsonl")
 
 
-def test_a_folder_that_is_not_arrow_is_answered_with_what_is_wanted(tmp_path):
-    with pytest.raises(DataError, match=r"not an arrow folder, which save_to_disk .* or a .jsonl or .parquet file"):
+def test_the_error_for_a_folder_that_is_not_arrow_says_what_to_give(tmp_path):
+    with pytest.raises(DataError, match=r"not an arrow folder: .* save_to_disk .* or a .jsonl or .parquet file"):
         from_file(str(tmp_path))
 
 
-def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+def test_a_tilde_stands_for_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "a.jsonl", jsonl(*ROWS))
     assert len(from_file("~/a.jsonl")) == 2
@@ -134,7 +134,7 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
 
 def test_a_split_of_a_hub_data_set_is_read(hub):
     hub.files["me/sums"] = {"train.jsonl": jsonl(*ROWS), "test.jsonl": jsonl(ROWS[1])}
-    assert from_hub("me/sums") == PLACED
+    assert from_hub("me/sums") == NUMBERED
     assert from_hub("me/sums", split="test") == {"row 1": ROWS[1]}
 
 
@@ -156,7 +156,7 @@ def test_one_file_of_a_hub_data_set_is_read(hub):
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(ROWS), sink)
     hub.files["me/sums"] = {"hard/train.parquet": sink.getvalue().to_pybytes()}
-    assert from_hub("me/sums", file="hard/train.parquet") == PLACED
+    assert from_hub("me/sums", file="hard/train.parquet") == NUMBERED
 
 
 @pytest.mark.parametrize(
@@ -172,14 +172,14 @@ def test_one_file_of_a_hub_data_set_is_read(hub):
         ({"source": "me/sums", "split": "dev"}, r"me/sums cannot be loaded .*data.split=dev.*\['train'\]"),
     ],
 )
-def test_what_the_hub_does_not_have_is_named_with_the_setting_to_mend(hub, wanted, message):
+def test_the_error_for_missing_hub_data_names_them_and_the_setting_to_change(hub, wanted, message):
     hub.files["me/sums"] = {"train.jsonl": jsonl(*ROWS)}
     with pytest.raises(DataError, match=f"(?s){message}"):
         from_hub(**wanted)
 
 
 @pytest.mark.parametrize("state", ["no network", "503", "HF_HUB_OFFLINE"])
-def test_an_unreachable_hub_is_answered_at_once_with_both_ways_out(hub, monkeypatch, state):
+def test_an_unreachable_hub_fails_quickly_and_the_error_gives_both_fixes(hub, monkeypatch, state):
     if state == "no network":
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     hub.broken = state == "503"
@@ -189,17 +189,17 @@ def test_an_unreachable_hub_is_answered_at_once_with_both_ways_out(hub, monkeypa
     hub.files["me/sums"] = {"train.jsonl": jsonl(*ROWS)}
     for file in (None, "train.jsonl"):
         started = time.monotonic()
-        with pytest.raises(SetupError, match=r"(?s)me/sums .*data.path=<file>, or .*set HF_HUB_OFFLINE=1"):
+        with pytest.raises(SetupError, match=r"(?s)me/sums .*data.path=<file>\. Or .*set HF_HUB_OFFLINE=1"):
             from_hub("me/sums", file=file)
         assert time.monotonic() - started < 3
 
 
-def test_what_was_loaded_before_is_there_offline(hub, monkeypatch):
+def test_data_loaded_before_are_available_offline(hub, monkeypatch):
     hub.files["me/sums"] = {"train.jsonl": jsonl(*ROWS)}
     from_hub("me/sums")
     from_hub("me/sums", file="train.jsonl")
     hub.files.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    assert from_hub("me/sums") == PLACED
+    assert from_hub("me/sums") == NUMBERED
     assert from_hub("me/sums", file="train.jsonl") == {"line 1": ROWS[0], "line 2": ROWS[1]}

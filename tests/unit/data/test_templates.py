@@ -1,4 +1,4 @@
-"""What a model sees of a problem, letter by letter, under each template of conf/."""
+"""The exact prompt of a problem under each template of conf/."""
 
 import pytest
 
@@ -54,32 +54,32 @@ def test_a_template_gives_its_published_text(conf, tokenizer, name):
         ("chat", "", [], AnswerMarker.boxed),
     ],
 )
-def test_a_template_owns_its_stop_rules_and_its_marker(conf, name, response_prefix, stop, answer):
+def test_a_template_sets_its_stop_strings_and_answer_marker(conf, name, response_prefix, stop, answer):
     template = conf(f"template/{name}", TemplateConfig)
     assert (template.response_prefix, template.stop, template.answer) == (response_prefix, stop, answer)
     assert list(template.faults("template.")) == []
 
 
 @pytest.mark.parametrize("text", ["{problem}", "{0} {} {{x}} {problem!r}", r"\frac{1}{2} %s $a \1"])
-def test_a_problem_is_taken_letter_by_letter_whatever_it_holds(tokenizer, text):
+def test_a_problem_is_inserted_unchanged_whatever_it_contains(tokenizer, text):
     template = TemplateConfig(text="Q: {problem} A: {}")
     assert render_prompt(Problem("a", text, "1"), template, tokenizer).text == f"Q: {text} A: {{}}"
 
 
-def test_the_token_ids_are_those_of_the_text_with_the_tokenizers_own_start(tokenizer):
+def test_the_token_ids_are_those_of_the_text_after_the_start_token(tokenizer):
     prompt = render_prompt(PROBLEM, TemplateConfig(), tokenizer)
     assert tokenizer.decode(prompt.token_ids) == "<bos>What is 17 + 26?"
     assert len(prompt.token_ids) == 1 + len("What is 17 + 26?")
 
 
-def test_a_chat_template_writes_its_special_tokens_itself(tokenizer):
+def test_no_special_tokens_are_added_to_a_chat(tokenizer):
     tokenizer.chat_template = "<bos>" + tokenizer.chat_template
     prompt = render_prompt(PROBLEM, TemplateConfig(chat=True), tokenizer)
     assert tokenizer.decode(prompt.token_ids) == "<bos>[user]What is 17 + 26?[assistant]"
     assert prompt.token_ids.count(tokenizer.bos_token_id) == 1
 
 
-def test_a_chat_puts_the_response_prefix_after_the_assistants_turn_has_begun(tokenizer):
+def test_a_chat_has_the_response_prefix_at_the_start_of_the_assistants_turn(tokenizer):
     template = TemplateConfig(chat=True, response_prefix="<think>")
     assert list(template.faults("template.")) == []
     assert render_prompt(PROBLEM, template, tokenizer).text == "[user]What is 17 + 26?[assistant]<think>"
@@ -92,11 +92,11 @@ def test_a_chat_puts_the_response_prefix_after_the_assistants_turn_has_begun(tok
         (TemplateConfig(text="{problem}\nA:", response_prefix="<think>"), "response_prefix='<think>' must be the end"),
     ],
 )
-def test_a_template_that_cannot_work_is_told_at_the_door(template, fault):
+def test_an_invalid_template_is_reported(template, fault):
     assert fault in next(template.faults("template."))
 
 
-def test_a_chat_without_a_chat_template_is_answered_with_other_templates(tokenizer):
+def test_the_error_for_a_missing_chat_template_suggests_other_templates(tokenizer):
     tokenizer.chat_template = None
     with pytest.raises(ConfigError, match=r"tokenizer has no chat template. Set template=r1"):
         render_prompts([PROBLEM], TemplateConfig(chat=True), tokenizer, 100)
@@ -109,7 +109,7 @@ def test_longer_prompts_are_dropped_and_counted(tokenizer):
     assert num_dropped == 1
 
 
-def test_no_prompt_within_the_limit_is_answered_with_one_that_would_do(tokenizer):
+def test_the_error_for_too_long_prompts_suggests_a_limit_that_fits(tokenizer):
     problems = [Problem(str(n), "x" * n, "1") for n in (9, 7)]
     with pytest.raises(DataError, match=r"All 2 prompts .*max_prompt_tokens=4: the shortest has 8 tokens"):
         render_prompts(problems, TemplateConfig(), tokenizer, max_prompt_tokens=4)
@@ -119,7 +119,7 @@ def test_no_problems_give_no_prompts(tokenizer):
     assert render_prompts([], TemplateConfig(), tokenizer, max_prompt_tokens=4) == ([], 0)
 
 
-def test_every_real_problem_keeps_its_letters_through_template_and_tokenizer(shared, conf, tokenizer):
+def test_every_real_problem_is_unchanged_by_template_and_tokenizer(shared, conf, tokenizer):
     config = DataConfig(name="math", path=str(shared / "data/train/math_7500.jsonl"))
     problems = load_problems(config, "math", "data")
     template = conf("template/r1", TemplateConfig)

@@ -1,4 +1,4 @@
-"""An engine that needs no model: it answers each prompt with a given response."""
+"""Fixtures for the evaluation tests: an engine without a model, which answers each prompt with a fixed response."""
 
 from collections.abc import Callable
 

@@ -31,7 +31,7 @@ def test_the_response_prefix_of_the_template_counts(sample):
 
 @pytest.fixture
 def two_problems(sample):
-    """One solved by both of its samples, the first of which reflects; one by one of two."""
+    """p is solved by both samples, and the first one reflects; q is solved by one of two."""
     right = Verdict.correct
     return [
         sample("p", 0, text="Wait, let me recheck.", verdict=right, num_tokens=10),
@@ -55,7 +55,7 @@ def test_answering_and_mixed_languages_are_shares_of_responses(two_problems):
 
 
 def test_only_groups_with_right_and_wrong_responses_would_teach(two_problems):
-    # G=2 of 2 samples: p agrees, q differs. G=4 at p=1/2 for q: 1 - 2/16, and 0 for p.
+    # G=2 of 2 samples: p's are equal, q's differ. G=4: 0 for p; for q at solve rate 1/2: 1 - 2/16.
     metrics = base_model_metrics(two_problems, [True] * 4, [2, 4])
     assert (metrics["mixed@2"], metrics["mixed@4"]) == (0.5, 0.4375)
     assert trainable_share(metrics, [2, 4]) == "50% of the prompts would teach at G=2; with G=4, at least 44%"

@@ -1,4 +1,4 @@
-"""Judging of responses: the reference solutions are all right, and all wrong for the next problem."""
+"""Judging of responses: all reference solutions are right, and all are wrong for the next problem."""
 
 import json
 

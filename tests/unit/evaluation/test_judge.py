@@ -40,7 +40,7 @@ def test_a_response_answers_if_the_judge_says_yes(judge, sample):
     assert "What is 2 + 2?" in engine.asked[0]
 
 
-def test_a_question_that_leaves_no_room_to_reply_counts_as_not_answered(judge, sample):
+def test_a_question_without_room_for_a_reply_counts_as_not_answered(judge, sample):
     ask, engine = judge
     assert ask([sample("long", text="4"), sample("p", text="4")], PROBLEMS) == [False, True]
     assert len(engine.asked) == 1

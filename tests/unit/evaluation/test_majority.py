@@ -38,7 +38,7 @@ def by_enumeration(counts, right, k, num_silent):
         ([2, 3], [False, False], 1),
     ],
 )
-def test_it_is_the_share_of_all_ordered_draws_that_a_right_answer_wins(counts, right, num_silent):
+def test_majority_at_k_is_the_share_of_ordered_draws_that_a_right_answer_wins(counts, right, num_silent):
     for k in range(1, sum(counts) + num_silent + 1):
         exact = by_enumeration(counts, right, k, num_silent)
         assert chance(counts, right, k, num_silent) == float(exact), k
@@ -58,7 +58,7 @@ def test_one_sample_wins_its_own_vote():
 
 
 def test_silent_samples_do_not_vote():
-    # The one vote is right, and among the 2 drawn of 8 samples with probability 2/8.
+    # The only vote is right, and it is one of the 2 drawn of 8 samples with probability 2/8.
     assert chance([1], [True], 2, num_silent=7) == 0.25
     assert chance([1], [True], 8, num_silent=7) == 1
 

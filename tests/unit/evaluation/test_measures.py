@@ -47,7 +47,7 @@ def test_with_c_of_n_right_the_numbers_equal_the_closed_form():
     assert metrics["avg"] == metrics["pass@1"] == 0.5  # (1/4 + 3/4) / 2
     assert metrics["pass@2"] == 0.75  # (1 - 3/6 and 1 - 0) / 2
     assert metrics["pass@4"] == 1
-    # Of 6 pairs with the lone right one 3 are tied: 1/4. With the lone wrong one 3 are tied, 3 right: 3/4.
+    # One of 4 right: 3 of 6 pairs are tied, which gives 1/4. One of 4 wrong: 3 are tied and 3 right, which gives 3/4.
     assert metrics["maj@2"] == 0.5
     assert metrics["maj@4"] == 0.5  # lost, and won
     assert "maj@1" not in metrics
@@ -117,7 +117,7 @@ def near(one, other):
 
 @pytest.mark.parametrize("answers", [("a!", "b!", "c"), ("b!", "b!", "a!", "c", "d"), ("a", "b!", "b!", "c", "c")])
 def test_the_vote_does_not_depend_on_the_order_of_the_samples(answers):
-    # b is the same as a and c, which are not the same: whoever comes first could decide
+    # b equals a and c, but a does not equal c, so the order of comparison could matter.
     votes = {measure(answered("p", *order), near)[f"maj@{len(order)}"] for order in permutations(answers)}
     assert len(votes) == 1
 
@@ -197,7 +197,7 @@ def test_every_sample_stays_in_the_denominator():
         "skipped": 0.25,
     }
     assert (metrics["num_problems"], metrics["num_samples"]) == (4, 4)
-    # What was never sampled has no length: (4 + 20 + 6) / 3 and (20 + 6) / 2.
+    # Skipped samples have no length: (4 + 20 + 6) / 3 and (20 + 6) / 2.
     assert (metrics["length"], metrics["length_correct"], metrics["length_wrong"]) == (10, 4, 13)
 
 
@@ -209,7 +209,7 @@ def test_the_mean_length_of_no_responses_is_left_out():
 
 
 def test_the_share_of_a_language_is_a_mean_over_responses():
-    # 1, 1/4 and 0: letters of the tags are left out, and so is what was never sampled
+    # 1, 1/4 and 0: letters of tags and skipped samples are not counted
     texts = ["<think> no wait </think>", "<think> n нет </think>", "<think> нет </think>"]
     samples = [sample(number=number, text=text) for number, text in enumerate(texts)]
     skipped = sample(number=3, verdict=UNPARSABLE, num_tokens=0, skipped="too long")

@@ -45,7 +45,8 @@ def test_a_group_of_one_teaches_nothing():
 
 
 def test_above_n_the_share_is_a_lower_bound_in_expectation():
-    # Of 2 fair samples c is 0, 1, 2 with chance 1/4, 1/2, 1/4, so a group of 4 is given 1/2 (1 - 2/16); it is 1 - 2/16.
+    # With 2 samples at solve rate 1/2, c is 0, 1, 2 with probability 1/4, 1/2, 1/4. So the expected share for groups of
+    # 4 is 1/2 (1 - 2/16), while the true share is 1 - 2/16.
     expected = sum(chance * mixed_group_share(2, c, 4) for c, chance in ((0, 0.25), (1, 0.5), (2, 0.25)))
     assert expected == pytest.approx(0.4375)
     assert expected < 0.875

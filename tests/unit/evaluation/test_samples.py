@@ -6,9 +6,9 @@ from grpo_cli.evaluation.samples import SampleStore, read_samples
 
 def test_stored_samples_are_read_back_unchanged(tmp_path, sample):
     store = SampleStore(tmp_path, "b")
-    made = [sample("p", 0, text="né\n"), sample("p", 1, skipped="too long")]
-    store.append(made, rank=0)
-    assert store.load() == {("p", 0): made[0], ("p", 1): made[1]}
+    written = [sample("p", 0, text="né\n"), sample("p", 1, skipped="too long")]
+    store.append(written, rank=0)
+    assert store.load() == {("p", 0): written[0], ("p", 1): written[1]}
 
 
 def test_a_sample_whose_line_is_unfinished_is_missing_and_can_be_stored_again(tmp_path, sample):

@@ -9,7 +9,7 @@ from grpo_cli.evaluation.spread import bootstrap_interval, paired_bootstrap, sta
 
 
 def test_standard_error_by_hand():
-    # mean 1/2, variance 4 * 1/4 / 3, of the mean a fourth of it
+    # mean 1/2, variance 4 * 1/4 / 3; the variance of the mean is a fourth of it
     assert standard_error([1, 0, 1, 0]) == pytest.approx(sqrt(1 / 12))
 
 
@@ -22,14 +22,14 @@ def test_one_problem_gives_nan():
 
 
 def test_thirty_right_of_thirty_still_have_an_interval():
-    # Wilson's interval of 30 of 30: 30 / (30 + 1.96^2) to 1
+    # Wilson's interval for 30 of 30: 30 / (30 + 1.96^2) to 1
     assert bootstrap_interval([1.0] * 30) == (pytest.approx(30 / (30 + 1.959964**2)), 1)
     assert bootstrap_interval([0.0] * 30) == (0, pytest.approx(1.959964**2 / (30 + 1.959964**2)))
     assert standard_error([1.0] * 30) == pytest.approx(1.959964 / (30 + 1.959964**2) / 2)
 
 
 def test_equal_scores_between_0_and_1_have_an_interval_on_both_sides():
-    # Another 3.84 of 33.84 problems may score 0 or 1 instead of 1/4.
+    # A share of 3.84 / 33.84 of the problems may score 0 or 1 instead of 1/4.
     others = 1.959964**2 / (30 + 1.959964**2)
     low, high = bootstrap_interval([0.25] * 30)
     assert (low, high) == (pytest.approx(0.25 - 0.25 * others), pytest.approx(0.25 + 0.75 * others))
@@ -43,7 +43,7 @@ def test_scores_that_differ_by_rounding_count_as_equal():
 
 @pytest.mark.parametrize("num_problems", [5, 30, 300])
 def test_the_interval_of_equal_scores_is_wide_enough(num_problems):
-    # A model that solves each problem as likely as the lower bound says gets all of them right in 1 of 40 or more.
+    # A model whose solve rate is the lower bound gets all problems right with a probability of at least about 1/40.
     low, _ = bootstrap_interval([1.0] * num_problems)
     assert low**num_problems >= 0.02
 
@@ -84,7 +84,7 @@ def test_equal_scores_have_p_value_1():
 
 
 def test_equal_gains_get_the_p_value_of_the_sign_test():
-    # Each of three problems gained 1/2: by chance all three go to one side, of either, with 2 / 2^3.
+    # Each of three problems gained 1/2. By chance, all three have the same sign with probability 2 / 2^3.
     found = paired_bootstrap([0, 0.25, 0.5], [0.5, 0.75, 1])
     others = 1.959964**2 / (3 + 1.959964**2)
     assert (found.mean, found.p_value) == (0.5, 0.25)
@@ -93,12 +93,12 @@ def test_equal_gains_get_the_p_value_of_the_sign_test():
 
 def test_the_p_value_is_never_zero():
     assert paired_bootstrap([0] * 90, [1] * 90, num_resamples=99).p_value == 0.01
-    # Far from 0, and of little spread: no resample of the centred differences is so far but the one found.
+    # Far from 0 with little spread: only the observed mean is that far, none of the resampled ones.
     assert paired_bootstrap([0] * 40, [0.5, 0.6] * 20, num_resamples=99).p_value == 0.01
 
 
 def test_the_p_value_of_two_problems_by_hand():
-    # Differences 1 and 0; centred, the mean is -1/2, 0 or 1/2 with chance 1/4, 1/2, 1/4, and 1/2 was found.
+    # Differences 1 and 0: centred, the mean is -1/2, 0 or 1/2 with probability 1/4, 1/2, 1/4; 1/2 was observed.
     found = paired_bootstrap([0, 0], [1, 0])
     assert (found.mean, found.low, found.high) == (0.5, 0, 1)
     assert found.p_value == pytest.approx(0.5, abs=0.02)  # four standard errors of 10,000 resamples
@@ -106,8 +106,8 @@ def test_the_p_value_of_two_problems_by_hand():
 
 @pytest.mark.parametrize("gain", [1 / 2, 5 / 8, 7 / 8])
 def test_a_resampled_mean_equal_up_to_rounding_counts_as_equally_far(gain):
-    # Differences (gain, 0, 0). As far as gain / 3 are resamples that hold the gain not at all, (2/3)^3 = 8/27, or
-    # twice and more, 3 * 1/9 * 2/3 + 1/27 = 7/27.
+    # Differences (gain, 0, 0). Resamples are as far as gain / 3 if they contain the gain never, (2/3)^3 = 8/27, or at
+    # least twice, 3 * 1/9 * 2/3 + 1/27 = 7/27.
     assert paired_bootstrap([0, 0, 0], [gain, 0, 0]).p_value == pytest.approx(15 / 27, abs=0.02)
 
 

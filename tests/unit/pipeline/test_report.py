@@ -1,4 +1,4 @@
-"""The table of a pipeline, from folders as the stages leave them."""
+"""The table of a pipeline, read from the folders of its stages."""
 
 import json
 

@@ -15,7 +15,7 @@ from grpo_cli.commands import pipeline as command
 from grpo_cli.errors import CheckpointError, ConfigError, TrainingError
 from grpo_cli.pipeline.run import read_progress
 
-# Each start adds a line to log.txt, then does what do.json says for its stage, and otherwise finishes.
+# Each start adds a line to log.txt, then does what do.json says for its stage: wait, fail, or just finish.
 FAKE = """\
 import json, os, signal, sys, time
 from pathlib import Path
@@ -41,7 +41,7 @@ if sys.argv[1] == "eval":
     (folder / "eval.json").write_text(json.dumps({"benchmarks": {"one": {"avg": 0.5, "avg_se": 0.1}}}))
 """
 PIPELINE = """\
-# A test's.
+# A pipeline for tests.
 steps: 3
 evaluate: eval.n=2 eval.temperature=1
 stages:
@@ -100,7 +100,7 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path, monkeypatch) -> Case:
-    monkeypatch.setattr(command, "check_stages", lambda *_, **__: None)  # it takes seconds and is tested elsewhere
+    monkeypatch.setattr(command, "check_stages", lambda *_, **__: None)  # takes seconds and is tested elsewhere
     return Case(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_stages_run_in_order_and_the_table_shows_what_each_made(case, capsys):
     ]
 
 
-def test_what_is_done_is_not_done_again(case):
+def test_finished_stages_do_not_run_again(case):
     case.start()
     case.start()
     command.main([f"resume={case.folder}"], case.runner)
@@ -158,11 +158,11 @@ def test_a_started_stage_keeps_its_settings(case):
     with pytest.raises(ConfigError, match="second was started with other settings: steps=2 then, steps=9 now"):
         case.start("second.steps=9")
     case.file.write_text(PIPELINE.replace("second:", "other:"))
-    with pytest.raises(ConfigError, match="second was started, and is no longer in the pipeline"):
+    with pytest.raises(ConfigError, match="second was started, but is no longer in the pipeline"):
         case.start()
 
 
-def test_a_stage_that_was_not_started_takes_new_settings_and_resume_keeps_them(case):
+def test_a_stage_that_was_not_started_accepts_new_settings_and_resume_keeps_them(case):
     case.let(first="fail")
     with pytest.raises(TrainingError):
         case.start()
@@ -182,7 +182,7 @@ def test_a_stage_whose_folder_is_removed_runs_again_only_with_the_stages_made_fr
         case.start()
 
 
-def test_damaged_progress_is_reported_with_its_fix(case):
+def test_damaged_progress_is_reported_with_a_fix(case):
     (case.folder / "pipeline.json").write_text('{"steps": []}')
     with pytest.raises(CheckpointError, match="Remove it"):
         case.start()
@@ -200,7 +200,7 @@ def test_a_signal_is_passed_on_and_the_stage_saves(case, number):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_killed_pipeline_takes_its_stage_with_it_and_can_be_resumed(case, name):
+def test_the_stage_of_a_killed_pipeline_dies_too_and_the_pipeline_can_be_resumed(case, name):
     case.let(**{name: "wait"})
     process = case.start_apart()
     wait_for(case.folder / name / "ready")

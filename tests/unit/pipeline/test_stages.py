@@ -1,4 +1,4 @@
-"""From a pipeline's file and the command line to stages, and the check before they start."""
+"""Reading the stages from a pipeline's file and the command line, and the check before they start."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ stages:
   first: train model=${model} steps=${rl_steps}
   second: train model=${model} model.path=${dir}/first/model reward=r1
 """
-# What the files that leave a value to the user are given here.
+# Values for the files that need one from the user.
 NEEDS = {"distill": ["teacher=org/teacher"]}
 
 
 @pytest.fixture
 def stages(tmp_path):
-    """The stages of a file's text with settings."""
+    """A function that returns the stages of a file's text with settings."""
 
     def planned(text: str, *settings: str, folder: str = "/p"):
         (tmp_path / "mine.yaml").write_text(text)
@@ -95,13 +95,13 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "settings", "message"), FAULTS)
-def test_a_fault_is_reported_with_its_fix(stages, text, settings, message):
+def test_an_invalid_pipeline_is_reported_with_a_fix(stages, text, settings, message):
     with pytest.raises(ConfigError) as raised:
         stages(text, *settings)
     assert message in str(raised.value)
 
 
-def test_an_unknown_pipeline_is_answered_with_the_nearest():
+def test_the_error_for_an_unknown_pipeline_suggests_the_nearest_name():
     with pytest.raises(ConfigError, match="Did you mean r1_zero"):
         read_pipeline("r1_zeor")
 
@@ -113,7 +113,7 @@ def test_misspelt_settings_of_all_stages_are_reported_together(stages):
     assert "base_eval: eval.nn" in str(raised.value)
 
 
-def test_settings_that_cannot_work_are_reported_although_an_earlier_stage_has_left_no_model_yet(stages):
+def test_invalid_settings_are_reported_although_the_model_of_an_earlier_stage_is_still_missing(stages):
     with pytest.raises(ConfigError) as raised:
         check_stages(stages(TWO_STAGES, "second.rollout.prompts_per_step=3", "second.cluster.ranks=2"), Path("/p"))
     assert str(raised.value).startswith("second: rollout.prompts_per_step=3")
@@ -127,5 +127,5 @@ def test_a_missing_file_that_no_earlier_stage_makes_is_reported(stages):
 
 @pytest.mark.parametrize("name", pipeline_files())
 def test_every_pipeline_in_conf_can_run(name):
-    assert pipeline_files()[name].read_text().startswith("# ")  # what the list of pipelines says about it
+    assert pipeline_files()[name].read_text().startswith("# ")  # shown in the list of pipelines
     check_stages(stages_of(with_settings(read_pipeline(name), NEEDS.get(name, [])), Path("/p")), Path("/p"))

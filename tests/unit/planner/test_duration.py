@@ -1,4 +1,4 @@
-"""Seconds by hand, with a machine of round numbers."""
+"""Estimated seconds, compared with sums by hand for a machine with round numbers."""
 
 import json
 from dataclasses import replace
@@ -31,20 +31,20 @@ def test_decoding_reads_the_weights_once_per_step_and_the_cache_once_per_token(c
     config = compose_train(OAT_7B)
     memory = plan_memory(config, config.model.shape)
     slow = replace(ENDLESS, bandwidth=1e9)
-    # 128 requests a rank at once: as many steps as the longest has tokens; a token finds 100 + 500 / 2 others
+    # 128 requests per rank at once: as many steps as the longest has tokens; on average a token follows 100 + 500 / 2
     traffic = 2000 * memory.vllm_weights + 128 * 500 * 350 * memory.kv_token
     assert seconds(config, slow).generation == pytest.approx(traffic / (duration.BANDWIDTH_SHARE * 1e9))
 
 
-def test_more_requests_than_the_engine_runs_at_once_come_in_waves(compose_train):
+def test_more_requests_than_the_engine_runs_at_once_take_several_waves(compose_train):
     config = compose_train(OAT_7B, "cluster.vllm.max_num_seqs=32")
-    slow = replace(ENDLESS, bandwidth=1e6)  # so slow that the cache alone would hide them
-    more = seconds(config, slow).generation - seconds(compose_train(OAT_7B), slow).generation
+    slow = replace(ENDLESS, bandwidth=1e6)  # slow enough that host time is hidden
+    additional = seconds(config, slow).generation - seconds(compose_train(OAT_7B), slow).generation
     waves = 3 * 500 * plan_memory(config, config.model.shape).vllm_weights  # three of mean length before the last
-    assert more == pytest.approx(waves / (duration.BANDWIDTH_SHARE * 1e6))
+    assert additional == pytest.approx(waves / (duration.BANDWIDTH_SHARE * 1e6))
 
 
-def test_a_smaller_cache_also_makes_waves(compose_train):
+def test_a_small_cache_also_needs_several_waves(compose_train):
     config = compose_train(OAT_7B, "cluster.vllm.gpu_memory_utilization=0.22")
     assert (
         seconds(config, replace(ENDLESS, bandwidth=1e9)).generation
@@ -62,28 +62,31 @@ def test_python_overlaps_with_a_gpu_and_adds_to_a_cpu(compose_train):
     device = replace(ENDLESS, peak_flops=1e9)
     lengths = Lengths(prompt=5, response=20, longest=20)
     host = 20 * duration.STEP_S["cpu"] + 128 * 20 * duration.SEQUENCE_S["cpu"]
-    whole = forward_flops(tiny.model.shape, Work.of([(5, 20)]) * 128)
-    assert seconds(tiny, device, lengths).generation == pytest.approx(host + whole / (duration.MATRIX_SHARE * 1e9))
+    flops = forward_flops(tiny.model.shape, Work.of([(5, 20)]) * 128)
+    assert seconds(tiny, device, lengths).generation == pytest.approx(host + flops / (duration.MATRIX_SHARE * 1e9))
 
 
 @pytest.mark.parametrize(
-    ("overrides", "passes"),  # of the layers, in forward passes
+    ("overrides", "passes"),  # of the layers, counted as forward passes
     [
-        (["algorithm.num_minibatches=1"], 3 + 1),  # forward, backward as two, and again for the backward
+        (
+            ["algorithm.num_minibatches=1"],
+            3 + 1,
+        ),  # forward, backward (counts twice), and recomputation in the backward pass
         (["algorithm.num_minibatches=1", "cluster.gradient_checkpointing=false"], 3),
-        ([], 3 + 1 + 1),  # eight optimizer steps: the old log-probabilities
-        (["algorithm.beta=0.1"], 3 + 1 + 1 + 1),  # and the reference's
+        ([], 3 + 1 + 1),  # eight optimizer steps need the old log-probabilities
+        (["algorithm.beta=0.1"], 3 + 1 + 1 + 1),  # and the reference's log-probabilities
         (["algorithm.beta=0.1", "algorithm.kl.placement=reward"], 3 + 1 + 1 + 3),
         (["algorithm.beta=0.1", "algorithm.kl.placement=reward_to_go"], 3 + 1 + 1 + 3),
         (["algorithm.num_epochs=2"], 2 * (3 + 1) + 1),
     ],
 )
-def test_passes_are_counted(overrides, passes, compose_train):
+def test_the_time_of_passes_is_proportional_to_their_number(overrides, passes, compose_train):
     config = compose_train(OAT_7B, *overrides)
     config.model.shape = replace(config.model.shape, vocab_size=1)
     slow = replace(ENDLESS, peak_flops=1e12)
-    one = forward_flops(config.model.shape, Work.of([(100, 500)]) * 128) / (duration.MATRIX_SHARE * 1e12)
-    assert seconds(config, slow).passes == pytest.approx(passes * one, rel=1e-4)
+    seconds_of_one = forward_flops(config.model.shape, Work.of([(100, 500)]) * 128) / (duration.MATRIX_SHARE * 1e12)
+    assert seconds(config, slow).passes == pytest.approx(passes * seconds_of_one, rel=1e-4)
 
 
 def test_responses_without_an_advantage_take_no_time(compose_train):
@@ -92,7 +95,7 @@ def test_responses_without_an_advantage_take_no_time(compose_train):
     assert seconds(config, slow).passes == pytest.approx(2 * half)
 
 
-def test_only_several_ranks_exchange_and_zero_3_most(compose_train):
+def test_only_several_ranks_exchange_and_zero_3_exchanges_most(compose_train):
     slow = replace(ENDLESS, link=1e9)
     by_stage = [seconds(compose_train(OAT_7B, f"cluster.zero_stage={stage}"), slow).exchange for stage in (1, 2, 3)]
     assert by_stage[0] == by_stage[1] < by_stage[2]
@@ -113,7 +116,7 @@ def test_training_flops_are_six_per_weight_and_token():
     assert training_flops(shape, work, has_adapters=True) == 4 * (2 * 640 * 10 + output) + 6 * attention
 
 
-def test_a_run_is_read_as_medians_and_lengths(compose_train, tmp_path):
+def test_times_and_lengths_of_a_run_are_medians(compose_train, tmp_path):
     rows = [{"step": 0, "eval/heldout/avg": 0.1}]
     for step, update in enumerate([5.0, 1.0, 2.0], start=1):
         rows.append(
@@ -132,7 +135,7 @@ def test_a_run_is_read_as_medians_and_lengths(compose_train, tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     measured = read_measured(tmp_path, compose_train(OAT_7B))
     assert (measured.num_steps, measured.rollout, measured.update, measured.sync) == (3, 3.0, 2.0, 0.5)
-    assert measured.step == 6.0  # without its evaluation
+    assert measured.step == 6.0  # without the evaluation
     assert measured.lengths == Lengths(prompt=256, response=500, longest=2000, trained=0.5)
 
 

@@ -1,4 +1,4 @@
-"""What does not fit, and what to change."""
+"""Settings that do not fit, and the suggested changes."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from grpo_cli.planner.memory import GIB, plan_memory
 
 OAT_7B = "experiment=oat_zero_7b"  # 8 ranks of 80 GiB, ZeRO-3, bf16
 
-# What does not fit, and the advice.
+# Overrides that do not fit, and the advice.
 OVERRUNS = [
     ([OAT_7B, "cluster=gpu_1"], "Set cluster.offload_optimizer=true: the most that a GPU then needs is 56.2 GiB."),
     ([OAT_7B, "cluster.gradient_checkpointing=false"], "Set cluster.gradient_checkpointing=true: "),
@@ -79,7 +79,7 @@ def test_the_shipped_experiments_fit(overrides, compose_train):
 
 
 @pytest.mark.parametrize(("overrides", "message"), OVERRUNS, ids=[" ".join(case[0]) for case in OVERRUNS])
-def test_what_does_not_fit_is_rejected_with_settings_that_do(overrides, message, compose_train):
+def test_the_error_for_a_config_that_does_not_fit_gives_settings_that_fit(overrides, message, compose_train):
     config = compose_train(*overrides)
     [fault] = memory_faults(config, config.model.shape)
     assert message in fault
@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_rejected_with_settings_that_do(overrides, message,
     assert estimate == f"{peak / GIB:.1f} GiB."
 
 
-def test_if_no_change_helps_it_says_so(compose_train):
+def test_if_no_change_helps_the_message_says_so(compose_train):
     config = compose_train(OAT_7B, "cluster.memory_gib=2")
     [fault] = memory_faults(config, config.model.shape)
     assert fault.endswith("use more or larger GPUs, or a smaller model.")
@@ -111,13 +111,13 @@ def test_an_unknown_memory_is_not_compared(compose_train):
 
 
 @pytest.mark.parametrize(("overrides", "message"), SHAPE_FAULTS, ids=[" ".join(case[0]) for case in SHAPE_FAULTS])
-def test_what_does_not_match_the_model_is_rejected(overrides, message, compose_train):
+def test_settings_that_do_not_match_the_model_are_rejected(overrides, message, compose_train):
     config = compose_train(OAT_7B, *overrides)
     assert message in " ".join(shape_faults(config, config.model.shape))
 
 
 @pytest.mark.parametrize(("overrides", "message"), ENGINE_FAULTS, ids=[" ".join(case[0]) for case in ENGINE_FAULTS])
-def test_engine_settings_that_cannot_work_are_rejected(overrides, message, compose_train):
+def test_invalid_engine_settings_are_rejected(overrides, message, compose_train):
     with pytest.raises(ConfigError) as raised:
         check_settings(compose_train(*overrides))
     assert message in str(raised.value)

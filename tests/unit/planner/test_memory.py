@@ -1,4 +1,4 @@
-"""What a run needs, compared with sums by hand and with torch."""
+"""Estimated memory, compared with sums by hand and with torch."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_batches_of_oat_zero(compose_train):
     assert (batches.prompts, batches.completions, batches.completions_per_rank) == (128, 1024, 128)
     assert (batches.minibatch_completions, batches.steps_per_rollout, batches.total_steps) == (128, 8, 1600)
     assert batches.longest_sequence == 4024
-    assert batches.microbatches == 4  # 16 sequences a rank and step, of which 16,384 tokens hold 4
+    assert batches.microbatches == 4  # 16 sequences per rank and step; 4 fit into 16,384 tokens
     assert batches.microbatch_tokens == 16384
     assert batches.max_tokens == 1024 * 4024
 
@@ -49,7 +49,7 @@ def test_a_microbatch_is_never_larger_than_a_minibatch(compose_train):
 
 
 @pytest.mark.parametrize(
-    ("stage", "sizes"),  # bytes a parameter, on one of eight ranks: of weights, gradients and optimizer
+    ("stage", "sizes"),  # bytes per parameter on one of eight ranks: weights, gradients, optimizer
     [(1, (2, 2, 12 / 8)), (2, (2, 4 / 8, 12 / 8)), (3, (2 / 8, 4 / 8, 12 / 8))],
 )
 def test_zero_shards_weights_gradients_and_optimizer_by_its_stage(stage, sizes, compose_train):
@@ -59,10 +59,10 @@ def test_zero_shards_weights_gradients_and_optimizer_by_its_stage(stage, sizes, 
 
 
 @pytest.mark.parametrize(
-    ("stage", "dtype", "gradients"),  # of 10^9 parameters on two ranks
+    ("stage", "dtype", "gradients"),  # for 10^9 parameters on two ranks
     [
-        (0, "bf16", Gradients(2e9, at_step=4e9)),  # added up in bf16, copied in fp32
-        (1, "bf16", Gradients(2e9, at_step=2e9)),  # added up in bf16; the step copies its part in fp32
+        (0, "bf16", Gradients(2e9, at_step=4e9)),  # summed in bf16, copied to fp32
+        (1, "bf16", Gradients(2e9, at_step=2e9)),  # summed in bf16; the step copies the rank's part to fp32
         (2, "bf16", Gradients(2e9)),
         (3, "bf16", Gradients(2e9, at_step=2e9, stays=True)),
         (0, "fp32", Gradients(4e9)),
@@ -71,7 +71,7 @@ def test_zero_shards_weights_gradients_and_optimizer_by_its_stage(stage, sizes, 
         (3, "fp32", Gradients(2e9, at_step=2e9, stays=True)),
     ],
 )
-def test_gradients_are_held_as_deepspeed_holds_them(stage, dtype, gradients, compose_train):
+def test_gradients_are_estimated_as_deepspeed_stores_them(stage, dtype, gradients, compose_train):
     cluster = compose_train(OAT_7B, "cluster.ranks=2", f"cluster.zero_stage={stage}", f"cluster.dtype={dtype}").cluster
     assert plan_gradients(cluster, 10**9) == gradients
 
@@ -88,11 +88,11 @@ def test_in_fp32_only_stages_1_and_2_keep_master_weights(stage, optimizer, compo
     assert (memory.weights, memory.optimizer) == (4 * parameters, optimizer * parameters)
 
 
-def test_an_offloaded_optimizer_takes_its_gradients_along(compose_train):
+def test_gradients_of_an_offloaded_optimizer_are_offloaded_too(compose_train):
     config = compose_train(OAT_7B, "cluster.offload_optimizer=true")
     memory = plan_memory(config, config.model.shape)
     assert (memory.gradients, memory.optimizer) == (Gradients(), 0)
-    # Of 0.95 * 10^9 parameters: two moments, and three buffers of 3.5 GiB that are pinned
+    # For 0.95 * 10^9 parameters: two moments, and three pinned buffers of 3.5 GiB
     assert memory.cpu == 8 * P_7B / 8 + 3 * 4 * GIB
 
 
@@ -113,22 +113,22 @@ def test_only_adapters_have_gradients_and_their_reference_is_the_base(compose_tr
 def test_the_kv_cache_is_what_remains_of_vllms_share(compose_train):
     config = compose_train(OAT_7B, "cluster.vllm.tensor_parallel_size=2")
     memory = plan_memory(config, config.model.shape)
-    assert memory.vllm_weights == P_7B  # half of 2 bytes a parameter
-    # keys and values of 28 layers, 2 of 4 heads of 128, in bf16
+    assert memory.vllm_weights == P_7B  # half of 2 bytes per parameter
+    # keys and values of 28 layers, 2 of 4 heads with size 128, in bf16
     assert memory.kv_token == 2 * 28 * 2 * 128 * 2
-    # 0.4 of 80 GiB, less the weights and the 2 GiB that vLLM works in
+    # 0.4 of 80 GiB, minus the weights and the allowance of 2 GiB
     assert memory.kv_cache == pytest.approx(30 * GIB - P_7B)
 
 
 def test_checkpointing_keeps_the_inputs_of_layers_and_one_whole_layer(compose_train):
     shape = compose_train("model=qwen2_5_math_7b").model.shape
-    # a token and layer: 8 * 3584 + 2 * (4 * 3584 + 2 * 3584 + 2 * 512 + 4 * 18944) = 225,280
+    # per token and layer: 8 * 3584 + 2 * (4 * 3584 + 2 * 3584 + 2 * 512 + 4 * 18944) = 225,280
     assert activation_bytes(shape, DType.bf16, 1, checkpointing=False) == 28 * 225_280
     assert activation_bytes(shape, DType.bf16, 1, checkpointing=True) == 28 * 2 * 3584 + 225_280
 
 
 @pytest.mark.parametrize("dtype", DType)
-def test_a_layer_keeps_what_torch_keeps(dtype):
+def test_the_activations_of_a_layer_are_those_that_torch_keeps(dtype):
     import torch
     from transformers import Qwen2Config, Qwen2Model
 
@@ -157,11 +157,11 @@ def test_a_layer_keeps_what_torch_keeps(dtype):
 
     shape = ShapeConfig(1, 32, 96, 4, 2, 8, 16, True, 64)
     planned = activation_bytes(shape, dtype, 2 * 64, checkpointing=False)
-    # Torch also keeps two means of squares and a sum of exponentials a head: 4 * (2 + 4) of some 1,500 bytes a token.
+    # Torch also keeps two means of squares, and one sum of exponentials per head: 4 * (2 + 4) of about 1,500 bytes.
     assert kept_bytes(3) - kept_bytes(2) == planned + 2 * 64 * 4 * (2 + 4)
 
 
-def test_logits_are_planned_for_the_chunks_that_the_trainer_makes():
+def test_logits_are_planned_for_the_chunk_size_of_the_trainer():
     from grpo_cli.training.logprobs import CHUNK_VALUES
 
     assert planned.LOGITS_CHUNK == CHUNK_VALUES
@@ -170,21 +170,21 @@ def test_logits_are_planned_for_the_chunks_that_the_trainer_makes():
 def test_the_peaks_of_oat_zero(compose_train):
     config = compose_train(OAT_7B)
     memory = plan_memory(config, config.model.shape)
-    states = 18 * P_7B / 8  # weights 2, gradients 4 and optimizer 12 bytes a parameter
-    # 2 of CUDA, 1 of a vLLM asleep, activations 6.5, logits 2, 5e8 gradients in buckets and 1e9 weights gathered, and
-    # two gradients of the output layer: the sum in fp32, a chunk's in bf16
+    states = 18 * P_7B / 8  # weights 2, gradients 4 and optimizer 12 bytes per parameter
+    # CUDA 2, sleeping vLLM 1, activations 6.5, logits 2, 5e8 gradients in buckets, 1e9 gathered weights, and two
+    # gradients of the output layer: the sum in fp32 and that of a chunk in bf16
     output = (4 + 2) * 152064 * 3584
     assert memory.training == 3 * GIB + states + 6.5 * GIB + 2 * GIB + 2 * 5 * 10**8 + 2 * 10**9 + output
-    # 2 of CUDA, vLLM's 0.4 of 80, and the trainer's
+    # CUDA 2, vLLM 0.4 of 80, and the trainer's states
     assert memory.rollout == 34 * GIB + states
-    # 2 of CUDA, vLLM's whole weights without its cache, and the trainer's
+    # CUDA 2, sleeping vLLM 1, vLLM's weights without its cache, and the trainer's states
     assert memory.sync == 3 * GIB + 2 * P_7B + states
 
 
 def test_zero_3_starts_with_the_whole_model_on_each_gpu(compose_train):
     config = compose_train(OAT_7B)
     memory = plan_memory(config, config.model.shape)
-    assert memory.start == 3 * GIB + 2 * P_7B + 2 * P_7B / 8  # and the shards cut so far
+    assert memory.start == 3 * GIB + 2 * P_7B + 2 * P_7B / 8  # the whole model and the shards created so far
     assert memory.cpu_start == 2 * P_7B
     config.cluster.zero_stage = 2
     assert "The start" not in plan_memory(config, config.model.shape).phases
@@ -195,7 +195,7 @@ def test_a_trainer_offloaded_during_rollouts_is_back_for_the_sync(compose_train)
     memory = plan_memory(config, config.model.shape)
     assert memory.rollout == 34 * GIB
     assert memory.moved_out == 2 * P_7B + 12 * P_7B / 8  # no gradients: ZeRO-2 has freed them
-    assert memory.cpu == 16 * GIB + 3 * 4 * GIB  # pinned: of 14.2 GiB of weights, and of three times 3.5
+    assert memory.cpu == 16 * GIB + 3 * 4 * GIB  # pinned buffers for 14.2 GiB of weights and three times 3.5 GiB
     assert memory.sync == 3 * GIB + 2 * P_7B + memory.moved_out
 
 
@@ -205,5 +205,5 @@ def test_an_offloaded_reference_is_on_the_gpu_only_for_its_forward_passes(compos
     config.cluster.offload_reference = True
     offloaded = plan_memory(config, config.model.shape)
     assert with_reference.rollout - offloaded.rollout == with_reference.reference == 2 * P_7B
-    # In training it comes when activations, buffers and the output layer's gradient (14.3 GiB with logits) are gone.
+    # In training, activations, buffers and the output layer's gradient (14.3 GiB with logits) are freed before.
     assert offloaded.training == 3 * GIB + 18 * P_7B / 8 + 2 * P_7B + 2 * GIB

@@ -98,8 +98,8 @@ def sampled(sample):
     verdicts = {"p": [OK, OK, WRONG, Verdict.unparsable, TIMEOUT], "q": [OK, OK], "r": [WRONG, WRONG]}
     return [
         sample(id, number, verdict=verdict, text=f"{id}{number}")
-        for id, some in verdicts.items()
-        for number, verdict in enumerate(some)
+        for id, verdicts_of_problem in verdicts.items()
+        for number, verdict in enumerate(verdicts_of_problem)
     ]
 
 
