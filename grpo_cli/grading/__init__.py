@@ -1,7 +1,7 @@
-"""Answers to questions of mathematics: what a response states, and whether it equals the gold answer.
+"""Grading of mathematical answers: finds the answer in a response and compares it with the gold answer.
 
-`extract_answer` finds the stated answer, `VerifierPool.judge` compares it. The rest of the project uses what is named
-here and nothing behind it.
+`extract_answer` finds the stated answer, `VerifierPool.judge` compares it. This page is the package's public API: the
+rest of the project imports only the names below.
 """
 
 from grpo_cli.grading.expression import expression_gold_fault

@@ -1,4 +1,4 @@
-"""What an answer is made of: lists, tuples, intervals, matrices, relations, words, times, scalars with their units."""
+"""The kinds of answer: lists, tuples, intervals, matrices, relations, words, times, scalars with their units."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class TextAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A letter and what it stands for: (C) Paris."""
+    """The letter of a multiple-choice answer and its text: (C) Paris."""
 
     letter: str
     text: "Answer"
@@ -26,29 +26,29 @@ class Clock:
     """A time of day, or a duration in hours and minutes; `ratio` is the same text read as a ratio."""
 
     seconds: int  # since midnight
-    half: str  # am, pm or ""
+    am_pm: str  # "a", "p" or ""
     ratio: "Answer | None"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Two terms, as in 16:9."""
+    """A ratio of two terms, such as 16:9."""
 
     value: Scalar
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerList:
-    """Parts whose order means nothing: a list, a set, a union, the two values of a plus-minus."""
+    """Several answers in any order: a list, a set, a union, the two values of a plus-minus."""
 
     items: tuple["Answer", ...]
-    either: bool = False  # joined by `or`: one of them holds
-    impossible: bool = False  # joined by `and`, although they exclude each other
+    is_either: bool = False  # joined by `or`: one of them holds
+    is_impossible: bool = False  # joined by `and`, although they contradict each other
 
 
 @dataclass(frozen=True, slots=True)
 class Bracketed:
-    """A tuple or an interval; which of the two does not matter here."""
+    """A tuple or an interval. Both are compared in the same way."""
 
     left: str
     items: tuple["Answer", ...]
@@ -62,7 +62,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """`name` is the left side where that only names the `value` on the right, as x, f(x) or (p, q) do."""
+    """An equation. If the left side only names the `value` on the right (x, f(x), (p, q)), it is also the `name`."""
 
     left: str
     right: str
@@ -72,16 +72,16 @@ class Equation:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A value, other sides that are said to be equal to it, and numbers near it, None where one is no plain number."""
+    """A chain such as 2+2 = 4 or 1/3 = 0.333..: its value and the other sides."""
 
     value: "Answer"
-    equal: tuple["Answer", ...]
-    near: tuple[Number | None, ...]
+    equal: tuple["Answer", ...]  # sides that the chain claims to be equal to `value`
+    near: tuple[Number | None, ...]  # sides after an approximation sign; None for a side that is not a plain number
 
 
 @dataclass(frozen=True, slots=True)
 class SolutionSet:
-    """The values of a variable that inequalities allow, and the inequality if it is one."""
+    """The values of a variable that satisfy inequalities, and the inequality if there is only one."""
 
     variable: str
     values: "Answer"
@@ -90,7 +90,7 @@ class SolutionSet:
 
 @dataclass(frozen=True, slots=True)
 class Inequality:
-    """low < high, or low <= high, where neither is a variable alone."""
+    """low < high, or low <= high if not `strict`."""
 
     low: str
     high: str

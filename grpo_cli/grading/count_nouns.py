@@ -1,4 +1,6 @@
-"""What can be counted in an answer: `7 apples` is 7. What changes a value, as `halves` or `dozen` do, is not here."""
+"""Nouns for things that an answer may count: `7 apples` is 7. Words that change the value (`halves`, `dozen`) are not
+in the list.
+"""
 
 _NOUNS = """
 acorn addend adult aircraft album alien alligator almond animal ant apartment app apple application apricot arm
@@ -74,7 +76,7 @@ wizard wolf wolves woman women wood wool word worker worm wrapper wreath writer 
 zone zoo zucchini
 """
 
-# May stand before a noun, and say nothing of its number.
+# Adjectives that may precede a noun without changing the count.
 _ADJECTIVES = """
 action acute additional all-star assorted bad baked baseball basketball big black blue broken bronze brown children's
 chocolate circular colored complex composite congruent consecutive correct dangerous diet different digital distinct

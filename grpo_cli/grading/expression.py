@@ -1,6 +1,6 @@
-"""Answers that are arithmetic expressions: each given number used exactly once, and the right value.
+"""Grading of arithmetic expressions: each given number must be used exactly once, and the value must be right.
 
-A gold reads `13 5 6 2 = 0`: the numbers, and the value after the equals sign. So ask Countdown and make_zero.
+A gold such as `13 5 6 2 = 0` lists the numbers, then the target value. The Countdown and make_zero tasks use this form.
 """
 
 import ast
@@ -16,7 +16,7 @@ _ALLOWED = frozenset("0123456789+-*/() ")
 
 
 def judge_expression(gold: str, answer: str) -> Judgement:
-    """The verdict on an expression over + - * / and parentheses.
+    """Returns the verdict on an expression of numbers, + - * / and parentheses.
 
     >>> judge_expression("13 5 6 2 = 0", "13 -5 -6 -2").verdict.value
     'correct'
@@ -26,7 +26,7 @@ def judge_expression(gold: str, answer: str) -> Judgement:
     numbers, value = _parse_gold(gold)
     answer = answer.strip().translate(_SPELLINGS)
     if not answer or len(answer) > MAX_CHARS or not _ALLOWED.issuperset(answer):
-        return Judgement(Verdict.unparsable, f"not an expression over + - * / ( ) of at most {MAX_CHARS} characters")
+        return Judgement(Verdict.unparsable, f"not an expression with + - * / ( ) of at most {MAX_CHARS} characters")
     used: list[int] = []
     try:
         result = _evaluate(ast.parse(answer, mode="eval").body, used)
@@ -38,16 +38,16 @@ def judge_expression(gold: str, answer: str) -> Judgement:
         seen, given = (" ".join(map(str, sorted(each))) for each in (used, numbers))
         return Judgement(Verdict.wrong, f"uses {seen} instead of {given}")
     if result != value:
-        return Judgement(Verdict.wrong, f"makes {result} instead of {value}")
-    return Judgement(Verdict.correct, f"makes {value} of the given numbers")
+        return Judgement(Verdict.wrong, f"equals {result} instead of {value}")
+    return Judgement(Verdict.correct, f"equals {value} and uses the given numbers")
 
 
 def expression_gold_fault(gold: str) -> str | None:
-    """Why `gold` cannot be judged by; None if it can."""
+    """Returns why `gold` is not a valid gold answer; None if it is valid."""
     try:
         _parse_gold(gold)
     except ValueError:
-        return f"{gold!r} is not of the form '13 5 6 2 = 0': numbers, an equals sign, and their value"
+        return f"{gold!r} is not of the form '13 5 6 2 = 0': numbers, an equals sign, the target value"
     return None
 
 
@@ -55,12 +55,12 @@ def _parse_gold(gold: str) -> tuple[list[int], Fraction]:
     given, equals, value = gold.partition("=")
     numbers = [int(number) for number in given.split()]
     if not equals or not numbers:
-        raise ValueError(f"a gold without numbers or value: {gold!r}")
+        raise ValueError(f"the gold {gold!r} has no numbers or no value")
     return numbers, Fraction(value)
 
 
 def _evaluate(node: ast.expr, used: list[int]) -> Fraction:
-    """The exact value of an arithmetic tree; the numbers in it are added to `used`."""
+    """Returns the exact value of a syntax tree and appends its numbers to `used`."""
     match node:
         case ast.Constant(value=int() as number):
             used.append(number)
@@ -80,4 +80,4 @@ def _evaluate(node: ast.expr, used: list[int]) -> Fraction:
                     return first * second
                 case ast.Div():
                     return first / second
-    raise ValueError("neither a number nor one of + - * /")
+    raise ValueError("the expression has a part that is neither a number nor one of + - * /")

@@ -1,8 +1,8 @@
-"""The final answer that a response states, by the marker that its template asks for.
+"""Finds the final answer in a response, by the marker that the template asks for.
 
-Every scan is linear in the text: no regular expression here can backtrack. What is strict here is strict because
-the policy learns whatever is let through: a second answer block, an answer inside the reasoning, a box left open
-all mean that no answer was given.
+Every scan takes linear time: no regular expression here can backtrack. The rules are strict because the policy learns
+to use every loophole: a response with two answer blocks, with an answer inside the reasoning or with an unclosed box
+has no answer.
 """
 
 import itertools
@@ -17,14 +17,14 @@ WHITESPACE = " \t\n\r\f\v"
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """The stated answer, or None and why there is none."""
+    """The stated answer, or None and the reason why there is none."""
 
     answer: str | None
     reason: str = ""
 
 
 def extract_answer(text: str, marker: AnswerMarker) -> Extraction:
-    """The answer in `text`, a whole response together with what its template put before it."""
+    """Returns the answer in `text`: the text that the template put at the start of the response, then the response."""
     match marker:
         case AnswerMarker.answer_tag:
             return answer_block(text)
@@ -35,7 +35,7 @@ def extract_answer(text: str, marker: AnswerMarker) -> Extraction:
 
 
 def answer_block(text: str) -> Extraction:
-    """What stands in the one `<answer>` block, which lies outside the thinking."""
+    """Returns the content of the `<answer>` block. There must be exactly one, and it must be outside the thinking."""
     if text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return Extraction(None, "not exactly one <answer> block")
     start, end = text.index("<answer>"), text.index("</answer>")
@@ -52,59 +52,59 @@ def answer_block(text: str) -> Extraction:
 
 
 def last_box(text: str) -> Extraction:
-    r"""What stands in the last `\boxed{}` after the thinking, or in the last ones where they are neighbours."""
-    reply = _reply(text)
+    r"""Returns the content of the last `\boxed{}` after the thinking; adjacent last boxes are joined to one answer."""
+    reply = _after_thinking(text)
     if reply is None:
         return Extraction(None, "the thinking never ends")
     boxes = boxes_in(reply)
     if boxes is None:
         return Extraction(None, r"\boxed{ is never closed")
-    return Extraction(_listed(reply, boxes)) if boxes else Extraction(None, r"no \boxed{}")
+    return Extraction(_join_boxes(reply, boxes)) if boxes else Extraction(None, r"no \boxed{}")
 
 
-def _reply(text: str) -> str | None:
-    """What follows the thinking; None where it never ends."""
+def _after_thinking(text: str) -> str | None:
+    """Returns the text after the thinking; None if the thinking never ends."""
     if "</think>" in text:
         return text[text.rfind("</think>") + len("</think>") :]
     return None if "<think>" in text else text
 
 
-_NAME = r"[A-Za-z](?:_\{?\w{1,9}\}?)?[ \t]{0,3}=[ \t]{0,3}\$?"  # of a value: x = \boxed{4} and x = \boxed{5}
+_NAME = r"[A-Za-z](?:_\{?\w{1,9}\}?)?[ \t]{0,3}=[ \t]{0,3}\$?"  # the name before a box: x = \boxed{4} and x = \boxed{5}
 _NAMED = re.compile(rf"(?<![\w\\}}^*/+-])({_NAME})$")
-_JOINT = re.compile(rf"(?:[ \t\n\r,;.$]|\\[()\[\]]|\\q?quad|\\text\{{|\}}|\b(?:and|or)\b)*(?:{_NAME})?")
-_MAX_JOINT = 60  # characters
+_CONNECTOR = re.compile(rf"(?:[ \t\n\r,;.$]|\\[()\[\]]|\\q?quad|\\text\{{|\}}|\b(?:and|or)\b)*(?:{_NAME})?")
+_MAX_CONNECTOR = 60  # characters
 
 
-def _last_run(text: str, spans: list[tuple[int, int]]) -> int:
-    """How many of the last spans stand beside one another, with at most "and", "or" and punctuation in between."""
+def _num_adjacent(text: str, spans: list[tuple[int, int]]) -> int:
+    """Returns how many of the last spans are adjacent: only "and", "or" and punctuation may separate them."""
     count = 1
     while count < len(spans):
         between = text[spans[-count - 1][1] : spans[-count][0]]
-        if len(between) > _MAX_JOINT or not _JOINT.fullmatch(between):
+        if len(between) > _MAX_CONNECTOR or not _CONNECTOR.fullmatch(between):
             break
         count += 1
     return count
 
 
-def _listed(text: str, boxes: list[Box]) -> str:
-    """The last box with its neighbours, each with the name before it: they are one answer."""
-    run = boxes[-_last_run(text, [(box.start, box.end) for box in boxes]) :]
-    answer = run[0].content.strip(WHITESPACE)
-    if len(run) == 1:
+def _join_boxes(text: str, boxes: list[Box]) -> str:
+    """Returns the last box and the boxes adjacent to it as one answer, each with the name before it."""
+    adjacent = boxes[-_num_adjacent(text, [(box.start, box.end) for box in boxes]) :]
+    answer = adjacent[0].content.strip(WHITESPACE)
+    if len(adjacent) == 1:
         return answer
-    answer = _name_before(text, run[0].start) + answer
-    for before, box in itertools.pairwise(run):
-        joint = " or " if re.search(r"\bor\b", text[before.end : box.start]) else ", "
-        answer += joint + _name_before(text, box.start) + box.content.strip(WHITESPACE)
+    answer = _name_before(text, adjacent[0].start) + answer
+    for before, box in itertools.pairwise(adjacent):
+        connector = " or " if re.search(r"\bor\b", text[before.end : box.start]) else ", "
+        answer += connector + _name_before(text, box.start) + box.content.strip(WHITESPACE)
     return answer
 
 
 def _name_before(text: str, end: int) -> str:
-    named = _NAMED.search(text[max(0, end - _MAX_JOINT) : end])
+    named = _NAMED.search(text[max(0, end - _MAX_CONNECTOR) : end])
     return named[1].rstrip("$") if named else ""
 
 
-_STATED = re.compile(r"(?i)\banswers?\b[ \t*]*(?:(?:is|are|=|:)[ \t*:]*|(?=\$|\\[(\[]))")
+_ANSWER_IS = re.compile(r"(?i)\banswers?\b[ \t*]*(?:(?:is|are|=|:)[ \t*:]*|(?=\$|\\[(\[]))")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n|I hope it is correct")
 _MAX_SENTENCE = 500  # characters
 _CHOICE = re.compile(r"\(?([A-J])\)?(?=[\s.,:;)]|$)")
@@ -121,28 +121,28 @@ _PERCENT = re.compile(r"\s*(?:\\?%|percent|pct)")
 
 
 def stated_answer(text: str) -> Extraction:
-    """The answer in free text.
+    """Returns the answer in free text.
 
-    That is one answer block; else the last box with its neighbours; else what follows #### or "the answer is"; else
-    the text itself where it is a formula; else its last formula or number.
+    The first of these that exists: the one answer block; the last box with those adjacent to it; the text after #### or
+    "the answer is"; the whole text if it is a formula; the last formula or number.
     """
-    reply = _reply(text)
+    reply = _after_thinking(text)
     if reply is None:
         return Extraction(None, "the thinking never ends")
     if "<answer>" in reply:
         return answer_block(reply)
     if boxes := boxes_in(reply):
-        return Extraction(_listed(reply, boxes))
+        return Extraction(_join_boxes(reply, boxes))
     if boxes is None:
         return Extraction(None, r"\boxed{ is never closed")
     if "####" in reply:
         return Extraction(reply[reply.rfind("####") + 4 :].strip(WHITESPACE).partition("\n")[0])
-    for lead_in in reversed(list(_STATED.finditer(reply))):
+    for lead_in in reversed(list(_ANSWER_IS.finditer(reply))):
         rest = reply[lead_in.end() : lead_in.end() + _MAX_SENTENCE].lstrip(WHITESPACE)
         if answer := _first_sentence_answer(rest):
             return Extraction(answer)
     answer = _last_expression(reply)
-    return Extraction(answer, "" if answer else "no formula and no number")
+    return Extraction(answer, "" if answer else "no formula or number")
 
 
 def _first_sentence_answer(text: str) -> str | None:
@@ -161,13 +161,13 @@ def _last_expression(text: str) -> str | None:
     found = _expressions(text)
     if not found:
         return None
-    run = found[-_last_run(text, found) :]
-    percent = "%" if _PERCENT.match(text, run[-1][1]) else ""
-    return ", ".join(text[start:end] for start, end in run) + percent
+    adjacent = found[-_num_adjacent(text, found) :]
+    percent = "%" if _PERCENT.match(text, adjacent[-1][1]) else ""
+    return ", ".join(text[start:end] for start, end in adjacent) + percent
 
 
 def _expressions(text: str) -> list[tuple[int, int]]:
-    """Where formulas stand, and numbers outside of them. A dollar sign that opens no formula is a currency's."""
+    """Returns the spans of formulas and of numbers outside formulas. An unpaired dollar sign is a currency sign."""
     found: list[tuple[int, int]] = []
     inside: list[tuple[int, int]] = []  # numbers since a delimiter opened
     opened: tuple[str, int] | None = None

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001  (the look-alikes are what this module is about)
-r"""One spelling for what can be written in many: `\dfrac 1 2`, `\frac12` and `½` become `\frac{1}{2}`.
+r"""Normalises the spelling of answers: `\dfrac 1 2`, `\frac12` and `½` all become `\frac{1}{2}`.
 
-Nothing here knows mathematics, and nothing here takes more than linear time.
+Only the spelling changes; no mathematics is done here. Every function takes linear time.
 """
 
 import re
@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-MAX_CHARS = 16_384  # longer answers are refused unread
+MAX_CHARS = 16_384  # longer answers are rejected without being read
 
 GREEK = frozenset(
     [
@@ -27,10 +27,10 @@ FUNCTIONS = frozenset(
 
 
 class Unreadable(ValueError):
-    """Text that no careful reader would take for an answer; the message says why."""
+    """Raised for text that is not a readable answer; the message says why."""
 
 
-# Spellings of the same symbol. What is not listed is kept.
+# Different spellings of the same symbol. Commands that are not listed are kept.
 _COMMANDS = {
     r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac",
     r"\bf": "", r"\rm": "", r"\it": "",
@@ -69,10 +69,10 @@ _UNICODE = str.maketrans(
 
 
 _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-# Those named first are often glued to the letter behind them.
+# The names listed first are often written without a space before the next letter.
 _COMMAND = re.compile(r"\\(?:q?quad|[lg]eqslant|[lgn]eq|times|cdot(?!s)|[A-Za-z]+|.)|[$~]")
 _NULL_DELIMITER = re.compile(r"\\(?:left|right) ?\.")
-_THIN = "\u2009"  # what joins groups of three digits, and nothing else
+_THIN = "\u2009"  # thin space: it may separate groups of three digits
 _GROUP_COMMA = re.compile(r" ?\{ ?, ?\} ?|, ?\\! ?")
 _GROUPED_BY_COMMA = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _GROUPED_BY_SPACE = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_THIN}\d{{3}})+(?!\d)")
@@ -95,18 +95,18 @@ _SPACE_AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 
 
 def check_readable(text: str) -> None:
-    """Raise Unreadable for what could look like one answer and be another: controls, look-alike digits, zalgo."""
+    """Raise Unreadable if the text may not be what it looks like: controls, look-alike digits, stacked accents."""
     if text.isascii() and text.isprintable():
         return
     for char in text:
         category = unicodedata.category(char)
         if category[0] in "CM" or (category[0] == "N" and not char.isascii()):
-            raise Unreadable(f"the character U+{ord(char):04X} is not a plain letter, digit or sign")
+            raise Unreadable(f"the character U+{ord(char):04X} is not a plain letter, digit or symbol")
 
 
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
-    r"""`text` in one spelling. Raises Unreadable.
+    r"""Returns `text` in canonical spelling. Raises Unreadable.
 
     >>> canonical(r" $\dfrac 1 2\,$. ")
     '\\frac{1}{2}'
@@ -122,19 +122,19 @@ def canonical(text: str) -> str:
     check_readable(text)
     if "boxed" in text or "\\fbox" in text:
         text = unboxed(text)
-    if "\\begin" not in text:  # outside of a matrix no line ends, and \\\\frac is \\frac escaped twice
+    if "\\begin" not in text:  # only a matrix has line ends: elsewhere \\\\frac is \\frac escaped twice
         text = text.replace("\\\\", "\\")
-    if text.endswith("\\") and not text.endswith("\\\\"):  # of a control space
+    if text.endswith("\\") and not text.endswith("\\\\"):  # the rest of a control space
         text = text[:-1]
-    if text.count("$") - text.count("\\$") == 1:  # no pair of delimiters
+    if text.count("$") - text.count("\\$") == 1:  # a currency sign, not a pair of delimiters
         text = _CURRENCY.sub(r"\\$", text)
     if text.startswith("\\color"):
         text = _COLOR.sub("", text, count=1)
     text = _GROUP_COMMA.sub(_THIN, _NULL_DELIMITER.sub("", text.replace("{:}", ":")))
-    text = _COMMAND.sub(_spell, _FONT.sub(_in_font, text))
+    text = _COMMAND.sub(_replace_command, _FONT.sub(_resolve_font, text))
     text = _TEXT_JOINT.sub(r" \1 ", text).strip(" *`_")
-    for written, spelt in _OPERATORS:
-        text = text.replace(written, spelt)
+    for operator, spelling in _OPERATORS:
+        text = text.replace(operator, spelling)
     text = _GROUPED_BY_SPACE.sub(lambda number: number.group().replace(_THIN, ""), text).replace(_THIN, " ")
     if not any(bracket in text for bracket in "(["):
         text = _GROUPED_BY_COMMA.sub(lambda number: number.group().replace(",", ""), text)
@@ -150,7 +150,7 @@ def canonical(text: str) -> str:
 _OPERATORS = [("...", r"\dots "), ("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne "), ("==", "="), ("**", "^")]
 
 
-def _spell(command: re.Match) -> str:
+def _replace_command(command: re.Match) -> str:
     return _COMMANDS.get(command.group(), command.group())
 
 
@@ -159,11 +159,11 @@ _FONT = re.compile(
     r"(?: ?\{ ?(\\?[A-Za-z]+) ?\}(?=( ?[({])?)|)"
 )
 _NAMED_OPERATORS = FUNCTIONS - {"sec", "inf"} | {"gcd", "lcm", "lim", "det", "mod", "bmod"}
-_ALSO_UNITS = {"sec", "min", "max", "inf"}  # or a name: R_{\max}
+_ALSO_UNITS = {"sec", "min", "max", "inf"}  # operators only before a bracket; otherwise units, or names as in R_{\max}
 
 
-def _in_font(match: re.Match) -> str:
-    r"""What is set in a font: a symbol in mathematics, otherwise text, as units and words are."""
+def _resolve_font(match: re.Match) -> str:
+    r"""Returns a font command's content: without the command if it is a mathematical symbol, else within \text{}."""
     font, content, called = match.groups(default="")
     is_text = font.startswith(("text", "mbox"))
     if content.startswith("\\") and not is_text:
@@ -172,7 +172,7 @@ def _in_font(match: re.Match) -> str:
         return f"\\{content} "
     if len(content) == 1 and not is_text and (content in "eid" or font not in ("mathrm", "operatorname")):
         before = match.string[match.start() - 1 : match.start()]
-        if content == "e" and before.isdigit():  # 2\\mathrm{e}3 is no power of ten
+        if content == "e" and before.isdigit():  # 2\\mathrm{e}3 is not 2 times 10^3
             return "*e"
         return f" {content}" if before.isalpha() else content
     return match.group().replace(font, "text", 1)
@@ -189,9 +189,9 @@ _BOX_OR_BRACE = re.compile(r"\\?\\f?boxed *\{|\\f?boxed (?=[A-Za-z0-9])|\\\\|\\[
 
 
 def boxes_in(text: str) -> list[Box] | None:
-    r"""The outermost boxes in order of their ends; None where the last one that opens is never closed."""
+    r"""Returns the outermost boxes in order of their ends; None if a box is never closed."""
     boxes: list[Box] = []
-    opened: list[tuple[int, int] | None] = []  # of each open brace: the box's start and its content's, or None
+    opened: list[tuple[int, int] | None] = []  # for each open brace: the starts of the box and its content, or None
     for token in _BOX_OR_BRACE.finditer(text):
         symbol = token.group()
         if symbol == "{":
@@ -209,7 +209,7 @@ def boxes_in(text: str) -> list[Box] | None:
 
 
 def unboxed(text: str) -> str:
-    r"""`text` with each outermost `\boxed{X}` replaced by X; neighbours become a list. Raises Unreadable."""
+    r"""Returns `text` with X for each outermost `\boxed{X}`; adjacent boxes become a list. Raises Unreadable."""
     boxes = boxes_in(text)
     if boxes is None:
         raise Unreadable(r"\boxed{ is never closed")

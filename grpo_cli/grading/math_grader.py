@@ -1,9 +1,9 @@
-r"""Whether an answer means the same as the gold.
+r"""Decides whether an answer is equivalent to the gold answer.
 
-Both sides are spelt alike (`latex.py`), taken apart into lists, tuples, intervals, relations, units and so on, and
-compared part by part. Only scalar expressions that neither spelling nor exact arithmetic can decide are handed to
-Math-Verify (`symbolic.py`): its own reading of whole answers takes `5,5` for 5, `{1,2}` for `(1,2)`, `204_5` for 204.
-The parts are plain Python and linear, so that most verdicts need no worker process.
+Both are normalised (`latex.py`), parsed into lists, tuples, intervals, relations, units and so on (`parsing.py`), and
+compared part by part. Only scalar expressions that neither spelling nor exact arithmetic can decide go to Math-Verify
+(`symbolic.py`): on whole answers it takes `5,5` for 5, `{1,2}` for `(1,2)` and `204_5` for 204. Everything else is
+plain Python that takes linear time, so most verdicts need no worker process.
 """
 
 import re
@@ -30,31 +30,31 @@ from grpo_cli.grading.latex import Unreadable, canonical
 from grpo_cli.grading.parsing import parse_answer
 from grpo_cli.grading.rational import as_number, is_near, numbers_equal
 from grpo_cli.grading.relations import name_key
-from grpo_cli.grading.units import compatible, in_subunits, without_unit
+from grpo_cli.grading.units import convert_to_subunits, strip_unit, units_match
 from grpo_cli.types import Verdict
 
-MAX_PARSED_CHARS = 1_000  # longer answers are right only if they are spelt like the gold
+MAX_PARSED_CHARS = 1_000  # a longer answer is correct only if it is spelled like the gold
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, and why in words."""
+    """A verdict and its reason."""
 
     verdict: Verdict
     reason: str
-    tests_passed: float = 0.0  # the share, where the answer is a program
+    tests_passed: float = 0.0  # share of tests passed, if the answer is a program
 
 
 class Undecided(Exception):
-    """Raised where only Math-Verify can tell."""
+    """Raised if only Math-Verify can decide."""
 
 
 class Relation(StrEnum):
-    """What must hold between two expressions."""
+    """The relation that must hold between two expressions."""
 
     value = auto()  # they are equal
-    equation = auto()  # setting each to 0 says the same: their ratio is a constant
-    inequality = auto()  # asking each to be below 0 says the same: their ratio is a positive constant
+    equation = auto()  # each = 0 gives equivalent equations: their ratio is a constant
+    inequality = auto()  # each < 0 gives equivalent inequalities: their ratio is a positive constant
 
 
 Algebra = Callable[[Relation, str, str], bool]
@@ -65,41 +65,44 @@ def no_algebra(relation: Relation, gold: str, answer: str) -> bool:
 
 
 def judge(gold: str, answer: str, algebra: Algebra = no_algebra) -> Judgement:
-    """The verdict on `answer`. Without an `algebra`, raises Undecided where one is needed; else it changes nothing."""
+    """Returns the verdict on `answer`. Raises Undecided if an `algebra` is needed and not given.
+
+    A verdict reached without `algebra` is the same as with it.
+    """
     try:
-        written_gold, written = canonical(gold), canonical(answer)
-        if not written:
+        gold, answer = canonical(gold), canonical(answer)
+        if not answer:
             return Judgement(Verdict.unparsable, "the answer is empty")
-        if written_gold == written:
+        if gold == answer:
             return Judgement(Verdict.correct, "written like the gold")
-        numbers = as_number(written_gold), as_number(written)
+        numbers = as_number(gold), as_number(answer)
         if None not in numbers:
             equal = numbers_equal(*numbers)
-        elif len(written) > MAX_PARSED_CHARS:
+        elif len(answer) > MAX_PARSED_CHARS:
             return Judgement(Verdict.unparsable, f"longer than {MAX_PARSED_CHARS} characters")
         else:
-            equal = equivalent(parse_answer(written_gold), parse_answer(written), algebra)
-    except Unreadable as fault:
-        return Judgement(Verdict.unparsable, str(fault))
+            equal = equivalent(parse_answer(gold), parse_answer(answer), algebra)
+    except Unreadable as error:
+        return Judgement(Verdict.unparsable, str(error))
     return Judgement(Verdict.correct, "equal to the gold") if equal else Judgement(Verdict.wrong, "not the gold")
 
 
 def math_gold_fault(gold: str) -> str | None:
-    """Why no answer could ever be judged by `gold`; None if it can."""
+    """Returns why `gold` is not a valid gold answer; None if it is valid."""
     try:
-        written = canonical(gold)
-        if not written:
+        gold = canonical(gold)
+        if not gold:
             return "it is empty"
-        if len(written) > MAX_PARSED_CHARS:
+        if len(gold) > MAX_PARSED_CHARS:
             return f"it is longer than {MAX_PARSED_CHARS} characters"
-        parse_answer(written)
-    except Unreadable as fault:
-        return str(fault)
+        parse_answer(gold)
+    except Unreadable as error:
+        return str(error)
     return None
 
 
 def equivalent(gold: Answer, answer: Answer, algebra: Algebra) -> bool:
-    """Whether `answer` says what `gold` says; `gold` decides how strictly a name or a unit is asked for."""
+    """Whether `answer` means the same as `gold`. `gold` decides how strictly names and units are compared."""
     match gold, answer:
         case Equation(), Equation():
             if gold.name and answer.name and name_key(gold.name) == name_key(answer.name):
@@ -116,7 +119,7 @@ def equivalent(gold: Answer, answer: Answer, algebra: Algebra) -> bool:
         case Chain(value=value), _:
             return equivalent(value, answer, algebra)
         case _, Chain(value=value):
-            return equivalent(gold, value, algebra) and _holds(answer, algebra)
+            return equivalent(gold, value, algebra) and _chain_holds(answer, algebra)
         case Choice(), Choice():
             return gold.letter == answer.letter and equivalent(gold.text, answer.text, algebra)
         case (Choice(letter=letter), Scalar(text=text)) | (Scalar(text=text), Choice(letter=letter)) if (
@@ -141,7 +144,7 @@ def equivalent(gold: Answer, answer: Answer, algebra: Algebra) -> bool:
             return gold.strict == answer.strict and algebra(
                 Relation.inequality, f"{gold.low}-({gold.high})", f"{answer.low}-({answer.high})"
             )
-        case AnswerList(impossible=allowed), AnswerList(impossible=True) if not allowed:
+        case AnswerList(is_impossible=False), AnswerList(is_impossible=True):
             return False
         case AnswerList(), AnswerList():
             return _same_items(gold.items, answer.items, algebra)
@@ -161,7 +164,7 @@ def equivalent(gold: Answer, answer: Answer, algebra: Algebra) -> bool:
             return _word_key(gold.text) == _word_key(answer.text)
         case Clock(), Clock():
             return _same_time(gold, answer)
-        case Clock(half=str() as half), Scalar(text=text, unit="") if half:  # 9 for 9 a.m.
+        case Clock(am_pm=str() as am_pm), Scalar(text=text, unit="") if am_pm:  # 9 for 9 a.m.
             return text.isdigit() and _same_time(gold, Clock(int(text) * 3600, "", None))
         case Ratio(), Clock(ratio=Ratio() as ratio):
             return equivalent(gold, ratio, algebra)
@@ -175,9 +178,9 @@ def equivalent(gold: Answer, answer: Answer, algebra: Algebra) -> bool:
             return _same_scalar(gold, value, algebra)
         case Scalar(), Scalar():
             return _same_scalar(gold, answer, algebra)
-        case _, AnswerList(either=True):  # 2 or 4/2
+        case _, AnswerList(is_either=True):  # 2 or 4/2
             return all(equivalent(gold, item, algebra) for item in answer.items)
-        case AnswerList(either=True), _:
+        case AnswerList(is_either=True), _:
             return all(equivalent(item, answer, algebra) for item in gold.items)
     return False
 
@@ -189,14 +192,14 @@ def _same_in_order(gold: tuple[Answer, ...], answer: tuple[Answer, ...], algebra
 def _same_items(gold: tuple[Answer, ...], answer: tuple[Answer, ...], algebra: Algebra) -> bool:
     if len(gold) != len(answer):
         return False
-    if (_num_names(gold) > 1) != (_num_names(answer) > 1):  # x=1, y=2 is 1, 2 in this order alone
+    if (_num_names(gold) > 1) != (_num_names(answer) > 1):  # x=1, y=2 equals 1, 2 but not 2, 1
         return _same_in_order(gold, answer, algebra)
-    left = list(answer)
+    unmatched = list(answer)
     for item in gold:
-        found = next((other for other in left if equivalent(item, other, algebra)), None)
+        found = next((other for other in unmatched if equivalent(item, other, algebra)), None)
         if found is None:
             return False
-        left.remove(found)
+        unmatched.remove(found)
     return True
 
 
@@ -207,25 +210,25 @@ def _num_names(items: tuple[Answer, ...]) -> int:
 _LETTERS = frozenset("ABCDEFGHIJ")
 
 
-def _holds(chain: Chain, algebra: Algebra) -> bool:
-    """Whether an answer like 2+2=4 is true: 41=42 is two answers."""
+def _chain_holds(chain: Chain, algebra: Algebra) -> bool:
+    """Whether a chain such as 2+2=4 is true. One that is false, such as 41=42, states two answers."""
     value = as_number(chain.value.text) if isinstance(chain.value, Scalar) else None
     if value and not all(is_near(value.value, decimal) for decimal in chain.near if decimal):
         return False
-    return all(_holds_side(side, chain.value, algebra) for side in chain.equal)
+    return all(_side_equals(side, chain.value, algebra) for side in chain.equal)
 
 
-def _holds_side(side: Answer, value: Answer, algebra: Algebra) -> bool:
+def _side_equals(side: Answer, value: Answer, algebra: Algebra) -> bool:
     try:
         return equivalent(side, value, algebra)
     except Unreadable:
-        if isinstance(side, Scalar) and _RESTATED.search(side.text):
-            return True  # the question itself, which sympy cannot work out
+        if isinstance(side, Scalar) and _UNEVALUATED.search(side.text):
+            return True  # it restates the question, which sympy cannot evaluate
         raise
 
 
-# Of a computation that only restates the question.
-_RESTATED = re.compile(
+# Operators of a computation that only restates the question.
+_UNEVALUATED = re.compile(
     r"\\(?:sum|prod|coprod|i{0,3}int|oint|lim|limsup|liminf|gcd|lcm|max|min|sup|b?mod|pmod|det|arg|deg|dim|nabla)(?![A-Za-z])"
     r"|\\frac\{(?:d|\\partial)(?![a-z]\*)[^{}]*(?:\{\d+\})?\}\{(?:d|\\partial) ?[a-z]"
     r"|(?<![A-Za-z\\])(?:gcd|lcm|max|min|sum|prod|lim|mod)(?![A-Za-z])"
@@ -234,20 +237,20 @@ _RESTATED = re.compile(
 
 def _same_scalar(gold: Scalar, answer: Scalar, algebra: Algebra) -> bool:
     if answer.words and answer.words != gold.words:
-        raise Unreadable(f"{answer.words!r} is no unit")
+        raise Unreadable(f"{answer.words!r} is not a unit")
     if gold.words and _VALUE_CHANGING.search(gold.words) and not answer.words:
         return False
-    if _RESTATED.search(answer.text) and not _RESTATED.search(gold.text):
-        raise Unreadable("restates a computation instead of its value")
+    if _UNEVALUATED.search(answer.text) and not _UNEVALUATED.search(gold.text):
+        raise Unreadable("repeats a computation instead of giving its value")
     if "%" in (gold.unit, answer.unit) and gold.unit != answer.unit:
         return _same_percent(gold, answer, algebra)
     if gold.unit and answer.unit and gold.unit != answer.unit:
-        values = in_subunits(gold, answer)
-        if values == (gold.text, answer.text) and not compatible(gold.unit, answer.unit):
+        values = convert_to_subunits(gold, answer)
+        if values == (gold.text, answer.text) and not units_match(gold.unit, answer.unit):
             return False
         return _equal(*values, algebra)
     unit = gold.unit or answer.unit
-    return _equal(without_unit(gold, unit), without_unit(answer, unit), algebra)
+    return _equal(strip_unit(gold, unit), strip_unit(answer, unit), algebra)
 
 
 _VALUE_CHANGING = re.compile(
@@ -260,21 +263,22 @@ _HALF_A_DAY = 12 * 3600
 
 
 def _same_time(gold: Clock, answer: Clock) -> bool:
-    """Whether two times are the same; a.m. or p.m. may be left out where both are on a dial of twelve hours."""
+    """Whether two times are the same. One of them may lack a.m. or p.m. if it is before 13:00."""
     if gold.seconds == answer.seconds:
         return True
-    bare = [clock.seconds for clock in (gold, answer) if not clock.half]
-    return len(bare) == 1 and bare[0] < _HALF_A_DAY + 3600 and (gold.seconds - answer.seconds) % _HALF_A_DAY == 0
+    unmarked = [clock.seconds for clock in (gold, answer) if not clock.am_pm]
+    is_12_hour = len(unmarked) == 1 and unmarked[0] < _HALF_A_DAY + 3600
+    return is_12_hour and (gold.seconds - answer.seconds) % _HALF_A_DAY == 0
 
 
 def _same_percent(gold: Scalar, answer: Scalar, algebra: Algebra) -> bool:
-    """50% is 1/2, and 50 where the sign is left out; but where 0.5 is asked for, 0.5% is not it."""
+    """Whether a percentage equals a plain number: 50% equals 1/2 and 50, but 0.5% does not equal a gold of 0.5."""
     if gold.unit and answer.unit:
         return False
     percent, plain = (gold.text, answer.text) if gold.unit else (answer.text, gold.text)
-    asked = None if gold.unit else as_number(gold.text)
-    sign_is_free = asked is None or abs(asked.value) >= 1
-    return _equal(rf"\frac{{{percent}}}{{100}}", plain, algebra) or (sign_is_free and _equal(percent, plain, algebra))
+    plain_gold = None if gold.unit else as_number(gold.text)
+    ignore_sign = plain_gold is None or abs(plain_gold.value) >= 1
+    return _equal(rf"\frac{{{percent}}}{{100}}", plain, algebra) or (ignore_sign and _equal(percent, plain, algebra))
 
 
 def _equal(gold: str, answer: str, algebra: Algebra) -> bool:

@@ -1,6 +1,6 @@
-"""An answer taken apart into what `answers.py` names.
+"""Parses a canonical text into the kinds of answer that `answers.py` defines.
 
-Plain Python, linear in the text, and no mathematics: whether two scalars are equal is asked elsewhere.
+It takes linear time and does no mathematics: `math_grader.py` compares the parts.
 """
 
 import re
@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from grpo_cli.grading.answers import Answer, AnswerList, Bracketed, Matrix, Ratio, Scalar, TextAnswer
 from grpo_cli.grading.latex import Unreadable
-from grpo_cli.grading.phrases import as_choice, as_clock, as_date, as_words, without_lead_in
-from grpo_cli.grading.relations import compared, joined_by_and
+from grpo_cli.grading.phrases import parse_choice, parse_clock, parse_date, parse_words, strip_lead_in
+from grpo_cli.grading.relations import intersect_inequalities, parse_relation
 from grpo_cli.grading.units import split_unit
 
 MAX_DEPTH = 12
@@ -21,8 +21,8 @@ def _outside_brackets(marks: str) -> re.Pattern[str]:
 
 
 _LIST = _outside_brackets(r"[,;]|(?<![A-Za-z\\])(?:and|or|AND|OR)(?![A-Za-z]{2})")
-_COMPARED = _outside_brackets(r"[=<>]|\\(?:le|ge|ne|in|approx)(?![A-Za-z])")
-_UNITED = _outside_brackets(r"\\cup(?![A-Za-z])")
+_RELATION = _outside_brackets(r"[=<>]|\\(?:le|ge|ne|in|approx)(?![A-Za-z])")
+_UNION = _outside_brackets(r"\\cup(?![A-Za-z])")
 _RATIO = _outside_brackets(":")
 _BASE_NUMBER = re.compile(r"\(?(-?\d[\dA-F.]*)\)?_\{(\d+)\}")  # equal only if written in the same base
 _MATRIX = re.compile(
@@ -31,39 +31,39 @@ _MATRIX = re.compile(
 
 
 def parse_answer(text: str, depth: int = 0) -> Answer:
-    """The parts of a canonical text. Raises Unreadable."""
+    """Returns the answer that a canonical text states. Raises Unreadable."""
     if depth > MAX_DEPTH:
         raise Unreadable("nested too deeply")
     if depth == 0:
-        text = without_lead_in(text)
+        text = strip_lead_in(text)
     text = text.strip(" ").removeprefix("=").removeprefix("\\approx").strip(" ").removeprefix("+")
     if not text:
-        raise Unreadable("a part is empty")
+        raise Unreadable("a part of the answer is empty")
 
     def inner(part: str) -> Answer:
         return parse_answer(part, depth + 1)
 
-    if "\\begin" in text and (matrix := _matrix(text, inner)):
+    if "\\begin" in text and (matrix := _parse_matrix(text, inner)):
         return matrix
-    if date := as_date(text):
+    if date := parse_date(text):
         return date
-    if choice := as_choice(text, inner):
+    if choice := parse_choice(text, inner):
         return choice
     items, marks = _split(text, _LIST)
     if len(items) > 1:
-        return _listed([inner(item) for item in items], {mark.lower() for mark in marks})
-    sides, signs = _split(text, _COMPARED)
+        return _join_list([inner(item) for item in items], {mark.lower() for mark in marks})
+    sides, signs = _split(text, _RELATION)
     if signs:
-        return compared(sides, signs, inner)
+        return parse_relation(sides, signs, inner)
     if "\\pm" in text or "\\mp" in text:
         upper = text.replace("\\pm", "+").replace("\\mp", "-")
         lower = text.replace("\\pm", "-").replace("\\mp", "+")
-        return _several((inner(upper), inner(lower)))
-    parts, _ = _split(text, _UNITED)
+        return _answer_list((inner(upper), inner(lower)))
+    parts, _ = _split(text, _UNION)
     if len(parts) > 1:
-        return _several(inner(part) for part in parts)
+        return _answer_list(inner(part) for part in parts)
     if brackets := _enclosing_brackets(text):
-        return _bracketed(text, *brackets, inner)
+        return _parse_bracketed(text, *brackets, inner)
     if text == "\\mathbb{R}":
         return Bracketed("(", (Scalar("-\\infty"), Scalar("\\infty")), ")")
     if text.startswith("\\mathbb{"):
@@ -76,16 +76,16 @@ def parse_answer(text: str, depth: int = 0) -> Answer:
         ratio = Ratio(Scalar(rf"\frac{{{terms[0]}}}{{{terms[1]}}}"))
     elif len(terms) > 2:
         ratio = Bracketed(":", tuple(inner(term) for term in terms), ":")
-    return as_clock(text, ratio) or ratio or as_words(text, inner) or split_unit(text)
+    return parse_clock(text, ratio) or ratio or parse_words(text, inner) or split_unit(text)
 
 
-def _matrix(text: str, inner: Callable[[str], Answer]) -> Matrix | None:
-    """A matrix, multiplied by the factor before it if there is one."""
+def _parse_matrix(text: str, inner: Callable[[str], Answer]) -> Matrix | None:
+    """Returns a matrix, multiplied by the factor before it if there is one; None if `text` is not a matrix."""
     match = _MATRIX.fullmatch(text)
     if not match or "\\begin" in match[2]:
         return None
     factor = match[1]
-    if factor and (factor[-1] in "=,;<>" or _split(factor, _LIST)[1] or _split(factor, _COMPARED)[1]):
+    if factor and (factor[-1] in "=,;<>" or _split(factor, _LIST)[1] or _split(factor, _RELATION)[1]):
         return None
     if factor and factor != "-":
         factor = f"({factor.rstrip('* ')})*"
@@ -95,14 +95,14 @@ def _matrix(text: str, inner: Callable[[str], Answer]) -> Matrix | None:
     )
 
 
-def _listed(parts: list[Answer], marks: set[str]) -> Answer:
-    if marks == {"and"} and (both := joined_by_and(parts)):
-        return both
-    return replace(_several(parts), either="or" in marks)
+def _join_list(parts: list[Answer], marks: set[str]) -> Answer:
+    if marks == {"and"} and (intersection := intersect_inequalities(parts)):
+        return intersection
+    return replace(_answer_list(parts), is_either="or" in marks)
 
 
 def _split(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """The pieces of `text` between marks that stand in no bracket, and the marks; empty pieces are left out."""
+    """Splits `text` at marks outside brackets. Returns the pieces that are not empty, and the marks."""
     pieces, marks, depth, start = [], [], 0, 0
     for token in pattern.finditer(text):
         if token["open"]:
@@ -110,7 +110,7 @@ def _split(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
         elif token["close"]:
             depth -= 1
             if depth < 0:
-                raise Unreadable("a bracket is closed that was never opened")
+                raise Unreadable("a closing bracket has no opening bracket")
         elif depth == 0:
             pieces.append(text[start : token.start()])
             marks.append(token["mark"])
@@ -121,8 +121,8 @@ def _split(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
     return [piece.strip(" ") for piece in pieces if piece.strip(" ")], marks
 
 
-def _several(parts: Iterable[Answer]) -> AnswerList:
-    """Nested ones flattened, and a tuple that is listed twice listed once: it is a solution, not a count."""
+def _answer_list(parts: Iterable[Answer]) -> AnswerList:
+    """Returns `parts` as one flat list. A repeated tuple is listed once, because repeating a solution adds nothing."""
     items: list[Answer] = []
     for part in parts:
         for item in part.items if isinstance(part, AnswerList) else [part]:
@@ -132,7 +132,7 @@ def _several(parts: Iterable[Answer]) -> AnswerList:
 
 
 def _enclosing_brackets(text: str) -> tuple[str, str] | None:
-    """The pair of brackets around the whole text, if one pair is."""
+    """Returns the brackets that enclose the whole text; None if no pair does."""
     left = text[:2] if text.startswith("\\{") else text[0]
     right = text[-2:] if text.endswith("\\}") else text[-1]
     if left not in ("(", "[", "{", "\\{") or right not in (")", "]", "}", "\\}"):
@@ -145,7 +145,7 @@ def _enclosing_brackets(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _bracketed(text: str, left: str, right: str, inner: Callable[[str], Answer]) -> Answer:
+def _parse_bracketed(text: str, left: str, right: str, inner: Callable[[str], Answer]) -> Answer:
     content = text[len(left) : -len(right)]
     if not content.strip(" "):
         return Scalar(r"\emptyset")
@@ -157,8 +157,8 @@ def _bracketed(text: str, left: str, right: str, inner: Callable[[str], Answer])
             return inner(content)
     elif (left, right) in (("\\{", "\\}"), ("{", "}")):
         if len(items) > 1:
-            return _several(inner(item) for item in items)
+            return _answer_list(inner(item) for item in items)
         if left == "\\{":
             return inner(content)
-        raise Unreadable("braces without a backslash around it all")
+        raise Unreadable("the answer is enclosed in braces without a backslash")
     raise Unreadable(f"the bracket {left} is closed by {right}")

@@ -1,4 +1,4 @@
-"""What is said in words: choices, times, dates, lead-ins and plain answers."""
+"""Parses answers in words: choices, times, dates, lead-ins such as "the answer is", and plain text."""
 
 import re
 from collections.abc import Callable
@@ -11,16 +11,17 @@ from grpo_cli.grading.latex import FUNCTIONS, Unreadable
 _CHOICE = re.compile(r"(?:\\text\{)?(?:\(([A-J])\)|([A-J])(?:[).]|:(?=[A-Za-z]{2}|\})))(?:\}|(?=[\w$\\]))(.+)")
 _CHOICE_IN_TEXT = re.compile(r"\\text\{(?:\(([A-J])\)|([A-J])[).:]) ?([\w$\\].*)\}")
 _CHOICE_ALONE = re.compile(r"[A-J]\)")
-_LETTER_AND_WORDS = re.compile(r"([B-HJ]) ((?!A ?$)[A-Za-z]{2}.*)")  # A and I are words too
+_LETTER_AND_WORDS = re.compile(r"([B-HJ]) ((?!A ?$)[A-Za-z]{2}.*)")  # not A and I, which are also words
 _LETTER = re.compile(r"\(?([A-Za-z])\)?\.?")
-_STATES = re.compile(r"(?i)(?:is|are|was|were|has|can|will|does|seems|appears|looks|works|fails|follows)\b")
+_PREDICATE = re.compile(r"(?i)(?:is|are|was|were|has|can|will|does|seems|appears|looks|works|fails|follows)\b")
 _OTHER_LETTER = re.compile(r"(?<![\w\\{])[A-J](?![\w'])")
 
 
-def as_choice(text: str, inner: Callable[[str], Answer]) -> Answer | None:
-    r"""(C) 12 and C: Paris as choices; None for what is none. Raises Unreadable for one that is taken back.
+def parse_choice(text: str, inner: Callable[[str], Answer]) -> Answer | None:
+    r"""Returns a choice such as `(C) 12` or `C: Paris`; None if the text is not a choice.
 
-    An article is no choice: `A triangle` are words.
+    The article in `A triangle` is not a choice. Raises Unreadable if more than the choice's text follows the letter, as
+    in `C is wrong`.
     """
     if match := _CHOICE_IN_TEXT.fullmatch(text) or _CHOICE.fullmatch(text):
         letter, rest = match[1] or match[2], match[3]
@@ -35,8 +36,8 @@ def as_choice(text: str, inner: Callable[[str], Answer]) -> Answer | None:
     else:
         return None
     words = re.sub(r"\\text\{|\}", " ", rest).strip(" ")
-    if _STATES.match(words) or _HEDGED.search(words) or _OTHER_LETTER.search(words.removeprefix("A ")):
-        raise Unreadable(f"the choice {letter} with more than its text")
+    if _PREDICATE.match(words) or _HEDGED.search(words) or _OTHER_LETTER.search(words.removeprefix("A ")):
+        raise Unreadable(f"the choice {letter} is followed by more than its text")
     try:
         return Choice(letter, inner(rest))
     except Unreadable:
@@ -58,28 +59,28 @@ _DATES = [
         r"(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})",
         rf"(?P<name>{_MONTH})\.? ?(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:,? ?(?P<year>\d{{4}}))?",
         rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)? ?(?:of )?(?P<name>{_MONTH})\.?(?:,? ?(?P<year>\d{{4}}))?",
-        r"(?P<first>\d{1,2})/(?P<second>\d{1,2})/(?P<year>\d{4})",  # day or month first, as the gold has it
+        r"(?P<first>\d{1,2})/(?P<second>\d{1,2})/(?P<year>\d{4})",  # day or month first, in the same order as the gold
     )
 ]
 _FONTS = re.compile(r"\\text\{([^{}]*)\}")
 
 
-def as_clock(text: str, ratio: Answer | None) -> Clock | None:
-    """12:30, 4:51:06 and 9 p.m.; None where a number of minutes or seconds is not below 60."""
+def parse_clock(text: str, ratio: Answer | None) -> Clock | None:
+    """Returns a time such as 12:30, 4:51:06 or 9 p.m.; None if minutes or seconds are not below 60."""
     match = _CLOCK.fullmatch(_FONTS.sub(r" \1", text).strip(" ").replace("  ", " "))
     if not match or not (match[2] or match[4] or match[5]):
         return None
     hours, minutes, seconds = (int(number or 0) for number in match.groups()[:3])
-    half = (match[4] or match[5] or "").lower()
-    if minutes > 59 or seconds > 59 or (half and not 0 < hours < 13):
+    am_pm = (match[4] or match[5] or "").lower()
+    if minutes > 59 or seconds > 59 or (am_pm and not 0 < hours < 13):
         return None
-    if half:  # midnight is 12 a.m.
-        hours = hours % 12 + 12 * (half == "p")
-    return Clock(hours * 3600 + minutes * 60 + seconds, half, None if half else ratio)
+    if am_pm:  # 12 a.m. is midnight
+        hours = hours % 12 + 12 * (am_pm == "p")
+    return Clock(hours * 3600 + minutes * 60 + seconds, am_pm, None if am_pm else ratio)
 
 
-def as_date(text: str) -> TextAnswer | None:
-    """A date in one spelling: no difference of numbers, and no product."""
+def parse_date(text: str) -> TextAnswer | None:
+    """Returns a date in canonical spelling, so that 2024-7-5 is not a difference; None if the text is not a date."""
     text = _FONTS.sub(r"\1", text)
     match = next(filter(None, (pattern.fullmatch(text) for pattern in _DATES)), None)
     if match is None:
@@ -107,28 +108,29 @@ _HEDGED = re.compile(
     r"|unless|could|may|might|seems?|appears?|should|rather|instead|than|vs|versus|except|wrong|false|incorrect"
     r"|alternatively|guess)\b"
 )
-_TEXT_FIRST = re.compile(r"\\text\{([^{}]*)\} ?(?=[^ ^_])")
+_LEADING_TEXT = re.compile(r"\\text\{([^{}]*)\} ?(?=[^ ^_])")
 _NEGATIVE = re.compile(r"(?i)(?:\\text\{ ?(?:negative|minus) ?\}|(?:negative|minus) ) ?(?=[\d.\\(])")
 _ONLY_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_][\w' .\-]*")
 
 
-def without_lead_in(text: str) -> str:
-    """`The largest n is 34` and `Answer: 34` state 34, and `negative 34` -34."""
-    said = text
-    if first := _TEXT_FIRST.match(text):
-        said = f"{first[1]} {text[first.end() :]}"
-    if said[:1].isalpha():
-        ends = [match.end() for match in _LEAD_IN.finditer(said)]
-        before = said[: ends[-1]] if ends else ""
-        # `41 is right or the answer is 42` leads in to nothing
+def strip_lead_in(text: str) -> str:
+    """Removes a lead-in: `The largest n is 34` and `Answer: 34` become 34, and `negative 34` becomes -34."""
+    sentence = text
+    if first := _LEADING_TEXT.match(text):
+        sentence = f"{first[1]} {text[first.end() :]}"
+    if sentence[:1].isalpha():
+        ends = [match.end() for match in _LEAD_IN.finditer(sentence)]
+        before = sentence[: ends[-1]] if ends else ""
+        # `Either 41 is right or the answer is 42` has no lead-in
         is_plain = not _HEDGED.search(before) and not (len(ends) > 1 and any(char.isdigit() for char in before))
-        if ends and ends[-1] < len(said) and is_plain:
-            text = said[ends[-1] :]
+        if ends and ends[-1] < len(sentence) and is_plain:
+            text = sentence[ends[-1] :]
     return _NEGATIVE.sub("-", text, count=1) if _NEGATIVE.match(text) else text
 
 
-def as_words(text: str, inner: Callable[[str], Answer]) -> Answer | None:
+def parse_words(text: str, inner: Callable[[str], Answer]) -> Answer | None:
+    """Returns an answer in words; None if the text is a formula."""
     if match := _ONLY_TEXT.fullmatch(text):
         if letter := _LETTER.fullmatch(match[1]):
             return Scalar(letter[1])

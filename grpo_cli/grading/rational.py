@@ -1,4 +1,4 @@
-"""Plain numbers, read exactly: `0.1` is one tenth, and `0.\\overline{3}` one third."""
+"""Plain numbers as exact fractions: `0.1` is one tenth, and `0.\\overline{3}` is one third."""
 
 import math
 import re
@@ -9,24 +9,24 @@ from functools import lru_cache
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """An exact value, and for a decimal how many digits it shows after the point and in all."""
+    """An exact value. For a decimal also how many digits it has."""
 
     value: Fraction
-    decimals: int = 0
-    digits: int = 0
+    decimals: int = 0  # digits after the point
+    digits: int = 0  # significant digits
 
 
 _DECIMAL = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3})|\*10\^\{([+-]?\d{1,3})\})?")
 _FRACTION = re.compile(r"([+-]?)(?:(\d+) )?(\d+)/(\d+)")
 _LATEX_FRACTION = re.compile(r"([+-]?)(\d*)\\frac\{([+-]?\d+)\}\{([+-]?\d+)\}")
 _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\{(\d+)\}")
-MAX_DIGITS = 4_000  # Python refuses to read longer integers
-MIN_DIGITS = 6  # of a decimal that may stand for a number that it only rounds
+MAX_DIGITS = 4_000  # Python's int() raises for strings of more than 4,300 digits
+MIN_DIGITS = 6  # a decimal with fewer significant digits does not pass as the rounded form of another number
 
 
 @lru_cache(maxsize=4096)
 def as_number(text: str) -> Number | None:
-    r"""The value of a canonical text that is a plain number.
+    r"""Returns the value of a canonical text; None if it is not a plain number.
 
     >>> [str(as_number(text).value) for text in ("-1.50", r"2\frac{3}{4}", "2 3/4", "3e2", r"0.1\overline{6}")]
     ['-3/2', '11/4', '11/4', '300', '1/6']
@@ -57,12 +57,12 @@ def as_number(text: str) -> Number | None:
 
 
 def numbers_equal(left: Number, right: Number) -> bool:
-    """Exactly equal, or one is a decimal of at least six digits that the other begins with or rounds to."""
+    """Whether two numbers are equal, or one is a decimal of at least six digits that truncates or rounds the other."""
     return left.value == right.value or approximates(left, right.value) or approximates(right, left.value)
 
 
 def approximates(decimal: Number, value: Fraction) -> bool:
-    """Whether a decimal of enough digits shows where `value` begins, or what it rounds to."""
+    """Whether `decimal` has at least six significant digits and is `value` truncated or rounded to them."""
     if decimal.digits < MIN_DIGITS:
         return False
     shown, exact = decimal.value * 10**decimal.decimals, value * 10**decimal.decimals
@@ -72,5 +72,5 @@ def approximates(decimal: Number, value: Fraction) -> bool:
 
 
 def is_near(value: Fraction, decimal: Number) -> bool:
-    """Whether a decimal of any length shows where `value` begins, or what it rounds to."""
+    """Whether `decimal`, of any length, differs from `value` by less than one unit in its last place."""
     return abs(value - decimal.value) * 10**decimal.decimals < 1

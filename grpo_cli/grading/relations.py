@@ -1,4 +1,4 @@
-"""Equations, inequalities and chains of them, read from the sides and the signs between."""
+"""Parses equations, inequalities and chains of them from their sides and the signs between the sides."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -27,12 +27,12 @@ _ARGUMENTS = re.compile(r"\([^()]*\)|_\{[^{}]*\}|\^\{-1\}|\\text\{[^{}]*\}")
 _NOT_IN_A_NAME = re.compile(r"[-+*/^]|\\(?:frac|sqrt|sin|cos|tan|log|ln|binom|sum|int|lim|prod|begin)(?![A-Za-z])")
 
 
-def compared(sides: list[str], signs: list[str], inner: Callable[[str], Answer]) -> Answer:
-    """What sides with signs between them state. Raises Unreadable."""
+def parse_relation(sides: list[str], signs: list[str], inner: Callable[[str], Answer]) -> Answer:
+    """Returns the answer that `sides` with `signs` between them state. Raises Unreadable."""
     if len(sides) != len(signs) + 1:
-        raise Unreadable("a relation with an empty side")
+        raise Unreadable("a relation has an empty side")
     if set(signs) <= {"=", "\\approx"}:
-        return _equated(sides, signs, inner)
+        return _parse_equalities(sides, signs, inner)
     exact = next((n for n, sign in enumerate(signs[1:], 1) if sign == "\\approx"), len(signs))
     sides, signs = sides[: exact + 1], ["=" if sign == "\\approx" else sign for sign in signs[:exact]]
     if signs == ["\\in"]:
@@ -46,11 +46,11 @@ def compared(sides: list[str], signs: list[str], inner: Callable[[str], Answer])
         return SolutionSet(
             variable, AnswerList((Bracketed("(", (low, point), ")"), Bracketed("(", (point, high), ")")))
         )
-    return _ordered(sides, signs, inner)
+    return _parse_inequalities(sides, signs, inner)
 
 
-def _equated(sides: list[str], signs: list[str], inner: Callable[[str], Answer]) -> Answer:
-    """An equation; or the value at the end of a chain, together with what the chain says of it."""
+def _parse_equalities(sides: list[str], signs: list[str], inner: Callable[[str], Answer]) -> Answer:
+    """Returns an equation, or the value at the end of a chain together with the chain's other sides."""
     name = sides[0] if _is_name(sides[0]) else None
     if signs == ["="]:
         left, right = sides
@@ -64,47 +64,50 @@ def _equated(sides: list[str], signs: list[str], inner: Callable[[str], Answer])
         sides, signs = sides[1:], signs[1:]
     num_exact = next((n for n, sign in enumerate(signs, 1) if sign == "\\approx"), len(sides))
     value = inner(sides[num_exact - 1])
-    # x = 2+3 = 6 is a computation that ends in 6, right or wrong; but 41 = 42 and x = 41 = 42 are two answers.
+    # x = 2+3 = 6 is a computation whose result is 6, even if that is wrong; 41 = 42 and x = 41 = 42 state two answers.
     if len(sides) > 1 and (not name or all(as_number(side) for side in sides)):
         equal = [side for side in sides[: num_exact - 1] if not _has_variable(side) and "\\dots" not in side]
-        value = Chain(value, tuple(_side(side, inner) for side in equal), tuple(map(as_number, sides[num_exact:])))
+        value = Chain(
+            value, tuple(_parse_side(side, inner) for side in equal), tuple(map(as_number, sides[num_exact:]))
+        )
     return Equation(name, sides[num_exact - 1], name, value) if name else value
 
 
-def _side(text: str, inner: Callable[[str], Answer]) -> Answer:
-    """One side of a chain; where it cannot be read, words that equal no value."""
+def _parse_side(text: str, inner: Callable[[str], Answer]) -> Answer:
+    """Returns one side of a chain. An unreadable side becomes text, which equals no value."""
     try:
         return inner(text)
     except Unreadable:
         return TextAnswer(text)
 
 
-def joined_by_and(parts: Sequence[Answer]) -> Answer | None:
-    """x > 1 and x < 3 as the interval between; None where that is not what the parts are."""
+def intersect_inequalities(parts: Sequence[Answer]) -> Answer | None:
+    """Returns the interval for two bounds such as x > 1 and x < 3; None if the parts are anything else."""
     match parts:
         case [
-            SolutionSet(variable=one, values=Bracketed() as first, inequality=Inequality()),
-            SolutionSet(variable=other, values=Bracketed() as second, inequality=Inequality()),
-        ] if one == other:
+            SolutionSet(variable=variable, values=Bracketed() as first, inequality=Inequality()),
+            SolutionSet(variable=second_variable, values=Bracketed() as second, inequality=Inequality()),
+        ] if variable == second_variable:
             lower, upper = (first, second) if first.items[1] == _INFINITY else (second, first)
             if lower.items[1] != _INFINITY or upper.items[1] == _INFINITY:
                 return None
             low, high = lower.items[0], upper.items[1]
             ends = [as_number(end.text) if isinstance(end, Scalar) else None for end in (low, high)]
             if None not in ends and ends[0].value >= ends[1].value:
-                return AnswerList(tuple(parts), impossible=True)
-            return SolutionSet(one, Bracketed(lower.left, (low, high), upper.right))
+                return AnswerList(tuple(parts), is_impossible=True)
+            return SolutionSet(variable, Bracketed(lower.left, (low, high), upper.right))
     return None
 
 
 _INFINITY = Scalar("\\infty")
 
 
-def _ordered(sides: list[str], signs: list[str], inner: Callable[[str], Answer]) -> Answer:
+def _parse_inequalities(sides: list[str], signs: list[str], inner: Callable[[str], Answer]) -> Answer:
+    """Returns the interval for bounds on a variable, otherwise inequalities. Raises Unreadable if < and > are mixed."""
     if all(sign in (">", "\\ge") for sign in signs):
         sides, signs = sides[::-1], ["<" if sign == ">" else "\\le" for sign in signs[::-1]]
     if not all(sign in ("<", "\\le") for sign in signs):
-        raise Unreadable("relations that do not belong together")
+        raise Unreadable("a chain mixes relations of different directions or kinds")
     strict = [sign == "<" for sign in signs]
     names = [_is_name(side) for side in sides]
     if names == [True, False]:
@@ -121,7 +124,7 @@ def _ordered(sides: list[str], signs: list[str], inner: Callable[[str], Answer])
 
 
 def _is_name(text: str) -> bool:
-    """Whether `text` only names a value: x, a_{n}, f(x), (p, q), A:B, but not 2x or x^2."""
+    """Whether `text` only names a value: x, a_{n}, f(x), (p, q) and A:B do; 2x and x^2 do not."""
     if text.startswith("("):
         return all(_is_name(part) for part in text[1:-1].split(","))
     bare = _ARGUMENTS.sub("", text.removesuffix("'"))
@@ -134,5 +137,5 @@ def _has_variable(text: str) -> bool:
 
 
 def name_key(name: str) -> str:
-    """f(x) and f name the same."""
+    """Returns `name` without arguments: f(x) and f name the same function."""
     return re.sub(r"(?<=.)\([^()]*\)", "", name)

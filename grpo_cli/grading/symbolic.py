@@ -1,6 +1,6 @@
-"""Equality of scalar expressions, by Math-Verify. To be called only in a process that can be killed.
+"""Compares scalar expressions with Math-Verify. Call it only in a process that can be killed.
 
-Importing this module imports sympy: only the verifying processes do.
+Importing this module imports sympy, so only the grading processes import it.
 """
 
 import hashlib
@@ -42,27 +42,28 @@ _CONVERSION = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_sym
 
 
 def judge_fully(gold: str, answer: str) -> Judgement:
+    """Returns the verdict on `answer`, with algebra if exact comparison cannot decide."""
     return judge(gold, answer, algebra)
 
 
 def algebra(relation: Relation, gold: str, answer: str) -> bool:
-    """Whether two expressions stand in `relation`. Raises Unreadable where that cannot be told."""
+    """Whether `relation` holds between two expressions. Raises Unreadable if that cannot be decided."""
     left, right = parse(gold), parse(answer)
     try:
-        return _stand(relation, left, right, as_number(gold), as_number(answer))
+        return _relation_holds(relation, left, right, as_number(gold), as_number(answer))
     except MemoryError:
         raise
-    except Exception as error:  # sympy raises whatever its parts raise
+    except Exception as error:  # sympy can raise exceptions of any type
         raise Unreadable(f"sympy cannot compare them: {type(error).__name__}") from error
 
 
-def _stand(relation: Relation, left: Expr, right: Expr, gold: Number | None, answer: Number | None) -> bool:
+def _relation_holds(relation: Relation, left: Expr, right: Expr, gold: Number | None, answer: Number | None) -> bool:
     if relation == Relation.value:
         match _same_values(left, right):
             case True:
                 return True
             case False:
-                return _rounds(gold, right) or _rounds(answer, left)
+                return _is_rounded(gold, right) or _is_rounded(answer, left)
         return verify(left, right, timeout_seconds=None) or _same_logarithms((left - right).doit())
     ratio = simplify(left / right)
     return bool(ratio.is_number and ratio.is_nonzero and (relation == Relation.equation or ratio.is_positive))
@@ -70,18 +71,18 @@ def _stand(relation: Relation, left: Expr, right: Expr, gold: Number | None, ans
 
 @lru_cache(maxsize=8192)
 def parse(text: str) -> Expr:
-    """A canonical scalar as sympy reads it. Raises Unreadable."""
-    latex = _readable(text)
+    """Returns a canonical scalar as a sympy expression. Raises Unreadable."""
+    latex = _to_parsable_latex(text)
     try:
         expression = latex2sympy(latex, is_real=True, normalization_config=None, conversion_config=_CONVERSION)
-        # dv/dt is not 0, but a quantity of its own.
-        quotients = (each for each in expression.atoms(Derivative) if not each.expr.has(*each.variables))
-        opaque = {quotient: Symbol(f"({quotient})") for quotient in quotients}
-        expression = expression.subs({**opaque, Symbol("i", real=True): I})
+        # sympy would evaluate dv/dt to 0; here it becomes a symbol.
+        derivatives = (each for each in expression.atoms(Derivative) if not each.expr.has(*each.variables))
+        symbols = {derivative: Symbol(f"({derivative})") for derivative in derivatives}
+        expression = expression.subs({**symbols, Symbol("i", real=True): I})
     except MemoryError:
         raise
-    except Exception as error:  # the grammar raises bare Exceptions, and sympy whatever its parts raise
-        raise Unreadable(f"{text[:80]} is no expression that Math-Verify knows") from error
+    except Exception as error:  # the grammar raises bare Exceptions, and sympy exceptions of any type
+        raise Unreadable(f"{text[:80]} is not an expression that Math-Verify can parse") from error
     if not isinstance(expression, Expr) or expression.has(zoo, nan):
         raise Unreadable(f"{text[:80]} has no value")
     return expression
@@ -93,7 +94,7 @@ _HIDING = re.compile(r"\\(?:[hv]?phantom|[bx]?cancel|(?:text)?color|label|tag|[h
 _NUMBER = re.compile(
     r"(?<![\d.])(?:\d*\.\d*\\overline\{\d+\}|\d+\\frac\{\d+\}\{\d+\}|(?:\d*\.\d+|\d+)[eE][+-]?\d{1,3}(?!\d)|\d*\.\d+)"
 )
-# A letter or command with its power, subscript and primes; the power may stand before the subscript.
+# A letter or command with its power, subscript and primes; the power may come before the subscript.
 _SYMBOL = re.compile(r"(\\text\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z])((?:\^\{[^{}]*\})?)(?:_\{((?:[^{}]|\{[^{}]*\})*)\})?('*)")
 _PRODUCT = re.compile(r"(?<=[0-9)]) ?(?=[(\[]|\\binom)")
 _DIVISOR_OF_VARIABLES = re.compile(r"\\(?:gcd|lcm) ?\(?[^()]*[A-Za-z]")
@@ -103,22 +104,22 @@ _ROOT_OF_PARENTHESES = re.compile(r"\\sqrt ?\(([^()]*)\)")
 _DEGREES = re.compile(r"(\d+|[A-Za-z])\^\{\\circ\}")
 
 
-def _readable(text: str) -> str:
-    r"""`text` in the part of LaTeX that latex2sympy reads as it is meant. Raises Unreadable.
+def _to_parsable_latex(text: str) -> str:
+    r"""Returns `text` in the part of LaTeX that latex2sympy parses correctly. Raises Unreadable.
 
-    >>> _readable(r"0.5R_{\text{max}}")
+    >>> _to_parsable_latex(r"0.5R_{\text{max}}")
     '(\\frac{1}{2}) x_{Rmax}'
     """
     if _BASE.search(text):
         raise Unreadable(f"{text[:80]} has a number in another base")
     if _SPLIT_DIGITS.search(text):
-        raise Unreadable(f"{text[:80]} has two numbers side by side")
+        raise Unreadable(f"{text[:80]} has two numbers without an operator between them")
     if _HIDING.search(text):
-        raise Unreadable(f"{text[:80]} hides or strikes out a part of itself")
+        raise Unreadable(f"{text[:80]} hides or strikes out some of its text")
     if _DIVISOR_OF_VARIABLES.search(text):
-        raise Unreadable(f"{text[:80]} has a divisor that sympy would take for 1")
+        raise Unreadable(f"{text[:80]} has a gcd or lcm of variables, which sympy cannot evaluate")
     text = _NUMBER.sub(_as_fraction, _PLAIN_WORD.sub(r"\\\1 ", text))
-    text = _PRODUCT.sub("*", text)  # else it takes 2(3) for the mixed number of 2 and 3
+    text = _PRODUCT.sub("*", text)  # otherwise latex2sympy takes 2(3) for a mixed number
     if "\\circ" in text:
         text = _DEGREES.sub(r"\\frac{\1\\pi}{180}" if TRIGONOMETRIC.search(text) else r"\1", text)
     text = _ROOT_OF_PARENTHESES.sub(r"\\sqrt{\1}", text)
@@ -130,40 +131,41 @@ def _as_fraction(match: re.Match[str]) -> str:
     return rf"(\frac{{{value.numerator}}}{{{value.denominator}}})"
 
 
-_SPELT_OUT = str.maketrans(
+_AS_LETTERS = str.maketrans(
     {"+": "Plus", "-": "Minus"} | {str(digit): letter for digit, letter in enumerate("zyxwvutsrq")}
 )
 
 
 def _as_symbol(match: re.Match[str]) -> str:
-    r"""R_{\text{max}}' as x_{Rmaxprime}: latex2sympy knows few subscripts, and takes \gamma for a function."""
+    r"""Renames R_{\text{max}}' to x_{Rmaxprime}: latex2sympy knows few subscripts and takes \gamma for a function."""
     base, power, subscript, primes = match.groups(default="")
     is_text = base.startswith("\\text{")
     if base[0] == "\\" and not is_text and base[1:] not in GREEK:
         return match.group()
-    is_misread = base == "E" or (base == "d" and not _DIFFERENTIAL.search(match.string))  # as e, and as dx
+    # latex2sympy reads E as e, and d as in dx
+    is_misread = base == "E" or (base == "d" and not _DIFFERENTIAL.search(match.string))
     if subscript or primes or base[1:] in GREEK or is_misread:
-        name = re.sub(r"\\text|[^A-Za-z]", "", (base + subscript).translate(_SPELT_OUT))
+        name = re.sub(r"\\text|[^A-Za-z]", "", (base + subscript).translate(_AS_LETTERS))
         return rf" x_{{{name}{'prime' * len(primes)}}}{power}"
     return f" {base[6:-1]} {power}" if is_text and len(base) == 8 else match.group()
 
 
 _STEPWISE = (Abs, Max, Min, Mod, Piecewise, ceiling, floor, sign)
-_DIGITS = 150  # to which a difference is worked out
-_ZERO = Rational(1, 10**100)  # a difference below this, beside values of size 1, is what rounding leaves of 0
-_HUGE = 10**90  # beside values above this, a difference of 1 would pass for 0
+_DIGITS = 150  # precision of a computed difference
+_ZERO = Rational(1, 10**100)  # a difference below this x the values is 0 with rounding errors
+_HUGE = 10**90  # for values above this, a difference of 1 would count as 0
 
 
 def _same_values(left: Expr, right: Expr) -> bool | None:
-    """Whether the two agree to 100 digits where each variable has some positive value; None if that says nothing.
+    """Whether two expressions agree to 100 digits at one point with positive variables; None if that proves nothing.
 
-    Analytic functions that do are the same. Trying is far quicker than `simplify`, and sees through more.
+    Analytic functions that agree there are taken to be the same. This is much faster than `simplify` and decides more.
     """
     difference = (left - right).doit()
     if difference.is_Rational:
         return bool(difference == 0)
     symbols = left.free_symbols | right.free_symbols
-    point = {symbol: _somewhere(str(symbol)) for symbol in symbols}
+    point = {symbol: _sample_value(str(symbol)) for symbol in symbols}
     sizes = [abs(side.evalf(subs=point)) for side in (left, right)]
     remainder = abs(difference.evalf(subs=point, maxn=_DIGITS))
     if not all(value.is_number and value.is_finite for value in (*sizes, remainder)):
@@ -174,12 +176,12 @@ def _same_values(left: Expr, right: Expr) -> bool | None:
 
 
 def _same_logarithms(difference: Expr) -> bool:
-    """Whether a difference as of ln(x^2) and 2 ln|x| is 0 wherever it is real: where e to twice of it is 1."""
+    """Whether a difference with logarithms, such as ln(x^2) - 2 ln|x|, is 0: then exp(2 x difference) is 1."""
     if not difference.has(log) or not difference.has(Abs):
         return False
     natural = difference.replace(log, _natural_logarithm)
     for scale in (1, -1, 1000, -1000):
-        point = {symbol: scale * _somewhere(str(symbol)) for symbol in difference.free_symbols}
+        point = {symbol: scale * _sample_value(str(symbol)) for symbol in difference.free_symbols}
         if abs(natural.evalf(subs=point, maxn=_DIGITS)) > _ZERO:
             return False
     return simplify(exp(2 * natural)) == 1
@@ -190,13 +192,13 @@ def _natural_logarithm(value: Expr, base: Expr = E) -> Expr:
     return logarithm if base == E else logarithm / log(base)
 
 
-def _somewhere(name: str) -> Rational:
-    """A value between 1 and 2 that no answer is likely to hit."""
+def _sample_value(name: str) -> Rational:
+    """Returns a value between 1 and 2 for a variable. No answer is likely to contain it."""
     return 1 + Rational(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big"), 2**32 - 5)
 
 
-def _rounds(decimal: Number | None, value: Expr) -> bool:
-    """Whether `decimal` is where `value`, which has no end as a decimal, begins or what it rounds to."""
+def _is_rounded(decimal: Number | None, value: Expr) -> bool:
+    """Whether `decimal` is the irrational `value`, truncated or rounded."""
     if decimal is None or value.free_symbols or not value.is_real or value.is_rational:
         return False
     return approximates(decimal, Fraction(str(value.evalf(60))))

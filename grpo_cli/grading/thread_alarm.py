@@ -1,7 +1,7 @@
-"""A time limit for a call that works in any thread, for Math-Verify within a user's function.
+"""Time limits that work in any thread, so that users' reward functions can call Math-Verify.
 
-Math-Verify's own limit is SIGALRM, which Python gives to the main thread alone: in another, `parse` and `verify` raise
-ValueError unless they are called without any limit.
+Math-Verify's own limit uses SIGALRM, which works only in Python's main thread: in other threads `parse` and `verify`
+raise ValueError unless they are called without a limit.
 """
 
 import ctypes
@@ -11,22 +11,23 @@ from typing import Any
 
 
 def limit_math_verify_in_threads() -> None:
-    """Let Math-Verify's time limits work in threads; in the main thread they stay as they are."""
+    """Make Math-Verify's time limits work in all threads. Nothing changes in the main thread."""
     from math_verify import errors, grader, parser, utils
 
-    by_signal = utils.timeout
+    signal_timeout = utils.timeout
 
     def timeout(timeout_seconds: int | None = 10) -> Callable[[Callable], Callable]:
         if threading.current_thread() is threading.main_thread() or not timeout_seconds or timeout_seconds < 0:
-            return by_signal(timeout_seconds)
-        return lambda function: limited(function, timeout_seconds, errors.TimeoutException)
+            return signal_timeout(timeout_seconds)
+        return lambda function: with_time_limit(function, timeout_seconds, errors.TimeoutException)
 
     parser.timeout = grader.timeout = timeout
 
 
-def limited(function: Callable, seconds: float, fault: type[BaseException]) -> Callable:
-    """`function`, which raises `fault` in its thread once it has run for `seconds`: between two steps of Python, as a
-    signal's handler would.
+def with_time_limit(function: Callable, seconds: float, error: type[BaseException]) -> Callable:
+    """Returns `function` with a time limit: after `seconds`, `error` is raised in its thread.
+
+    Like a signal handler, this interrupts only between two Python bytecodes.
     """
 
     def call(*arguments: Any, **settings: Any) -> Any:
@@ -35,7 +36,7 @@ def limited(function: Callable, seconds: float, fault: type[BaseException]) -> C
         def interrupt() -> None:
             with lock:
                 if not is_done:
-                    _raise_in(thread, ctypes.py_object(fault))
+                    _raise_in(thread, ctypes.py_object(error))
 
         timer = threading.Timer(seconds, interrupt)
         timer.daemon = True
@@ -50,5 +51,5 @@ def limited(function: Callable, seconds: float, fault: type[BaseException]) -> C
     return call
 
 
-def _raise_in(thread: int, fault: ctypes.py_object) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), fault)
+def _raise_in(thread: int, error: ctypes.py_object) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)

@@ -1,6 +1,6 @@
-"""The closed list of units. What is not here is no unit, whatever it looks like.
+"""The complete list of units. A word that is not in it is not a unit.
 
-A unit is a product of powers of the names on the right: `km/h` is one kilometre to one per hour.
+A unit maps base units to their exponents: km/h is {"km": 1, "h": -1}.
 """
 
 _PREFIXES = {
@@ -9,7 +9,7 @@ _PREFIXES = {
     "G": "giga", "T": "tera", "P": "peta", "E": "exa", "Z": "zetta", "Y": "yotta",
 }  # fmt: skip
 
-# Symbol: names. Each also with every prefix.
+# Symbol: names. All of them also with each prefix.
 _SCALED = {
     "m": "meter metre", "g": "gram gramme gm", "s": "second", "A": "ampere amp", "K": "kelvin", "mol": "mole",
     "cd": "candela", "Hz": "hertz", "N": "newton", "Pa": "pascal", "J": "joule", "W": "watt", "C": "coulomb",
@@ -19,7 +19,7 @@ _SCALED = {
     "erg": "erg", "rad": "radian", "sr": "steradian", "t": "tonne", "Da": "dalton",
 }  # fmt: skip
 
-# Without prefixes.
+# Symbol: names, without prefixes.
 _PLAIN = {
     "min": "minute mins", "h": "hour hr hrs", "day": "day d", "week": "week wk wks", "month": "month",
     "year": "year yr yrs", "decade": "decade", "century": "century centurie", "millennium": "millennium millennia",
@@ -38,7 +38,7 @@ _PLAIN = {
     "CAD": "cad", "AUD": "aud", "peso": "peso", "penny": "pence", "shilling": "shilling",
 }  # fmt: skip
 
-# Written as one, but made of several.
+# One word that stands for a product of units.
 _COMPOUND = {
     "mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}, "kmh": {"km": 1, "h": -1}, "kmph": {"km": 1, "h": -1},
     "mpg": {"mi": 1, "gal": -1}, "cc": {"cm": 3}, "fps": {"ft": 1, "s": -1},
@@ -53,7 +53,7 @@ MULTIPLIERS = {
     "dozen": 12, "dozens": 12, "lakh": 10**5, "crore": 10**7,
 }  # fmt: skip
 
-# Two of which one is a reading of the other.
+# Pairs of units that may mean the same: "pound" can be a weight or a currency.
 AMBIGUOUS = frozenset(
     frozenset(pair)
     for pair in (
@@ -67,7 +67,7 @@ AMBIGUOUS = frozenset(
     )
 )
 
-# Of one currency: how many of the second make one of the first.
+# How many of the second unit make one of the first.
 SUBUNITS = {("dollar", "cent"): 100, ("EUR", "cent"): 100, ("GBP", "penny"): 100}
 
 
@@ -80,7 +80,7 @@ def _symbols() -> dict[str, dict[str, int]]:
     for unit, names in _PLAIN.items():
         table[unit] = {unit: 1}
         table |= {name: {unit: 1} for name in names.split()}
-    for word in ("as", "at", "am", "dam"):  # no attoseconds
+    for word in ("as", "at", "am", "dam"):  # words, not attoseconds
         del table[word]
     table |= {"l": {"L": 1}, "ml": {"mL": 1}, "cl": {"cL": 1}, "dl": {"dL": 1}, "KB": {"kB": 1}, "Kb": {"kbit": 1}}
     table |= {f"{prefix}b": {f"{prefix}bit": 1} for prefix in "kMGT"}
@@ -107,5 +107,5 @@ def _names() -> dict[str, dict[str, int]]:
     }
 
 
-SYMBOLS = _symbols()  # as they are written
-NAMES = _names()  # in lower case and the singular
+SYMBOLS = _symbols()  # case-sensitive
+NAMES = _names()  # lower case, singular

@@ -1,7 +1,7 @@
-"""Units of measure: `5\\text{ cm}` is 5 with a unit, and neither 5 m nor 5 cm^2.
+"""Units of measure: `5\\text{ cm}` is 5 with the unit cm, which equals neither 5 m nor 5 cm^2.
 
-Words behind a value are its unit only if they are in the closed list (`unit_names.py`, `count_nouns.py`). Any other
-words are kept as such: an answer may have them only where the gold has the same.
+Words after a value are its unit only if they are in the lists of `unit_names.py` or `count_nouns.py`. Other words are
+kept as words: an answer may have them only if the gold has the same.
 """
 
 import re
@@ -17,7 +17,7 @@ from grpo_cli.grading.unit_names import AMBIGUOUS, CURRENCY_SIGNS, MULTIPLIERS, 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """An expression, its unit, "" where it has none, and words behind it that are no unit."""
+    """An expression, its unit ("" if it has none), and words after it that are not a unit."""
 
     text: str
     unit: str = ""
@@ -35,12 +35,12 @@ _TAIL = re.compile(
 )
 _TAIL_STARTS = ("\\frac{", "\\mu", "\\Omega", "^{\\circ}", "(", "/", "*", " ")
 _FRACTION_OF_UNITS = re.compile(r"\\frac\{((?:[^{}]|\{[^{}]*\})*)\}\{((?:[^{}]|\{[^{}]*\})*)\}")
-_DIGIT = re.compile(r"(?<!\^)(?<!\^-)\d")  # outside of an exponent
+_DIGIT = re.compile(r"(?<!\^)(?<!\^-)\d")  # outside exponents
 
 
 def split_unit(text: str) -> Scalar:
-    """An expression and its unit. Raises Unreadable for a unit that hides a second number."""
-    text = _CODE_BEFORE.sub(_code_behind, text)
+    """Returns an expression with its unit. Raises Unreadable if a second number follows the first."""
+    text = _CURRENCY_CODE.sub(_to_currency_sign, text)
     sign = next((sign for sign in CURRENCY_SIGNS if text.startswith((sign, "-" + sign)) or text.endswith(sign)), None)
     if sign is None:
         return _split_words(text)
@@ -49,13 +49,13 @@ def split_unit(text: str) -> Scalar:
         return Scalar(scalar.text, currency, scalar.words)
     if scalar.unit.startswith("/"):  # $5 per hour
         return Scalar(scalar.text, currency + scalar.unit, scalar.words)
-    raise Unreadable(f"a currency with the unit {scalar.unit}")
+    raise Unreadable(f"a currency is followed by the unit {scalar.unit}")
 
 
-_CODE_BEFORE = re.compile(r"(USD|US\\\$|EUR|GBP|Rs\.?) ?(?=\d)")
+_CURRENCY_CODE = re.compile(r"(USD|US\\\$|EUR|GBP|Rs\.?) ?(?=\d)")
 
 
-def _code_behind(match: re.Match[str]) -> str:
+def _to_currency_sign(match: re.Match[str]) -> str:
     code = {"USD": r"\$", r"US\$": r"\$", "EUR": "€", "GBP": "£"}
     return code.get(match[1], "₹")
 
@@ -68,16 +68,16 @@ def _split_words(text: str) -> Scalar:
             return found
         return Scalar(text)
     if (match := _NUMBER_WITH_WORDS.fullmatch(text)) and _are_words(match[3], spaced=bool(match[2])):
-        return _measured(match[1], match[3])
+        return _parse_measure(match[1], match[3])
     if (match := _VALUE_WITH_WORDS.fullmatch(text)) and (len(match[2]) > 2 or match[2] in _GLUED):
-        unit = known_unit(match[2])
+        unit = normalize_unit(match[2])
         if unit:
             return Scalar(match[1], unit)
     return _split_sign(text)
 
 
 def _with_tail(value: str, tail: str) -> Scalar | None:
-    """A value and what stands behind it as text; None where that is part of an expression."""
+    """Returns a value with the text after it; None if that text is part of an expression."""
     if match := _FRACTION_OF_UNITS.fullmatch(tail):
         tail = f"{match[1]}/({match[2]})"
     if not _TAIL.fullmatch(tail):
@@ -87,12 +87,12 @@ def _with_tail(value: str, tail: str) -> Scalar | None:
         return None  # 2\text{x} is a product
     if not re.sub(r"[ .,()]", "", words):
         return _split_sign(value)
-    return _measured(value, words)
+    return _parse_measure(value, words)
 
 
 def _is_letter(words: str) -> bool:
     bare = words.strip(" ")
-    return len(bare) == 1 and known_unit(bare) is None
+    return len(bare) == 1 and normalize_unit(bare) is None
 
 
 _TEMPERATURE = re.compile(r"(.*)\^\{\\circ\} ?([CF])")
@@ -110,12 +110,12 @@ def _split_sign(text: str) -> Scalar:
 
 _GLUED = frozenset(
     ["mm", "cm", "km", "kg", "ft", "in", "yd", "mi", "lb", "oz", "ml", "mL", "hr"]
-)  # `5cm`; `2mg` is m times g
+)  # may follow a number without a space: `5cm` has a unit, but `2mg` is 2 times m times g
 _SPACED = _GLUED | {"mg", "nm", "pm", "ms", "ns"}
 
 
 def _are_words(text: str, spaced: bool) -> bool:
-    """Whether what follows a number are words (`7 apples`, `7cm`) and not variables (`7 n`, `7ab`)."""
+    """Whether words (`7 apples`, `7cm`) follow a number, not variables (`7 n`, `7ab`)."""
     first = re.match("[A-Za-z]*", text)[0]
     if FUNCTIONS.intersection(text.split()) or (len(first) < 2 and text[0] != "\\"):
         return False
@@ -123,12 +123,12 @@ def _are_words(text: str, spaced: bool) -> bool:
         return False
     if spaced and len(first) > 2:
         return True
-    unit = known_unit(text)
+    unit = normalize_unit(text)
     return unit is not None and (spaced or not unit.startswith("#"))
 
 
-def _measured(value: str, words: str) -> Scalar:
-    """A value with the words behind it: times a million, in a unit, or followed by words that say something else."""
+def _parse_measure(value: str, words: str) -> Scalar:
+    """Returns a value with the words after it: multipliers (million), a unit, or other words. Raises Unreadable."""
     count, _, rest = words.strip(" ").partition(" ")
     while multiplier := MULTIPLIERS.get(count.lower().strip(".,")):
         number = as_number(value)
@@ -137,18 +137,18 @@ def _measured(value: str, words: str) -> Scalar:
         count, _, rest = words.strip(" ").partition(" ")
     if not words.strip(" "):
         return _split_sign(value)
-    unit = known_unit(words)
+    unit = normalize_unit(words)
     if unit is None:
         if _DIGIT.search(words):
-            raise Unreadable("a second number after the first")
+            raise Unreadable("a second number follows the first")
         return Scalar(value, words=" ".join(re.findall(r"\w+", words.lower())) or words.strip(" "))
     if value.endswith(r"^{\circ}"):
-        raise Unreadable("degrees of another unit")
+        raise Unreadable("a degree sign is followed by another unit")
     return Scalar(value, unit)
 
 
-# Several words or signs that are one name.
-_ONE_NAME = [
+# Several words or signs that form one name.
+_MULTI_WORD_NAMES = [
     (re.compile(pattern), name)
     for pattern, name in (
         (r"\^ ?\\circ ?(?=[CF]\b)|\bdegrees? (?=[CF]\b)", "deg"),
@@ -160,7 +160,7 @@ _ONE_NAME = [
         (r"(?i)(?<=[a-z]) squared\b", "^2"), (r"(?i)(?<=[a-z]) cubed\b", "^3"),
     )
 ]  # fmt: skip
-_SAYS_NOTHING = re.compile(
+_FILLER = re.compile(
     r"(?i) (?:old|long|tall|wide|high|deep|away|apart|each|total|altogether|left|in (?:all|total)|of (?:the |an? )?)$"
 )
 _TOKEN = re.compile(
@@ -169,19 +169,21 @@ _TOKEN = re.compile(
 
 
 @lru_cache(maxsize=4096)
-def known_unit(words: str) -> str | None:
-    """The unit in one spelling, "" for mere `units`, # before what is counted; None where a word is in no list.
+def normalize_unit(words: str) -> str | None:
+    """Returns the unit in canonical spelling; None if a word is not in any list.
 
-    >>> known_unit("square inches"), known_unit("cm^{2}"), known_unit("miles per hour"), known_unit("red apples")
-    ('in^2', 'cm^2', 'mi/h', '#apple red')
-    >>> known_unit("apples or so") is None
+    `units` alone gives "", and nouns for counted things begin with #.
+
+    >>> [normalize_unit(words) for words in ("square inches", "cm^{2}", "miles per hour", "red apples")]
+    ['in^2', 'cm^2', 'mi/h', '#apple red']
+    >>> normalize_unit("apples or so") is None
     True
     """
     words = words.replace("{", "").replace("}", "").strip(" .,")
-    for pattern, name in _ONE_NAME:
+    for pattern, name in _MULTI_WORD_NAMES:
         words = pattern.sub(name, words)
     measure, _, substance = words.partition(" of ")
-    words = _SAYS_NOTHING.sub("", measure)
+    words = _FILLER.sub("", measure)
     if substance and not (_factors(substance) or {"": 0}).keys() <= NOUNS | ADJECTIVES:
         return None
     factors = _factors(words)
@@ -190,8 +192,8 @@ def known_unit(words: str) -> str | None:
     counted = factors.keys() & (NOUNS | ADJECTIVES)
     if counted and counted == factors.keys():
         return None if not counted & NOUNS else "#" + " ".join(sorted(counted))
-    over = [f"/{_to_power(unit, -size)}" for unit, size in sorted(factors.items()) if size < 0]
-    return "*".join(_to_power(unit, size) for unit, size in sorted(factors.items()) if size > 0) + "".join(over)
+    divisors = [f"/{_to_power(unit, -power)}" for unit, power in sorted(factors.items()) if power < 0]
+    return "*".join(_to_power(unit, power) for unit, power in sorted(factors.items()) if power > 0) + "".join(divisors)
 
 
 def _to_power(unit: str, exponent: int) -> str:
@@ -199,7 +201,7 @@ def _to_power(unit: str, exponent: int) -> str:
 
 
 def _factors(words: str) -> Counter[str] | None:
-    """The power of each name in a product of units; all behind a slash is divided by. None where a name is unknown."""
+    """Returns the power of each unit in a product; None if a name is unknown. All units after a slash are divisors."""
     factors: Counter[str] = Counter()
     last: dict[str, int] | None = None
     side, power = 1, 1
@@ -236,24 +238,24 @@ def _lookup(word: str) -> dict[str, int] | None:
     return next(({name: 1} for name in singular if name in NOUNS or name in ADJECTIVES), None)
 
 
-def compatible(gold: str, answer: str) -> bool:
-    """Whether two units may be the same: each that is given, where one of the two has more than one reading."""
+def units_match(gold: str, answer: str) -> bool:
+    """Whether two units may mean the same; a missing unit matches every unit."""
     if not gold or not answer or gold == answer or frozenset((gold, answer)) in AMBIGUOUS:
         return True
     counted = [set(unit[1:].split()) for unit in (gold, answer) if unit[0] == "#"]
     return len(counted) == 2 and (counted[0] <= counted[1] or counted[1] <= counted[0])
 
 
-def in_subunits(one: Scalar, other: Scalar) -> tuple[str, str]:
-    """Both values in the smaller unit, as dollars in cents; otherwise as they are."""
-    if number := SUBUNITS.get((one.unit, other.unit)):
-        return f"{number}*({one.text})", other.text
-    if number := SUBUNITS.get((other.unit, one.unit)):
-        return one.text, f"{number}*({other.text})"
-    return one.text, other.text
+def convert_to_subunits(first: Scalar, second: Scalar) -> tuple[str, str]:
+    """Returns both values in the smaller unit if one is in dollars and the other in cents; otherwise unchanged."""
+    if number := SUBUNITS.get((first.unit, second.unit)):
+        return f"{number}*({first.text})", second.text
+    if number := SUBUNITS.get((second.unit, first.unit)):
+        return first.text, f"{number}*({second.text})"
+    return first.text, second.text
 
 
-def without_unit(scalar: Scalar, unit: str) -> str:
-    """`10 m` as 10, where it is known from the other side that m is a unit here and no variable."""
+def strip_unit(scalar: Scalar, unit: str) -> str:
+    """Returns `10 m` as 10 if `unit`, the other side's unit, shows that m is a unit here and not a variable."""
     match = _NUMBER_WITH_WORDS.fullmatch(scalar.text) if unit and not scalar.unit else None
-    return match[1] if match and known_unit(match[3]) == unit else scalar.text
+    return match[1] if match and normalize_unit(match[3]) == unit else scalar.text

@@ -1,4 +1,4 @@
-"""Verdicts on answers: at once where exact means suffice, else by algebra in processes that can be killed."""
+"""Verdicts on answers: immediate if exact comparison can decide, otherwise from processes that can be killed."""
 
 from concurrent.futures import Future
 from typing import Self
@@ -10,14 +10,14 @@ from grpo_cli.grading.math_grader import MAX_PARSED_CHARS, Judgement, Undecided,
 from grpo_cli.limits import check_shared_memory
 from grpo_cli.types import Verdict
 
-_MAX_REMEMBERED = 100_000  # verdicts
+_MAX_CACHED = 100_000  # verdicts
 _Question = tuple[str, str, str]
 
 
 class VerifierPool:
-    """Judges answers: at once where exact means suffice, else in one of `num_workers` processes. A context manager.
+    """Judges answers: immediately if exact comparison can decide, otherwise in `num_workers` processes.
 
-    Each process may spend `timeout_s` of CPU time on one answer, and hold `memory_gib` of address space.
+    Each process may use `timeout_s` of CPU time per answer and `memory_gib` of address space. A context manager.
     """
 
     def __init__(self, num_workers: int, timeout_s: float, memory_gib: float) -> None:
@@ -32,25 +32,22 @@ class VerifierPool:
         self.close()
 
     def close(self) -> None:
-        """Stop the processes. Judgements still under way are cancelled."""
+        """Stop the processes and cancel unfinished judgements."""
         self._processes.close()
 
     def judge(self, grader: str, gold: str, answer: str) -> Future[Judgement]:
-        """The verdict on an answer, without waiting for it. An equal question is not asked twice.
-
-        A timeout is no verdict: what was stopped is asked again when it comes again.
-        """
+        """Returns a future of the verdict on an answer. Verdicts are cached, except timeouts, which are tried again."""
         question = (grader, gold, answer)
         if question in self._judgements:
             return self._judgements[question]
-        exact = _exactly(*question)
+        exact = _judge_exactly(*question)
         if exact is None:
             judgement = self._processes.submit(gold, answer)
         else:
             judgement = Future()
             judgement.set_result(exact)
-        if len(answer) <= MAX_PARSED_CHARS:  # longer ones are decided at once, and would fill the memory
-            if len(self._judgements) >= _MAX_REMEMBERED:
+        if len(answer) <= MAX_PARSED_CHARS:  # longer answers are decided immediately and would fill the memory
+            if len(self._judgements) >= _MAX_CACHED:
                 self._judgements.clear()
             self._judgements[question] = judgement
             if exact is None:
@@ -62,8 +59,8 @@ class VerifierPool:
             self._judgements.pop(question, None)
 
 
-def _exactly(grader: str, gold: str, answer: str) -> Judgement | None:
-    """The verdict by exact means; None where only algebra can tell."""
+def _judge_exactly(grader: str, gold: str, answer: str) -> Judgement | None:
+    """Returns the verdict of an exact comparison; None if only algebra can decide."""
     if grader == Grader.expression:
         return judge_expression(gold, answer)
     try:

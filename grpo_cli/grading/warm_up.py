@@ -1,14 +1,14 @@
-"""Imported once by the process that the verifying processes are forked from: what it has learnt, they all know.
+"""Warms up ANTLR and sympy in the process that the grading processes are forked from. Imported there once.
 
-ANTLR learns a grammar as it reads, and sympy imports as it goes: the first expressions take seconds, later ones
-milliseconds. A process that replaces a killed one must not start from nothing.
+ANTLR builds its parser tables as it reads, and sympy imports modules when it needs them: the first expressions take
+seconds, later ones milliseconds. A process that replaces a killed one must not pay for this again.
 """
 
 import logging
 
 from grpo_cli.grading.symbolic import judge_fully
 
-logging.disable(logging.CRITICAL)  # Math-Verify warns at each call that its own time limit is off
+logging.disable(logging.CRITICAL)  # Math-Verify warns at every call that its own time limit is off
 
 for gold, answer in (
     (r"\frac{\sqrt{3}}{2}", r"\frac{1}{2}\sqrt{3}"),

@@ -1,1 +1,1 @@
-"""What a response earns: the answer it states, whether that is right, and every other term of the reward."""
+"""Computes the reward of a response: whether its answer is correct, and every other term."""

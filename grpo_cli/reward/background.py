@@ -1,4 +1,4 @@
-"""Terms that take time: a user's own function, or a reward model, called off the generating thread."""
+"""Slow terms, a user's function or a reward model, which run in a thread next to generation."""
 
 import math
 import os
@@ -18,7 +18,7 @@ BatchFunction = Callable[[list[Completion], list[Problem]], Sequence[float]]
 
 
 class Background:
-    """Calls `function` in a thread of its own, with up to `batch_size` of the responses that wait by then."""
+    """Calls `function` in a separate thread, each time with up to `batch_size` of the waiting responses."""
 
     def __init__(self, name: str, function: BatchFunction, batch_size: int) -> None:
         self._name = name
@@ -28,45 +28,45 @@ class Background:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"reward-{name}")
 
     def submit(self, completion: Completion, problem: Problem) -> Future[float]:
-        """The function's value for one response. What the function raises, this raises."""
+        """Returns a future of the function's value for one response. It raises what the function raises."""
         value: Future[float] = Future()
         self._waiting.append((completion, problem, value))
         self._thread.submit(self._call)
         return value
 
     def close(self) -> None:
-        """Drop what waits; a call under way is not awaited."""
+        """Cancel the waiting responses. A running call is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         for _, _, value in self._waiting:
             value.cancel()
 
     def _call(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
-        if not batch:  # an earlier call took them along
+        if not batch:  # an earlier call has scored them
             return
         completions, problems, futures = (list(column) for column in zip(*batch, strict=True))
         try:
             values = self._checked(self._function(completions, problems), problems)
-        except BaseException as error:  # else whoever awaits a value waits for ever
-            fault = error if isinstance(error, Exception) else self._ended(error)
+        except BaseException as error:  # otherwise the callers would wait forever
+            raised = error if isinstance(error, Exception) else self._ended_process_error(error)
             for future in futures:
-                future.set_exception(fault)
+                future.set_exception(raised)
         else:
             for future, value in zip(futures, values, strict=True):
                 future.set_result(value)
 
-    def _ended(self, error: BaseException) -> TrainingError:
+    def _ended_process_error(self, error: BaseException) -> TrainingError:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return TrainingError(
             f"reward.terms.{self._name} tried to end the process: {type(error).__name__}({error}) at "
-            f"{place.filename}:{place.lineno}. Return a value, or raise an Exception where there is none."
+            f"{place.filename}:{place.lineno}. Return a value, or raise an Exception if there is none."
         )
 
     def _checked(self, values: Sequence[float], problems: list[Problem]) -> list[float]:
         if len(values) != len(problems):
             raise TrainingError(
                 f"reward.terms.{self._name} returned {len(values)} values for {len(problems)} responses. "
-                "Return one for each."
+                "Return one value for each response."
             )
         for value, problem in zip(values, problems, strict=True):
             if not isinstance(value, int | float) or not math.isfinite(value):
@@ -80,22 +80,22 @@ MAX_BATCH = 1024
 
 
 def user_function(name: str, term: FunctionTerm) -> Background:
-    """The user's own term. Raises ConfigError where its function cannot be found."""
+    """Returns the term of a user's function. Raises ConfigError if the function cannot be found."""
     key = f"reward.terms.{name}.function={term.function}"
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)  # last, and only now: a file here hides no library that has the same name
+    working_dir = os.getcwd()
+    if working_dir not in sys.path:
+        sys.path.append(working_dir)  # last, so that a file here does not hide a library with the same name
     try:
         function = pkgutil.resolve_name(term.function)
     except (ValueError, ImportError, AttributeError) as error:
         raise ConfigError(
-            f"{key}: cannot be imported ({error}). Write my_package.my_module:my_reward, and see that Python finds "
-            "it: install the package, or run from the folder that it is in."
+            f"{key}: cannot be imported ({error}). Write my_package.my_module:my_reward, and make sure that Python "
+            "finds it: install the package, or run from the folder that contains it."
         ) from error
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{key}: its module fails as it is imported: {type(error).__name__}({error}).") from error
+        raise ConfigError(f"{key}: its module fails during import: {type(error).__name__}({error}).") from error
     if not callable(function):
-        raise ConfigError(f"{key}: is not a function. Name a function of (completion, problem) that returns a float.")
+        raise ConfigError(f"{key}: is not a function. Give a function of (completion, problem) that returns a float.")
     limit_math_verify_in_threads()
     if term.batch:
         return Background(name, function, MAX_BATCH)

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 
 def reward_model(name: str, term: ModelTerm, device: Device) -> Background:
-    """The model's one logit for a response to its problem, in batches; texts are cut at `term.max_tokens`.
+    """Returns a term whose value is the model's single logit; texts are truncated to `term.max_tokens`.
 
-    With `term.device` auto the model is on `device`, the cluster's; cuda is the GPU that `start_ranks` gave this rank.
-
-    Raises ConfigError where there is no such model, or it has not one output.
+    If `term.device` is auto, the model is on `device`, that of the cluster; cuda is the GPU that `start_ranks` gave
+    this rank. Raises ConfigError if the model cannot be loaded or does not have exactly one output.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -33,12 +32,12 @@ def reward_model(name: str, term: ModelTerm, device: Device) -> Background:
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise ConfigError(
-                f"{key}: comes with Python code that it must run to load. r1zero runs no code of a model, and no "
-                "setting allows it. Use a model of a family that transformers knows."
+                f"{key}: needs its own Python code to load. r1zero never runs code that comes with a model, and no "
+                "setting allows it. Use a model of a family that transformers supports."
             ) from None
         raise ConfigError(
-            f"{key}: cannot be loaded: {str(error).strip()}\nGive a folder, such as the model/ of a run of r1zero "
-            "reward-model, or a hub id."
+            f"{key}: cannot be loaded: {str(error).strip()}\nGive a folder, such as model/ in a run of "
+            "`r1zero reward-model`, or a Hub id."
         ) from error
     if model.config.num_labels != 1:
         raise ConfigError(
@@ -57,7 +56,7 @@ def reward_model(name: str, term: ModelTerm, device: Device) -> Background:
 
 
 def reward_text(tokenizer: "PreTrainedTokenizerBase", problem: str, response: str) -> str:
-    """What a reward model reads: both turns in its own chat template, else one after the other."""
+    """Returns the input text of a reward model: both turns in its chat template, or one per line if it has none."""
     if tokenizer.chat_template is None:
         return f"{problem}\n{response}"
     turns = [{"role": "user", "content": problem}, {"role": "assistant", "content": response}]
@@ -67,10 +66,10 @@ def reward_text(tokenizer: "PreTrainedTokenizerBase", problem: str, response: st
 def reward_token_ids(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, str]], max_tokens: int | None = None
 ) -> list[list[int]]:
-    """The ids of (problem, response) as a reward model reads them, each cut at `max_tokens` where that is given."""
+    """Returns the input ids for each (problem, response), truncated to `max_tokens` if it is given."""
     return tokenizer(
         [reward_text(tokenizer, problem, response) for problem, response in texts],
-        add_special_tokens=tokenizer.chat_template is None,  # a chat template has them already
+        add_special_tokens=tokenizer.chat_template is None,  # a chat template already contains them
         truncation=max_tokens is not None,
         max_length=max_tokens,
     )["input_ids"]
@@ -79,7 +78,7 @@ def reward_token_ids(
 def padded(
     token_ids_B: Sequence[Sequence[int]], pad_id: int, device: "torch.device"
 ) -> "tuple[torch.Tensor, torch.Tensor]":
-    """The (B, S) ids, filled up on the right, and the mask of what is not padding."""
+    """Returns the ids, padded on the right, and their attention mask, both of shape (B, S)."""
     import torch
 
     width = max(map(len, token_ids_B))
@@ -89,7 +88,7 @@ def padded(
 
 
 def use_padding(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Tell tokenizer and model the same padding: a sequence's score is read at its last token that is not it."""
+    """Set the same padding token in tokenizer and model, which reads a score at the last token that is not padding."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -1,4 +1,4 @@
-"""What a response earns: the weighted sum of the configured terms, worked out while others are still generated."""
+"""Computes rewards, the weighted sums of the configured terms, while other responses are still being generated."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ from grpo_cli.types import Completion, Problem, Score, Verdict
 
 
 class Reward:
-    """Scores responses in the background. A context manager, since it holds processes.
+    """Scores responses in the background. A context manager, because it starts processes.
 
-    Every response that a rule can judge is judged, whether or not accuracy is a term: evaluation reads the verdict.
+    Every response that a rule can judge gets a verdict, even without an accuracy term: evaluation uses the verdict.
     """
 
     def __init__(self, config: RewardConfig, template: TemplateConfig, max_new_tokens: int, device: Device) -> None:
-        """`device` is the cluster's: a reward model is there unless its term says otherwise. Terms of length measure by
-        `max_new_tokens` where the limit that a response was sampled with is not given.
+        """`device` is the cluster's, which a reward model uses unless its term sets another. `max_new_tokens` is the
+        limit for length terms if `submit` is not given one.
         """
         self._terms = typed_terms(config.terms)
         self._template = template
@@ -42,7 +42,7 @@ class Reward:
             self._slow = {name: stack.enter_context(closing(term)) for name, term in slow.items() if term}
             self._runners = stack.enter_context(ThreadPoolExecutor(config.num_workers, "reward-code"))
             self._verifier = stack.enter_context(VerifierPool(config.num_workers, config.timeout_s, config.memory_gib))
-            self._held = stack.pop_all()
+            self._resources = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -51,17 +51,17 @@ class Reward:
         self.close()
 
     def close(self) -> None:
-        """Stop the background work. Scores still under way are cancelled."""
+        """Stop the background work and cancel unfinished scores."""
         self._runners.shutdown(wait=False, cancel_futures=True)
-        self._held.close()
+        self._resources.close()
 
     def submit(
         self, problem: Problem, completion: Completion, *, step: int | None = None, max_new_tokens: int | None = None
     ) -> Future[Score]:
-        """The score, without waiting for it, of the terms that count for this problem at this step of training.
+        """Returns a future of the score, over the terms that count for this problem at this training step.
 
-        `max_new_tokens` is the limit that the response was sampled with, which a schedule may move. What a user's
-        function raises, its result raises.
+        `max_new_tokens` is the limit that the response was sampled with, which a schedule may change. The future raises
+        what a user's function raises.
         """
         text = self._template.response_prefix + completion.text
         limit = max_new_tokens or self._max_new_tokens
@@ -81,22 +81,22 @@ class Reward:
             total = sum((term.weight * values[name] for name, term in terms.items()), start=0.0)
             return Score(total, values, response.judgement.verdict, extracted)
 
-        return _after([judgement, *slow.values()], score)
+        return _when_done([judgement, *slow.values()], score)
 
-    def same_answer(self, one: str, other: str) -> bool:
-        """Whether two answers to a question of mathematics mean the same."""
-        return self._verifier.judge(Grader.math, one, other).result().verdict is Verdict.correct
+    def same_answer(self, first: str, second: str) -> bool:
+        """Whether two answers to a mathematical problem are equivalent."""
+        return self._verifier.judge(Grader.math, first, second).result().verdict is Verdict.correct
 
     def _judge(self, problem: Problem, completion: Completion, text: str) -> tuple[str | None, Future[Judgement]]:
         if problem.grader == Grader.model:
-            return None, _settled(Judgement(Verdict.unjudged, "a general prompt: no rule can tell"))
+            return None, _done(Judgement(Verdict.unjudged, "a general prompt: no rule can judge it"))
         if completion.truncated:
-            return None, _settled(Judgement(Verdict.unparsable, "cut at the token limit"))
+            return None, _done(Judgement(Verdict.unparsable, "cut at the token limit"))
         if problem.grader == Grader.code:
             return None, self._runners.submit(self._run_tests, problem.answer, text)
         stated = extract_answer(text, self._marker)
         if stated.answer is None:
-            return None, _settled(Judgement(Verdict.unparsable, stated.reason))
+            return None, _done(Judgement(Verdict.unparsable, stated.reason))
         return stated.answer, self._verifier.judge(problem.grader, problem.answer, stated.answer)
 
     def _run_tests(self, tests: str, text: str) -> Judgement:
@@ -112,7 +112,7 @@ class Reward:
 
 
 def gold_fault(problem: Problem) -> str | None:
-    """Why no response to `problem` could ever be right, or None: for finding bad golds when data are loaded."""
+    """Returns why the gold answer of `problem` cannot be used; None if it can. Checked when data are loaded."""
     match problem.grader:
         case Grader.model:
             return None
@@ -134,40 +134,40 @@ def _background(name: str, term: Term, device: Device) -> Background | None:
     return None
 
 
-def _settled(judgement: Judgement) -> Future[Judgement]:
+def _done(judgement: Judgement) -> Future[Judgement]:
     future: Future[Judgement] = Future()
     future.set_result(judgement)
     return future
 
 
-def _after(awaited: Sequence[Future], make: Callable[[], Score]) -> Future[Score]:
-    """A future for what `make` returns or raises once all `awaited` are done, in the thread that finishes last.
+def _when_done(inputs: Sequence[Future], compute: Callable[[], Score]) -> Future[Score]:
+    """Returns a future of `compute()`, which the thread that finishes the last of `inputs` calls.
 
-    There is at least one, and it raises as soon as one of them does: another may be stuck.
+    `inputs` must not be empty. The future fails as soon as one input fails, because another may never finish.
     """
-    made: Future[Score] = Future()
+    output: Future[Score] = Future()
 
     def finish() -> None:
         try:
-            settle = partial(made.set_result, make())
-        except BaseException as error:  # else whoever awaits it waits for ever
-            settle = partial(made.set_exception, error)
-        with suppress(InvalidStateError):  # one has failed before
-            settle()
+            set_output = partial(output.set_result, compute())
+        except BaseException as error:  # otherwise the caller would wait forever
+            set_output = partial(output.set_exception, error)
+        with suppress(InvalidStateError):  # an input has failed before
+            set_output()
 
-    num_left, lock = len(awaited), threading.Lock()
+    num_left, lock = len(inputs), threading.Lock()
 
     def count_down(future: Future) -> None:
         nonlocal num_left
         with lock:
             num_left -= 1
-            last = num_left == 0
-        if last:
+            is_last = num_left == 0
+        if is_last:
             finish()
-        elif not future.cancelled() and (fault := future.exception()):
+        elif not future.cancelled() and (error := future.exception()):
             with suppress(InvalidStateError):
-                made.set_exception(fault)
+                output.set_exception(error)
 
-    for future in awaited:
-        future.add_done_callback(count_down)  # at once, where it is done
-    return made
+    for future in inputs:
+        future.add_done_callback(count_down)  # called immediately if the future is done
+    return output

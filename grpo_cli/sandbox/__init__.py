@@ -1,11 +1,12 @@
-"""Programs in responses, run in a sandbox against the tests of their problem.
+"""Runs the programs in responses in a sandbox, against the tests of their problem.
 
-Threat model: a program may do anything that Python can, and knows this code. It runs under bubblewrap and a filter of
-system calls, without a network, files or other processes, within limits of time, memory and output (`bwrap.py`,
-`syscall_filter.py`, `box.py`). It never sees an expected value and gives no verdict: it returns values through a narrow
-protocol (`wire.py`), and the comparison happens outside (`same_result.py`). So the worst that it can do is fail.
+Threat model: a program may do anything that Python can do, and its author knows this code. It runs under bubblewrap and
+a system call filter: no network, no files of the user, no other processes, and limits on time, memory and output
+(`bwrap.py`, `syscall_filter.py`, `box.py`). It never sees an expected value and never reports a verdict: it returns
+values through a narrow protocol (`wire.py`), and they are compared outside the sandbox (`same_result.py`). So a hostile
+program can only fail.
 
-The rest of the project uses what is named here and nothing behind it.
+This page is the package's public API: the rest of the project imports only the names below.
 """
 
 from grpo_cli.sandbox.box import check_sandbox

@@ -1,4 +1,4 @@
-"""Tests that are assert statements, as HumanEval and MBPP have them."""
+"""Tests in the form of assert statements, as in HumanEval and MBPP."""
 
 import ast
 import builtins
@@ -17,20 +17,21 @@ from grpo_cli.sandbox.solution_block import defines
 
 @dataclass(frozen=True)
 class AssertTests:
-    """Test code for a second box, where `stubs` stand for the names that the solution must provide."""
+    """Test code for a second box, in which stubs replace the names that the solution must define."""
 
     setup: str
-    code: str  # each assert statement reports itself, by its index in `asserts`
+    code: str  # each assert statement reports its result under its index in `asserts`
     stubs: tuple[str, ...]
     asserts: tuple[str, ...]
-    names: tuple[str, ...]  # what is tested: the candidate, or else all stubs
-    starter: str  # where the solution goes on from: the setup, if it begins what is tested
+    names: tuple[str, ...]  # the names under test: the candidate, otherwise all stubs
+    starter: str  # code that the solution continues: the setup, if it begins the candidate
 
     @property
     def total(self) -> int:
         return max(1, len(self.asserts))
 
     def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Iterator[Outcome]:
+        """Yield the outcome of each assert statement, for the first of `codes` that compiles. Raises BoxError."""
         with Box(sandbox, limits) as solution, Box(sandbox, limits) as tests:
             tests.wait_until_ready()
             solution.load("solution", codes=codes, is_contest=False)
@@ -53,25 +54,26 @@ class AssertTests:
 
 
 def parse_asserts(code: str, setup: str, entry_point: Any) -> AssertTests:
+    """Returns the tests in `code`. Raises DataError if they cannot be used."""
     if not isinstance(entry_point, str | None):
-        raise DataError(f"`entry_point` must be a text, not {entry_point!r:.80}.")
+        raise DataError(f"`entry_point` must be a string, not {entry_point!r:.80}.")
     try:
         tree = ast.parse(code)
         if _defines_check_uncalled(tree):
             if not entry_point:
-                raise DataError("The tests define check(candidate): name the candidate in `entry_point`.")
+                raise DataError("The tests define check(candidate). Set `entry_point` to the candidate's name.")
             tree.body += ast.parse(f"check({entry_point})").body
-        whole = f"{setup}\n{ast.unparse(tree)}"
-        stubs, attribute_owners = _free_names(whole), _attribute_owners(ast.parse(whole))
+        setup_and_tests = f"{setup}\n{ast.unparse(tree)}"
+        stubs, attribute_owners = _free_names(setup_and_tests), _attribute_owners(ast.parse(setup_and_tests))
         candidate = {node.id for node in ast.walk(ast.parse(entry_point or "")) if isinstance(node, ast.Name)}
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise DataError(f"The tests, their setup or `entry_point` is not Python: {error}.") from None
-    # MBPP's tests leave the import of some modules to the solution.
+        raise DataError(f"The tests, their setup or `entry_point` are not Python: {error}.") from None
+    # MBPP's tests use modules that only the solution imports.
     modules = stubs & sys.stdlib_module_names & attribute_owners
-    # The candidate is the solution's, even where the setup defines it or a builtin has its name.
+    # The solution provides the candidate, even if the setup defines it or a builtin has the same name.
     stubs = stubs - modules | candidate
     if not stubs:
-        raise DataError("The tests call nothing that a solution could define.")
+        raise DataError("The tests call no function that a solution could define.")
     statements = _Statements(stubs)
     code = ast.unparse(ast.fix_missing_locations(statements.visit(tree)))
     imports = "".join(f"import {module}\n" for module in sorted(modules))
@@ -87,7 +89,7 @@ def _defines_check_uncalled(tree: ast.Module) -> bool:
 
 
 def _free_names(code: str) -> set[str]:
-    """The names that `code` reads and that neither it nor Python defines."""
+    """Returns the names that `code` reads but that neither it nor Python defines."""
     module = symtable.symtable(code, "<tests>", "exec")
     defined = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_local()} | set(dir(builtins))
     read, tables = set(), [module]
@@ -104,17 +106,17 @@ def _attribute_owners(tree: ast.AST) -> set[str]:
 
 
 class _Statements(ast.NodeTransformer):
-    """Puts statements that call something into `with` blocks, in which the box keeps arguments as they were given.
+    """Wraps statements that contain a call in `with` blocks, in which arguments keep the values that they had before.
 
-    That of an assert statement also reports how it went, and lets the next ones run. One inside a `try` or a `with`
-    reports nothing, as its exception may be what the test is about.
+    The block of an assert statement also reports its result and catches its exception, so that the next ones run. An
+    assert inside a `try` or a `with` reports nothing, because the test may expect its exception.
     """
 
     def __init__(self, stubs: set[str]) -> None:
         self.asserts: list[str] = []
         self._not_tested = set(dir(builtins)) - stubs
         self._num_guards = 0
-        self._results: dict[str, set[str]] = {}  # of each variable that holds a call's value, the call's arguments
+        self._results: dict[str, set[str]] = {}  # from a variable that holds a call's result to the call's arguments
 
     def visit_Try(self, node: ast.stmt) -> ast.AST:
         self._num_guards += 1
@@ -130,23 +132,23 @@ class _Statements(ast.NodeTransformer):
         text = ast.unparse(node)
         for compare in ast.walk(node):
             if isinstance(compare, ast.Compare) and len(compare.comparators) == 1:
-                self._compare_with_given(compare)
+                self._use_given_arguments(compare)
         if self._num_guards:
             return _in_block(node)
         self.asserts.append(text)
         return _in_block(node, str(len(self.asserts) - 1))
 
-    def _compare_with_given(self, node: ast.Compare) -> None:
-        """Let the side of a comparison that computes what is expected read the arguments as they were given.
+    def _use_given_arguments(self, node: ast.Compare) -> None:
+        """Make the expected side of a comparison read a call's arguments with the values from before the call.
 
-        That is the side which reads an argument of a call, opposite to the side which reads the call's value.
+        The other side reads the result of the call.
         """
         left, right = node.left, node.comparators[0]
-        of_left, of_right = (self._arguments(_names(side)) for side in (left, right))
-        if of_left and not of_right:
-            node.comparators = [_Given(of_left - _names(left)).visit(right)]
-        elif of_right and not of_left:
-            node.left = _Given(of_right - _names(right)).visit(left)
+        left_arguments, right_arguments = (self._arguments(_names(side)) for side in (left, right))
+        if left_arguments and not right_arguments:
+            node.comparators = [_ReadAsGiven(left_arguments - _names(left)).visit(right)]
+        elif right_arguments and not left_arguments:
+            node.left = _ReadAsGiven(right_arguments - _names(right)).visit(left)
 
     def _arguments(self, names: set[str]) -> set[str]:
         return {argument for name in names for argument in self._results.get(name, ())}
@@ -172,14 +174,14 @@ class _Statements(ast.NodeTransformer):
         return self.visit_Expr(node) if node.value else node
 
 
-class _Given(ast.NodeTransformer):
-    """Reads variables by way of `_as_given`."""
+class _ReadAsGiven(ast.NodeTransformer):
+    """Replaces reads of the variables `names` by calls of `_as_given`."""
 
     def __init__(self, names: set[str]) -> None:
-        self._of = names
+        self._variables = names
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        is_read = node.id in self._of and isinstance(node.ctx, ast.Load)
+        is_read = node.id in self._variables and isinstance(node.ctx, ast.Load)
         return ast.Call(ast.Name("_as_given", ast.Load()), [node], []) if is_read else node
 
 

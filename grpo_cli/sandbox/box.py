@@ -1,8 +1,8 @@
-"""A box: one fresh process, sealed off by bubblewrap, that runs code nobody has read.
+"""A box: one fresh process, isolated by bubblewrap, that runs untrusted code.
 
-The box sees this Python, read-only, and a private /tmp; no network, no other process, no environment, no file of
-the user's. bubblewrap gives it namespaces of its own; resource limits and a filter of system calls bound what it
-can use up. It is killed with its parent, and by SIGKILL when its time is over.
+The box sees this Python installation (read-only) and a private /tmp, but no network, no other process, no environment
+and no file of the user. bubblewrap gives it separate namespaces; resource limits and a system call filter limit what it
+can use. It is killed at its deadline and if its parent dies.
 """
 
 import contextlib
@@ -26,41 +26,41 @@ from grpo_cli.sandbox import box_tests, box_worker, wire
 from grpo_cli.sandbox.bwrap import MIB, bwrap_command, site_packages
 from grpo_cli.sandbox.syscall_filter import syscall_filter
 
-START_TIMEOUT_S = 60  # for an empty box on a busy machine; the time of the tested code begins afterwards
+START_TIMEOUT_S = 60  # for an empty box on a busy machine; the tested code's time starts afterwards
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
-    "MALLOC_ARENA_MAX": "1",  # each further arena takes 64 MiB of address space, the measure of memory here
+    "MALLOC_ARENA_MAX": "1",  # each further arena takes 64 MiB of address space, which RLIMIT_AS counts
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONHASHSEED": "0",  # the same code earns the same reward each time
+    "PYTHONHASHSEED": "0",  # the same code gets the same reward every time
 }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the code in one box may use; all of its memory is at most `max_processes * memory_mib`, and /tmp."""
+    """Resource limits of one box. Its total memory is at most `max_processes * memory_mib`, plus /tmp."""
 
     timeout_s: float = 10.0  # wall-clock time
     memory_mib: int = 512  # address space of one process
-    max_processes: int = 8  # threads count too
-    output_mib: int = 4  # of a returned value, or of a file
+    max_processes: int = 8  # including threads
+    output_mib: int = 4  # size of a returned value or of a file
 
 
 class BoxError(Exception):
-    """The code in a box broke off: it failed to load, died, sent too much or spoke out of turn."""
+    """Raised if the code in a box failed: it did not load, died, sent too much or broke the protocol."""
 
 
 class BoxTimeout(BoxError):
-    """The code in a box had not ended by its deadline."""
+    """Raised if the code in a box was not finished at its deadline."""
 
 
 def check_sandbox(sandbox: Sandbox) -> None:
-    """Start an empty box, and raise SetupError with the fix where that does not work."""
+    """Start an empty box. Raises SetupError with the fix if that does not work."""
     if sandbox == Sandbox.none:
         warnings.warn(
-            "sandbox=none: code that the model writes runs on this machine with your rights. "
+            "sandbox=none: code that the model writes runs on this machine with your permissions. "
             "Use sandbox=bwrap, unless the machine itself is a sandbox.",
             stacklevel=2,
         )
@@ -69,10 +69,10 @@ def check_sandbox(sandbox: Sandbox) -> None:
 
 
 class Box:
-    """A box that has been started, to be used as a context manager. `load` gives it its one job.
+    """A started box, as a context manager. `load` gives it its only job.
 
-    Methods raise BoxTimeout past the deadline, BoxError where the code in the box broke off, and SetupError where
-    the box itself could not be made.
+    Methods raise BoxTimeout after the deadline, BoxError if the code in the box failed, and SetupError if the box
+    itself did not start.
     """
 
     def __init__(self, sandbox: Sandbox, limits: Limits, stdin: bytes = b"") -> None:
@@ -80,22 +80,22 @@ class Box:
         self._limits = limits
         self._deadline = time.monotonic() + START_TIMEOUT_S
         self._unread = b""
-        self._info: BinaryIO | None = None  # what bubblewrap says of its child
+        self._info: BinaryIO | None = None  # where bubblewrap writes its child's pid
         self._is_ready = False
-        # Files in memory: a process that floods them meets RLIMIT_FSIZE, and one that is slow cannot block us.
+        # Files in memory: RLIMIT_FSIZE limits their size, and a slow writer cannot block us.
         self._stdout, self._stderr = _memory_file(), _memory_file()
-        self._channel, theirs = socket.socketpair()
+        self._channel, worker_channel = socket.socketpair()
         bwrap: list[str] = []
-        with contextlib.ExitStack() as passed:
-            fds = [passed.enter_context(theirs).fileno()]
-            stdin_file = passed.enter_context(_memory_file(stdin))
+        with contextlib.ExitStack() as child_files:  # closed here once the child has them
+            fds = [child_files.enter_context(worker_channel).fileno()]
+            stdin_file = child_files.enter_context(_memory_file(stdin))
             if sandbox == Sandbox.bwrap:
                 info, info_fd = os.pipe()
-                passed.callback(os.close, info_fd)
+                child_files.callback(os.close, info_fd)
                 self._info = os.fdopen(info, "rb", buffering=0)
-                fds += [passed.enter_context(_memory_file(syscall_filter())).fileno(), info_fd]
+                fds += [child_files.enter_context(_memory_file(syscall_filter())).fileno(), info_fd]
                 bwrap = bwrap_command(*fds[1:])
-            python = [os.path.realpath(sys.executable), "-sSP", "-c", _worker_source(), str(theirs.fileno())]
+            python = [os.path.realpath(sys.executable), "-sSP", "-c", _worker_source(), str(worker_channel.fileno())]
             self._process = subprocess.Popen(
                 [*bwrap, *python],
                 env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(site_packages())},
@@ -116,20 +116,23 @@ class Box:
             file.close()
 
     def wait_until_ready(self) -> None:
-        """Return once the empty box is up."""
+        """Wait until the empty box has started."""
         if self._is_ready:
             return
         try:
             self.receive()
         except BoxError as error:
             raise SetupError(
-                f"sandbox={self._sandbox}: a box does not start ({self._last_words() or error}). bubblewrap must be "
-                "0.7 or later and be allowed to make namespaces; a container may have to run with --privileged."
+                f"sandbox={self._sandbox}: a box does not start ({self._last_stderr_line() or error}). bubblewrap "
+                "must be 0.7 or later and be allowed to create namespaces; a container may need --privileged."
             ) from error
         self._is_ready = True
 
     def load(self, job: str, *, timeout_s: float | None = None, **frame: Any) -> None:
-        """Hand over the code in `frame`, for `timeout_s` from now (the limit unless given); box_worker has the jobs."""
+        """Give the box its job (see box_worker.py) and the code in `frame`; it has `timeout_s` from now.
+
+        Without `timeout_s`, the time limit of the box applies.
+        """
         self.wait_until_ready()
         self._deadline = time.monotonic() + (self._limits.timeout_s if timeout_s is None else timeout_s)
         self.send({"job": job, "limits": self._resource_limits(), **frame})
@@ -139,19 +142,19 @@ class Box:
                 raise BoxError(describe_error(reply))
 
     def call(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply of a `solution` box to the request to call `target` with `args` and `kwargs`."""
+        """Returns the reply of a `solution` box to a request to call `target` with `args` and `kwargs`."""
         self.send(request)
         return self.receive()
 
     def finish(self) -> str:
-        """What a `program` printed. Raises BoxError unless it ends by itself with exit status 0."""
+        """Returns what a `program` printed. Raises BoxError if its exit status is not 0."""
         ended = select.poll()
         with open(os.pidfd_open(self._process.pid)) as process:
             ended.register(process, select.POLLIN)
             if not ended.poll(self._remaining_s() * 1000):
                 raise BoxTimeout("out of time")
         if status := self._process.wait():
-            raise BoxError(printable(self._last_words() or f"exit status {status}"))
+            raise BoxError(printable(self._last_stderr_line() or f"exit status {status}"))
         return _content(self._stdout)
 
     def send(self, frame: dict[str, Any]) -> None:
@@ -189,10 +192,10 @@ class Box:
         return frame
 
     def _kill(self) -> None:
-        """End all processes of the box and leave no zombie, even where the machine's process 1 reaps none.
+        """Kill all processes of the box and leave no zombie, even if the machine's process 1 does not reap any.
 
-        Only process 1 of the box is killed: the kernel ends the others with it, and bubblewrap, still alive, reaps it
-        and exits.
+        Only process 1 of the box is killed. The kernel then kills the others, and bubblewrap, which is still alive,
+        reaps process 1 and exits.
         """
         pid = self._child() if self._process.poll() is None else None
         if pid is None:
@@ -200,21 +203,21 @@ class Box:
                 os.killpg(self._process.pid, signal.SIGKILL)
         else:
             with contextlib.suppress(ProcessLookupError), open(os.pidfd_open(pid)) as child:
-                if self._process.poll() is None:  # bubblewrap has not reaped it, so the pid is still its child's
+                if self._process.poll() is None:  # bubblewrap has not reaped its child, so the pid is not reused
                     signal.pidfd_send_signal(child.fileno(), signal.SIGKILL)
         self._process.wait()
 
     def _child(self) -> int | None:
-        """The pid of bubblewrap's child; None where it has none."""
+        """Returns the pid of bubblewrap's child; None if it has none."""
         if self._info is None:
             return None
-        said, written = b"", select.poll()
-        written.register(self._info, select.POLLIN)
-        while b"}" not in said:
-            if not written.poll(START_TIMEOUT_S * 1000) or not (chunk := self._info.read(1 << 10)):
+        info, readable = b"", select.poll()
+        readable.register(self._info, select.POLLIN)
+        while b"}" not in info:
+            if not readable.poll(START_TIMEOUT_S * 1000) or not (chunk := self._info.read(1 << 10)):
                 return None
-            said += chunk
-        return json.loads(said)["child-pid"]
+            info += chunk
+        return json.loads(info)["child-pid"]
 
     def _remaining_s(self) -> float:
         remaining_s = self._deadline - time.monotonic()
@@ -222,7 +225,7 @@ class Box:
             raise BoxTimeout("out of time")
         return remaining_s
 
-    def _last_words(self) -> str:
+    def _last_stderr_line(self) -> str:
         return (_content(self._stderr).strip().splitlines() or [""])[-1]
 
     def _resource_limits(self) -> dict[str, int]:
@@ -234,26 +237,26 @@ class Box:
             "MSGQUEUE": 0,
             "CORE": 0,
         }
-        if self._sandbox == Sandbox.none:  # there the user's other processes would count too
+        if self._sandbox == Sandbox.none:  # without a sandbox, NPROC would also count the user's other processes
             return limits
         return limits | {"NPROC": self._limits.max_processes}
 
 
 def describe_error(reply: dict[str, Any]) -> str:
-    """`TypeError: ...`, from a box's report of an exception."""
+    """Returns text such as `TypeError: ...` for a box's report of an exception."""
     names = reply["raised"]
     name = names[0] if isinstance(names, list) and names else "error"
     return printable(f"{name}: {reply['text']}" if reply.get("text") else f"{name}")
 
 
 def printable(text: str) -> str:
-    """At most 200 characters, safe to show on a terminal."""
+    """Returns the first 200 characters of `text`, safe to show on a terminal."""
     return "".join(char if char.isprintable() else "?" for char in text[:200])
 
 
 @functools.cache
 def _worker_source() -> str:
-    """The worker, after the modules that it imports: the box has no `grpo_cli`."""
+    """Returns the worker's source, with the modules that it imports, because the box has no `grpo_cli`."""
     modules = {module.__name__: Path(module.__file__).read_text() for module in (wire, box_tests)}
     load = "sys.modules[name] = module = type(sys)(name); exec(source, vars(module))"
     worker = Path(box_worker.__file__).read_text()

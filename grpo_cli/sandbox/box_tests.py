@@ -1,6 +1,6 @@
-"""What runs a problem's own assert statements, in a box that the tested code never enters.
+"""Runs a problem's assert statements in a box that never contains the tested code.
 
-It is handed to a bare interpreter, so it imports the standard library and `wire` alone.
+This source is passed to a bare interpreter, so it may import only the standard library and `wire`.
 """
 
 import builtins
@@ -14,22 +14,22 @@ COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")
 
 
 class Opaque:
-    """An object that lives in the solution's box. It tells the tests nothing; they can only hand it back."""
+    """A reference to an object in the solution's box. The tests can only pass it back to the solution."""
 
     def __init__(self, number):
         object.__setattr__(self, "_number", number)
 
 
 def run_tests(frame, channel):
-    """Run the problem's setup and tests, `frame["stubs"]` being the names that the solution must provide.
+    """Run the problem's setup and tests. `frame["stubs"]` lists the names that the solution must define.
 
-    What a stub returns is rebuilt from plain types, so that no operator, method or truth value of the solution's
-    making can reach an assertion. Only of an object that the tests themselves have made, by a capitalised name, can
-    they read attributes and call methods; these too give plain data.
+    A stub returns values rebuilt from plain types, so that no operator, method or truth value defined by the solution
+    can reach an assertion. The tests can read attributes and call methods only on objects that they have created
+    themselves by calling a capitalised name; these too return plain data.
     """
-    linked = {}  # the objects which the tests themselves have stored in attributes of others
-    statements = []  # that are being run, outermost first
-    given = {}  # of each argument that a call changed, by its id: itself, and a copy of it as it was given
+    linked = {}  # objects that the tests have stored in attributes of other objects, by number
+    statements = []  # the running statements, outermost first
+    given = {}  # by id, each argument that a call changed and a copy of it from before the call
 
     def number_of(value):
         if not isinstance(value, Opaque):
@@ -53,16 +53,16 @@ def run_tests(frame, channel):
         return decode(reply["value"], resolve)
 
     def statement_of(frame):
-        """The statement that `frame`, of the tests, is now running; a lambda or comprehension belongs to its caller."""
+        """Returns the statement that a frame of the tests is running; a lambda or comprehension runs its caller's."""
         while frame.f_globals is globals() or frame.f_code.co_name in ("<lambda>", "<genexpr>", *COMPREHENSIONS):
             frame = frame.f_back
         return statements[-1] if statements and statements[-1].frame is frame else None
 
     class Statement:
-        """A statement of the tests, in which all reads of an argument see it as it was before the calls.
+        """A statement of the tests. Inside it, arguments keep the values that they had before the calls.
 
-        What the calls did to it shows from the next statement on. What a helper returns (`is_return`) is still part
-        of its caller's statement. An assertion has an `index`, and reports how it went.
+        Changes that the calls make appear after the statement. A helper's return statement (`is_return`) counts as part
+        of its caller's statement. An assertion has an `index` and reports its result.
         """
 
         def __init__(self, index=None, is_return=False):
@@ -89,10 +89,10 @@ def run_tests(frame, channel):
         return copy if arg is value else value
 
     def special(name):
-        """What an operator or a built-in function of the tests does with an object. It gives plain data, too."""
+        """Returns the method `name` for an object of the solution; it returns plain data."""
 
         def method(self, *others):
-            # Never against the tests' own values: an object that says it equals all things would pass any assertion.
+            # Never compared with the tests' own values: an object that equals everything would pass any assertion.
             if name in COMPARISONS and not isinstance(others[0], Object):
                 return NotImplemented
             value = ask(".getattr", [self, name], resolve=Method)(*others)
@@ -132,7 +132,7 @@ def run_tests(frame, channel):
     channel.send({"loaded": True})
     try:
         exec(compile(frame["setup"], "<setup>", "exec"), namespace)
-        namespace.update(stubs)  # the setup may hold the solution's own signature
+        namespace.update(stubs)  # the setup may define the solution's name, with only its signature
         exec(compile(frame["code"], "<tests>", "exec"), namespace)
         channel.send({"end": True})
     except BaseException as error:
@@ -140,7 +140,7 @@ def run_tests(frame, channel):
 
 
 def error_like(names, text):
-    """The nearest built-in exception, for tests that expect it; never one that ends a loop silently."""
+    """Returns the nearest built-in exception, for tests that expect one; never StopIteration, which ends a loop."""
     kinds = [getattr(builtins, name, None) for name in names]
     if StopIteration not in kinds:
         for kind in kinds:
@@ -159,7 +159,7 @@ def is_mutable(value):
 
 
 def update_in_place(old, new):
-    """Let the tests see what the solution did to a list, dict, set or bytearray that it was given."""
+    """Copy the solution's changes to an argument (list, dict, set or bytearray) into the tests' object."""
     if type(old) is not type(new):
         return
     if type(old) in (list, bytearray):

@@ -1,14 +1,14 @@
-"""What runs inside a sandbox's box: it executes one text of Python and answers the judge in JSON lines.
+"""Runs inside a box: executes one piece of Python code and answers the judge in JSON lines.
 
-Its source is handed to a bare interpreter (`python -c`), so it imports the standard library and `wire` alone. A box
-does one of three jobs:
+This source is passed to a bare interpreter (`python -c`), so it may import only the standard library, `wire` and
+`box_tests`. A box has one of three jobs:
 
-- `solution`: load the tested code as a module and serve calls of its functions. That code shares this process
-  and may rewrite all of it. It gains nothing but the say over its own return values, since no expected value and
-  no verdict ever comes here.
-- `program`: run the tested code as a script. The same holds.
-- `tests`: run the problem's own assert statements, in a box that the tested code never enters. Each name of the
-  solution is a stub there, which asks the judge, who asks the solution's box.
+- `solution`: load the tested code as a module and serve calls of its functions. The code shares this process and can
+  rewrite all of it, but it can only change its own return values, because this process never receives an expected value
+  and never decides a verdict.
+- `program`: run the tested code as a script, with the same guarantee.
+- `tests`: run the problem's assert statements in a box that never contains the tested code. Every name of the solution
+  is a stub, whose calls go to the judge and from there to the solution's box.
 """
 
 import builtins
@@ -20,11 +20,11 @@ import sys
 from grpo_cli.sandbox.box_tests import run_tests
 from grpo_cli.sandbox.wire import Channel, decode, encode, raised
 
-# What contest sites let a solution use without importing it, in the order of LiveCodeBench's checker.
+# Modules that contest sites let a solution use without an import, in the order of LiveCodeBench's checker.
 CONTEST_MODULES = ("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics")
 CONTEST_MODULES += ("itertools", "functools", "operator", "io", "sys", "json")
 CONTEST_RECURSION = 50_000
-# What LeetCode writes above the starter code of its problems.
+# Classes that LeetCode provides with the starter code of its problems.
 LEETCODE_CLASSES = """
 class ListNode:
     def __init__(self, val=0, next=None):
@@ -37,17 +37,17 @@ class TreeNode:
 
 
 def run_program(code):
-    """Run `code` as a script would be; a failure shows in the exit status and on standard error."""
+    """Run `code` as a script. A failure sets the exit status and is written to standard error."""
     main = sys.modules["__main__"] = type(sys)("__main__")
     sys.argv = ["solution.py"]
     prepare_as_contest(code, main.__dict__)
-    # LiveCodeBench counts a program that calls `exit` as one that ended, whatever status it gave.
+    # As in LiveCodeBench, a program that calls `exit` counts as finished, whatever its status.
     with contextlib.suppress(SystemExit):
         exec(compile(code, "<solution>", "exec"), main.__dict__)
 
 
 def prepare_as_contest(code, namespace):
-    """Let `code` recurse deeply and find the usual modules and their names, where it reads a name that it lacks."""
+    """Raise the recursion limit. If `code` reads an undefined name, import the usual modules and their names."""
     sys.setrecursionlimit(CONTEST_RECURSION)
     if lacks_names(code):
         for module in (*CONTEST_MODULES, "builtins", "typing"):
@@ -58,7 +58,7 @@ def prepare_as_contest(code, namespace):
 
 
 def lacks_names(code):
-    """Whether `code` reads a name that neither it nor Python defines, or may do so."""
+    """Whether `code` may read a name that neither it nor Python defines."""
     module = symtable.symtable(code, "<solution>", "exec")
     defined = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_local()} | {*dir(builtins), "__name__"}
     tables = [module]
@@ -72,7 +72,7 @@ def lacks_names(code):
 
 
 def first_that_compiles(codes):
-    """The first text that is Python. Raises the last one's error where none is."""
+    """Returns the first of `codes` that compiles. Raises the error of the last one if none does."""
     for code in codes[:-1]:
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             compile(code, "<solution>", "exec")
@@ -89,7 +89,7 @@ def serve_solution(codes, is_contest, channel):
     def refer(value):
         if id(value) not in numbers:
             numbers[id(value)] = len(objects)
-            objects.append(value)  # held, so that its id stays its own
+            objects.append(value)  # kept alive, so that no other object gets its id
         return numbers[id(value)]
 
     def defines(name):
@@ -139,7 +139,7 @@ def main():
     frame = channel.receive()
     for name, limit in frame["limits"].items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
-    builtins.exit = builtins.quit = sys.exit  # what the `site` module, which is left out, would add
+    builtins.exit = builtins.quit = sys.exit  # normally added by the `site` module, which is not loaded here
     if frame["job"] == "solution":
         serve_solution(frame["codes"], frame["is_contest"], channel)
     elif frame["job"] == "program":

@@ -1,4 +1,4 @@
-"""Tests that are pairs: the arguments of a call and its value, or a program's input and output."""
+"""Tests in the form of pairs: the arguments and the value of a call, or the input and the output of a program."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,18 +10,18 @@ from grpo_cli.sandbox.box import Box, BoxError, BoxTimeout, Limits, describe_err
 from grpo_cli.sandbox.same_result import brief, same_output, same_value
 from grpo_cli.sandbox.wire import encode
 
-# Of one test: its index, and why it failed, or "" where it passed.
+# The index of a test and why it failed, or "" if it passed.
 Outcome = tuple[int, str]
 
 
 @dataclass(frozen=True)
 class CallTests:
-    """Calls of one function, each with its list of arguments and the value that it must return."""
+    """Calls of one function, each with a list of arguments and the expected value."""
 
     fn_name: str
     cases: tuple[tuple[list[Any], Any], ...]
     tolerance: float
-    starter: str = ""  # where the solution may go on from
+    starter: str = ""  # code that the solution may continue
 
     @property
     def total(self) -> int:
@@ -32,6 +32,7 @@ class CallTests:
         return (self.fn_name,)
 
     def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Iterator[Outcome]:
+        """Yield the outcome of each call, for the first of `codes` that compiles. Raises BoxError."""
         with Box(sandbox, limits) as box:
             box.load("solution", codes=codes, is_contest=True)
             for index, (args, expected) in enumerate(self.cases):
@@ -47,18 +48,19 @@ class CallTests:
 
 @dataclass(frozen=True)
 class ProgramTests:
-    """Standard inputs, each with the standard output that it must lead to."""
+    """Standard inputs, each with the expected standard output."""
 
     cases: tuple[tuple[str, str], ...]
     tolerance: float
     starter: str = ""
-    names: tuple[str, ...] = ()  # any program will do
+    names: tuple[str, ...] = ()  # a program need not define any name
 
     @property
     def total(self) -> int:
         return len(self.cases)
 
     def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Iterator[Outcome]:
+        """Yield the outcome of each input, for the first of `codes` that compiles. Raises BoxTimeout."""
         remaining_s = limits.timeout_s
         for index, (stdin, expected) in enumerate(self.cases):
             with Box(sandbox, limits, stdin.encode(errors="replace")) as box:

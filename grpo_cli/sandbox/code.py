@@ -1,4 +1,4 @@
-"""Code, judged by its problem's tests. It runs in a box that never sees an expected value nor gives a verdict."""
+"""Grades code by its problem's tests. The code runs in a box that never sees an expected value or decides a verdict."""
 
 import contextlib
 from typing import NamedTuple
@@ -7,12 +7,12 @@ from grpo_cli.choices import Sandbox
 from grpo_cli.errors import DataError
 from grpo_cli.sandbox.box import BoxError, BoxTimeout, Limits
 from grpo_cli.sandbox.code_tests import parse_tests
-from grpo_cli.sandbox.solution_block import completions, extract_code
+from grpo_cli.sandbox.solution_block import candidate_programs, extract_code
 from grpo_cli.types import Verdict
 
 
 class CodeGrade(NamedTuple):
-    """`passed` of `total` tests; `correct` where all did. `reason` tells the first failure."""
+    """How many tests passed. `verdict` is correct if all did; otherwise `reason` is the first failure."""
 
     verdict: Verdict
     passed: int
@@ -31,16 +31,16 @@ def grade_code(
     output_mib: int = 4,
     fail_fast: bool = False,
 ) -> CodeGrade:
-    """Run the code in `completion_text` against the tests in `gold`; blocks for little more than `timeout_s`.
+    """Run the code in `completion_text` against the tests in `gold`. Blocks for little more than `timeout_s`.
 
-    With `fail_fast`, tests after the first failure are not run. Raises DataError where `code_fault` finds a
-    fault, and SetupError where the sandbox does not start.
+    With `fail_fast`, tests after the first failure are not run. Raises DataError if `code_fault` finds a fault in
+    `gold`, and SetupError if the sandbox does not start.
     """
     tests = parse_tests(gold)
     code = extract_code(completion_text, tests.names)
     if code is None:
         return CodeGrade(Verdict.unparsable, 0, tests.total, "no block of Python code")
-    codes = completions(tests.starter, code, tests.names)
+    codes = candidate_programs(tests.starter, code, tests.names)
     limits = Limits(timeout_s, memory_mib, max_processes, output_mib)
     passed: set[int] = set()
     failed: set[int] = set()
@@ -54,8 +54,8 @@ def grade_code(
                     raise BoxError(failure)
         if not failed:
             return CodeGrade(Verdict.correct, tests.total, tests.total, "")
-        num_passed = tests.total - len(failed)  # an assert statement that was never reached has not failed
-    except (BoxError, RecursionError) as error:  # the latter where data is nested to the very limit
+        num_passed = tests.total - len(failed)  # an assert statement that was not reached counts as passed
+    except (BoxError, RecursionError) as error:  # RecursionError: data that is nested too deeply
         if isinstance(error, BoxTimeout):
             verdict = Verdict.timeout
         first_failure = first_failure or str(error)
@@ -64,12 +64,12 @@ def grade_code(
 
 
 def stated_code(gold: str, completion_text: str) -> str | None:
-    """The part of a response that `grade_code` takes for its solution; None where it has none."""
+    """Returns the part of a response that `grade_code` takes as its solution; None if there is none."""
     return extract_code(completion_text, parse_tests(gold).names)
 
 
 def code_fault(gold: str) -> str | None:
-    """Why `gold` cannot be used as tests; None where it can."""
+    """Returns why `gold` cannot be used as tests; None if it can."""
     try:
         parse_tests(gold)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Whether what the tested code returned or printed is what a test expects of it."""
+"""Compares what the tested code returned or printed with what a test expects."""
 
 import contextlib
 import math
@@ -6,22 +6,22 @@ import reprlib
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-MAX_KEY_DIGITS = 3000  # hexadecimal, of an integer that is the key of a dictionary
+MAX_KEY_DIGITS = 3000  # hexadecimal digits of an integer that is a dictionary's key
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 80
 
 
 def brief(value: Any) -> str:
-    """At most 80 characters of the value's text, in a time that does not depend on its size."""
+    """Returns at most 80 characters of the value's repr, in time that does not depend on its size."""
     return f"{_BRIEF.repr(value):.80}"
 
 
 def same_value(got: Any, expected: Any, tolerance: float) -> bool:
-    """Whether `got`, as a box encoded it, is the plain value `expected`.
+    """Whether `got`, as encoded by a box, equals the plain value `expected`.
 
-    It is walked along `expected`, never decoded as a whole: a set or dictionary of the box's making, with
-    thousands of colliding hashes, would hold this process up, and so would the parts of a huge fraction.
+    `got` is compared piece by piece and never decoded as a whole: a hostile box could send a set or dictionary with
+    thousands of colliding hashes, or a huge fraction, which would block this process.
     """
     if isinstance(got, dict) and len(got) == 1:
         ((tag, body),) = got.items()
@@ -43,7 +43,7 @@ def same_value(got: Any, expected: Any, tolerance: float) -> bool:
 
 
 def _integer(data: Any) -> int | None:
-    """An integer as a box encodes it; None where it is something else."""
+    """Returns an integer that a box has encoded; None if `data` is something else."""
     if type(data) is int:
         return data
     if isinstance(data, dict) and isinstance(data.get("int"), str):
@@ -60,11 +60,11 @@ def _same_exact_number(tag: str, body: Any, expected: float, tolerance: float) -
         numerator, denominator = map(_integer, body)
         if numerator is None or denominator is None or denominator < 1:
             return False
-        times, parts = expected.as_integer_ratio()
-        if numerator * parts == times * denominator:
+        expected_numerator, expected_denominator = expected.as_integer_ratio()
+        if numerator * expected_denominator == expected_numerator * denominator:
             return True
         return tolerance > 0 and _is_close(numerator / denominator, expected, tolerance)
-    except (InvalidOperation, OverflowError, TypeError, ValueError):  # not a number, or beyond all floats
+    except (InvalidOperation, OverflowError, TypeError, ValueError):  # not a number, or too large for a float
         return False
 
 
@@ -78,7 +78,7 @@ def _same_dict(body: Any, expected: dict[str, Any], tolerance: float) -> bool:
 
 
 def _json_key(key: Any) -> str | None:
-    """A key as JSON has to write it, as a text; None where it cannot be written."""
+    """Returns a dictionary's key as the string that JSON writes; None if JSON cannot write it."""
     if isinstance(key, str):
         return key
     if key is None or isinstance(key, bool):
@@ -86,7 +86,7 @@ def _json_key(key: Any) -> str | None:
     if isinstance(key, float):
         return float.__repr__(key)
     if isinstance(key, dict) and len(str(key.get("int", ""))) > MAX_KEY_DIGITS:
-        return None  # decimal digits take quadratic time
+        return None  # conversion to decimal digits takes quadratic time
     number = _integer(key)
     return None if number is None else str(number)
 
@@ -94,28 +94,32 @@ def _json_key(key: Any) -> str | None:
 def _is_close(got: float, expected: float, tolerance: float) -> bool:
     try:
         return math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def same_output(printed: str, expected: str, tolerance: float) -> bool:
     """Whether two outputs agree line by line, as LiveCodeBench compares them.
 
-    White space around the lines and around the whole does not count. Two lines agree where they are equal, or the
-    same decimal numbers, as `1.50` and `1.5`. With a tolerance, their words may also be other numbers close to it.
+    White space around each line and around the whole output is ignored. Two lines agree if they are equal or contain
+    the same decimal numbers, such as `1.50` and `1.5`. With a tolerance, words may also be numbers that are close.
     """
-    got, want = ([line.strip() for line in text.strip().split("\n")] for text in (printed, expected))
-    return len(got) == len(want) and all(map(_same_line, got, want, [tolerance] * len(got)))
+    printed_lines, expected_lines = (
+        [line.strip() for line in text.strip().split("\n")] for text in (printed, expected)
+    )
+    if len(printed_lines) != len(expected_lines):
+        return False
+    return all(map(_same_line, printed_lines, expected_lines, [tolerance] * len(printed_lines)))
 
 
 def _same_line(printed: str, expected: str, tolerance: float) -> bool:
     if printed == expected:
         return True
-    want = expected.split()
-    got = printed.split(maxsplit=len(want))
-    if len(got) != len(want):
+    expected_words = expected.split()
+    printed_words = printed.split(maxsplit=len(expected_words))
+    if len(printed_words) != len(expected_words):
         return False
-    pairs = list(zip(got, want, strict=True))
+    pairs = list(zip(printed_words, expected_words, strict=True))
     with contextlib.suppress(InvalidOperation):
         if all(Decimal(word) == Decimal(other) for word, other in pairs):
             return True
@@ -128,4 +132,4 @@ def _number(word: str) -> float:
     try:
         return float(word)
     except ValueError:
-        return math.nan  # close to nothing
+        return math.nan  # not close to any number

@@ -1,4 +1,4 @@
-"""Which part of a response is the solution, and how it completes the code that its problem began."""
+"""Finds the solution in a response and combines it with the starter code of its problem."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -13,7 +13,7 @@ _LONG_QUOTES = re.compile(r'"""|' + "'''")
 
 @dataclass(frozen=True)
 class Block:
-    """A block between fences. `label` is what stands after the opening one, as in "```python"."""
+    """A code block between fences. `label` is the text after the opening fence, such as "python"."""
 
     label: str
     code: str
@@ -24,11 +24,11 @@ class Block:
 
 
 def extract_code(text: str, names: Collection[str] = ()) -> str | None:
-    """The solution that a response states in its answer tag, or, where it has none, after its thinking.
+    """Returns the solution in a response's answer tag, or after its thinking if it has no such tag; None if none.
 
-    `names` are what the solution has to define. It is the last block between ``` fences that defines them; where
-    none does, or nothing is asked for, the last block that is labelled as Python, or else the last without a label.
-    In an answer tag without fences, all is code. None where there is no code.
+    The solution is the last block between ``` fences that defines `names`. If no block does or `names` is empty, it is
+    the last block labelled as Python, or otherwise the last without a label. An answer tag without fences contains
+    only code.
     """
     if "<answer>" in text:
         answer = answer_block(text).answer
@@ -45,7 +45,7 @@ def _solution(text: str, names: Collection[str]) -> str | None:
     for statement in (_DEFINITION, _ASSIGNMENT):
         counts = [_num_defined(block.code, names, statement) for block in blocks]
         if any(counts):
-            return blocks[max(range(len(blocks)), key=lambda at: (counts[at], at))].code
+            return blocks[max(range(len(blocks)), key=lambda index: (counts[index], index))].code
     labelled = [block for block in blocks if block.is_python]
     return (labelled or blocks)[-1].code if blocks else None
 
@@ -66,11 +66,11 @@ def _num_defined(code: str, names: Collection[str], statement: str) -> int:
     return len({name for match in pattern.finditer(code) for name in match.groups() if name})
 
 
-def completions(starter: str, code: str, names: Collection[str]) -> list[str]:
-    """The texts that `code` may stand for, the likeliest first; the first that is Python is meant.
+def candidate_programs(starter: str, code: str, names: Collection[str]) -> list[str]:
+    """Returns the programs that `code` may be meant as, most likely first. The first that compiles is to be used.
 
-    Code that defines what is asked for stands alone, after the starter where that is whole. Other code goes on where
-    the starter ends, in the same line or in the next.
+    Code that defines one of `names` is a program, or follows a complete starter. Other code continues the starter, on
+    the same line or on the next.
     """
     if not starter:
         return [code]
@@ -81,39 +81,39 @@ def completions(starter: str, code: str, names: Collection[str]) -> list[str]:
 
 
 def fenced_blocks(text: str) -> Iterator[Block]:
-    """The closed blocks of the text in order, as Markdown has them, in a time that is linear in its length.
+    """Yield the closed code blocks of Markdown text, in linear time.
 
-    A fence may be indented, and the code with it. The closing fence may stand at the end of the last line of code.
-    A fence inside a string in triple quotes closes nothing, unless there is no other.
+    A fence may be indented together with the code. The closing fence may be at the end of the last line of code. A
+    fence inside a triple-quoted string closes the block only if there is no other closing fence.
     """
-    lines, at = text.split("\n"), 0
-    while at < len(lines):
-        opening = _FENCE.fullmatch(lines[at])
-        at += 1
+    lines, start = text.split("\n"), 0
+    while start < len(lines):
+        opening = _FENCE.fullmatch(lines[start])
+        start += 1
         if opening is None or "`" in opening[3]:
             continue
         indentation, fence, label = opening.groups()
-        end = _closing_line(lines, at, fence)
+        end = _closing_line(lines, start, fence)
         if end is None:
             return
-        code = lines[at:end]
+        code = lines[start:end]
         if not _is_fence(lines[end], fence):
             code.append(lines[end].rstrip().removesuffix(fence))
         yield Block(label.strip(), "\n".join(_dedented(code, len(indentation))))
-        at = end + 1
+        start = end + 1
 
 
 def _closing_line(lines: list[str], start: int, fence: str) -> int | None:
-    """The index of the line that closes the block whose code begins at `start`; None where none does."""
+    """Returns the index of the line that closes the block whose code begins at `start`; None if none does."""
     open_quotes, first_in_quotes = "", None
-    for at in range(start, len(lines)):
-        line = lines[at]
+    for index in range(start, len(lines)):
+        line = lines[index]
         for quotes in _LONG_QUOTES.findall(line):
             open_quotes = {"": quotes, quotes: ""}.get(open_quotes, open_quotes)
         if _is_fence(line, fence) or (line.rstrip().endswith(fence) and line.count(fence) == 1):
             if not open_quotes:
-                return at
-            first_in_quotes = at if first_in_quotes is None else first_in_quotes
+                return index
+            first_in_quotes = index if first_in_quotes is None else first_in_quotes
     return first_in_quotes
 
 
@@ -122,7 +122,7 @@ def _is_fence(line: str, fence: str) -> bool:
 
 
 def _dedented(code: list[str], width: int) -> list[str]:
-    """The lines less the indentation of their fence, unless they were not indented with it."""
+    """Returns the lines without the indentation of their fence, if they were indented together with it."""
     first = next((line for line in code if line.strip()), "")
     if first[:width].strip():
         return code

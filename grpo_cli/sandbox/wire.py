@@ -1,6 +1,6 @@
-"""Values as JSON, on their way into a box and out of it. The judge and the box's worker share this module.
+"""Encodes values as JSON on their way into a box and out of it. The judge and the box's worker share this module.
 
-It is handed to a bare interpreter, so it imports the standard library alone.
+This source is passed to a bare interpreter, so it may import only the standard library.
 """
 
 import builtins
@@ -11,10 +11,10 @@ import os
 import sys
 from collections import namedtuple
 
-MAX_ITEMS = 100_000  # of an iterator
+MAX_ITEMS = 100_000  # that are read from an iterator
 
-# Classes of the standard library, and what JSON says of their values. Told by name, as the box need not load them.
-_STATED = {
+# Encoders for classes of the standard library. The keys are names, so that the box need not import the classes.
+_ENCODERS = {
     ("fractions", "Fraction"): lambda value: [encode(value.numerator), encode(value.denominator)],
     ("decimal", "Decimal"): str,
     ("datetime", "datetime"): lambda value: value.isoformat(),
@@ -25,10 +25,10 @@ _STATED = {
 
 
 def encode(value, refer=None):
-    """`value` as JSON; what JSON lacks becomes `{tag: body}`.
+    """Returns `value` as JSON. A type that JSON lacks becomes `{tag: body}`.
 
-    Subclasses and arrays become the plain value that they stand for; a named tuple keeps its names. `refer` turns
-    any other object into a number by which the box that holds it knows it again.
+    Subclasses and arrays become plain values; a named tuple keeps its field names. `refer` turns any other object into
+    a number, by which the box that contains the object finds it again.
     """
     kind = type(value)
     if value is None or kind in (bool, float, str):
@@ -51,8 +51,8 @@ def encode(value, refer=None):
         is_builtin = getattr(builtins, value.__name__, None) is value
         return {"type": value.__name__} if is_builtin else {"object": refer(value)}
     for base in kind.__mro__:
-        if state := _STATED.get((base.__module__, base.__name__)):
-            return {base.__name__: state(value)}
+        if encoder := _ENCODERS.get((base.__module__, base.__name__)):
+            return {base.__name__: encoder(value)}
         if (base.__module__, base.__name__) == ("collections", "deque"):
             return {"deque": [encode(item, refer) for item in value]}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
@@ -92,7 +92,7 @@ _DECODERS = {
 
 
 def decode(data, resolve):
-    """The inverse of `encode`; `resolve` turns an object's number into what stands for it here."""
+    """The inverse of `encode`. `resolve` turns an object's number into the object, or a reference to it."""
     if type(data) is list:
         return [decode(item, resolve) for item in data]
     if type(data) is not dict:
@@ -108,12 +108,12 @@ def _standard(module, name):
 def _integer(data):
     value = decode(data, None)
     if type(value) is not int:
-        raise TypeError("a fraction is of two integers")
+        raise TypeError("a fraction must consist of two integers")
     return value
 
 
 def _named_tuple(name, fields, values, resolve):
-    """A named tuple, or a plain one where a value is callable: it could pass for a method that the tests expect."""
+    """Returns a named tuple, or a plain tuple if a value is callable, which could pass as a method that tests call."""
     values = [decode(value, resolve) for value in values]
     if any(map(callable, values)):
         return tuple(values)
@@ -128,7 +128,7 @@ def _builtin_type(name):
 
 
 class Channel:
-    """JSON lines to and from the judge."""
+    """Sends JSON lines to the judge and receives them."""
 
     def __init__(self, fd):
         self._reader, self._writer = os.fdopen(fd, "rb"), os.fdopen(fd, "wb")
@@ -145,5 +145,5 @@ class Channel:
 
 
 def raised(error):
-    """An exception as data: the names of its classes, nearest first, and its text."""
+    """Returns an exception as data: the names of its classes, most specific first, and its text."""
     return {"raised": [kind.__name__ for kind in type(error).__mro__], "text": str(error)[:200]}

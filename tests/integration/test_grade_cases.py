@@ -1,4 +1,4 @@
-"""Published grader cases through `r1zero grade`: how often it must agree, and how seldom be fooled."""
+"""Published grader cases through `r1zero grade`: how often it must agree, and how rarely a wrong answer may pass."""
 
 import json
 
@@ -28,8 +28,8 @@ def adversarial(shared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def hunted(shared, tmp_path_factory):
-    """The cases of mathematics from public bug reports; those of code are judged in a sandbox, elsewhere."""
+def bug_reports(shared, tmp_path_factory):
+    """The mathematics cases from public bug reports; the code cases need a sandbox and are tested elsewhere."""
     folder = tmp_path_factory.mktemp("hunt")
     lines = (shared / "grader" / "hunt_public.jsonl").read_text().splitlines(keepends=True)
     (folder / "cases.jsonl").write_text("".join(line for line in lines if json.loads(line).get("grader") != "code"))
@@ -37,8 +37,8 @@ def hunted(shared, tmp_path_factory):
     return graded(folder / "cases.jsonl", folder / "verdicts")
 
 
-def test_answers_from_public_bug_reports_are_judged_as_decided(hunted):
-    assert [row["id"] for row in hunted if row["accuracy"] != row["expect_accuracy"]] == []
+def test_answers_from_public_bug_reports_are_judged_as_expected(bug_reports):
+    assert [row["id"] for row in bug_reports if row["accuracy"] != row["expect_accuracy"]] == []
 
 
 @pytest.mark.parametrize(("forms", "least"), [(("r1", "answer"), 0.97), (("text",), 0.93)])
@@ -52,7 +52,7 @@ def test_at_most_one_wrong_answer_in_200_passes(cases):
     assert len(passed) / len(cases) <= 0.005, passed
 
 
-def test_every_adversarial_format_is_told(adversarial):
+def test_every_adversarial_format_is_judged_as_expected(adversarial):
     assert [row["id"] for row in adversarial if row["format"] != row["expect_format"]] == []
 
 
@@ -60,7 +60,7 @@ def test_at_most_one_adversarial_answer_is_misjudged(adversarial):
     assert len([row["id"] for row in adversarial if row["accuracy"] != row["expect_accuracy"]]) <= 1
 
 
-def test_no_adversarial_case_takes_longer_than_it_may(adversarial):
-    # What is stopped has had its CPU time, and not more; on a busy machine that takes longer by the wall clock.
+def test_no_adversarial_case_exceeds_its_time_limit(adversarial):
+    # Timeouts are left out: they are limited by CPU time, which takes longer in wall-clock time on a busy machine.
     judged = [row for row in adversarial if row["verdict"] != "timeout"]
     assert [row["id"] for row in judged if row["ms"] > row["max_ms"]] == []

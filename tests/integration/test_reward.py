@@ -1,4 +1,4 @@
-"""Reward terms that need more than a text: a reward model, and a problem's tests in the sandbox."""
+"""Reward terms that need a reward model or a problem's tests in the sandbox."""
 
 import json
 import shutil
@@ -21,8 +21,8 @@ def completion(text: str) -> Completion:
     return Completion((1,), (-0.5,), text, truncated=False)
 
 
-def test_a_reward_model_scores_what_it_was_made_to_like(model, tmp_path):
-    # One layer that is switched off, so that the score is a map of the last token's embedding: 1 for "yes".
+def test_a_reward_model_gives_its_score(model, tmp_path):
+    # All weights of the layer are 0, so that the score depends only on the last token's embedding.
     yes, no = model.tokenizer.convert_tokens_to_ids(["yes", "no"])
     config = LlamaConfig(
         vocab_size=len(model.tokenizer),
@@ -51,7 +51,7 @@ def test_a_reward_model_scores_what_it_was_made_to_like(model, tmp_path):
     assert disliked == pytest.approx(-liked)
 
 
-def test_a_reward_model_that_is_not_there_is_answered_with_the_mend(tmp_path):
+def test_a_missing_reward_model_is_reported_with_the_fix(tmp_path):
     terms = {"model": {"path": str(tmp_path / "nowhere")}}
     with pytest.raises(ConfigError, match=r"nowhere: cannot be loaded.*(.|\n)*Give a folder"):
         Reward(RewardConfig(terms=terms), TEMPLATE, 8, Device.cpu)
@@ -59,7 +59,7 @@ def test_a_reward_model_that_is_not_there_is_answered_with_the_mend(tmp_path):
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")
 @pytest.mark.parametrize(("scoring", "values"), [("all", [1.0, 0.0, 0.0]), ("share", [1.0, 0.5, 0.0])])
-def test_code_earns_what_its_tests_say(scoring, values):
+def test_code_is_scored_by_its_tests(scoring, values):
     tests = json.dumps({"fn_name": "half", "inputs": [[4], [7]], "outputs": [2, 3]})
     problem = Problem("p", "Halve a whole number, rounding down.", tests, "code")
     programs = ("def half(n): return n // 2", "def half(n): return 2", "def half(n): exit(0)")

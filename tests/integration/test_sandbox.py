@@ -1,7 +1,7 @@
 """More than a hundred attacks on the sandbox and its verdicts (sandbox_cases.md), and honest code that must pass.
 
-An attack is refused if it earns no share of the tests, ends in time, and leaves nothing behind. Where it is harmless
-to do so, a second test shows that the attack works where there is no sandbox, or no judge apart.
+An attack fails if it passes no test, ends in time and leaves nothing behind. If it is harmless, a second test shows
+that the attack works without a sandbox or without a separate judge.
 """
 
 import ast
@@ -34,7 +34,7 @@ def bubblewrap():
         pytest.skip(str(error))
 
 
-# The answers, 1009 and 2027, follow from nothing that the tested code sees.
+# The tested code cannot derive the answers, 1009 and 2027, from anything that it sees.
 CALLS = json.dumps({"fn_name": "solve", "inputs": [[2], [3]], "outputs": [1009, 2027]})
 PROGRAM = json.dumps({"inputs": ["2\n", "3\n"], "outputs": ["1009\n", "2027\n"]})
 ASSERTS = "assert solve(2) == 1009\nassert solve(3) == 2027"
@@ -49,7 +49,7 @@ def grade(code: str, tests: str, **options: object) -> CodeGrade:
 
 
 def chapter(name):
-    """The cases of a chapter of sandbox_cases.md, each its tests and its code."""
+    """The tests and the code of each case in a chapter of sandbox_cases.md."""
     text = Path(__file__).with_name("sandbox_cases.md").read_text()
     start, *cases = text.split(f"\n# {name}\n")[1].split("\n# ")[0].split("\n## ")
     params = []
@@ -66,7 +66,7 @@ def block(text, language):
 
 
 @pytest.mark.parametrize(("tests", "code"), [*chapter("Crude forgeries"), *chapter("Forgeries")])
-def test_a_forged_verdict_is_refused(tests, code):
+def test_a_forged_verdict_is_rejected(tests, code):
     forged = grade(code, tests)
     assert forged.verdict != Verdict.correct
     assert forged.passed == 0
@@ -74,7 +74,7 @@ def test_a_forged_verdict_is_refused(tests, code):
 
 
 @pytest.mark.parametrize(("tests", "code"), chapter("Crude forgeries"))
-def test_a_crude_forgery_fools_a_harness_of_one_process(tests, code, tmp_path):
+def test_a_crude_forgery_fools_a_harness_with_a_single_process(tests, code, tmp_path):
     tests = tests.replace(CHECK, f"{CHECK_CODE}\ncheck(solve)")
     harness = subprocess.run([sys.executable, "-c", f"{code}\n{tests}"], cwd=tmp_path, timeout=5)
     assert harness.returncode == 0
@@ -85,7 +85,7 @@ TOKEN = f"TOKEN_{secrets.token_hex(16)}"
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    """What there is to find and to harm outside the box; @NAME@ in an attack stands for it."""
+    """Targets outside the box. @NAME@ in an attack is replaced by the target of that name."""
     folder = tmp_path_factory.mktemp("host")
     (folder / "secret").write_text(TOKEN)
     bystander = subprocess.Popen(
@@ -127,7 +127,7 @@ def host(tmp_path_factory):
     bystander.wait()
 
 
-def aimed(code, host):
+def with_targets(code, host):
     return re.sub("@([A-Z]+)@", lambda name: str(host[name[1]]), code)
 
 
@@ -135,7 +135,7 @@ def aimed(code, host):
 @pytest.mark.parametrize(("kind", "verdict"), [(Sandbox.bwrap, Verdict.wrong), (Sandbox.none, Verdict.correct)])
 def test_nothing_outside_can_be_read(tests, code, kind, verdict, host):
     tests = json.dumps({"fn_name": "solve", "inputs": [[]], "outputs": [TOKEN]})
-    assert grade(aimed(code, host), tests, sandbox=kind).verdict == verdict
+    assert grade(with_targets(code, host), tests, sandbox=kind).verdict == verdict
 
 
 READ = "def solve():\n    open({!r}, 'rb').read(1)\n    return 'escaped'"
@@ -195,15 +195,15 @@ def simple_breakouts():
 
 
 @pytest.mark.parametrize(("tests", "code"), [*chapter("Breakouts"), *simple_breakouts()])
-def test_there_is_no_way_out(tests, code, host):
+def test_code_cannot_break_out(tests, code, host):
     tests = json.dumps({"fn_name": "solve", "inputs": [[]], "outputs": ["escaped"]})
     before = sorted(host["FOLDER"].iterdir())
-    assert grade(aimed(code, host), tests).verdict == Verdict.wrong
+    assert grade(with_targets(code, host), tests).verdict == Verdict.wrong
     assert sorted(host["FOLDER"].iterdir()) == before
 
 
 @pytest.mark.parametrize(("tests", "code"), chapter("Endless"))
-def test_what_never_ends_is_stopped(tests, code):
+def test_code_that_never_ends_is_stopped(tests, code):
     start = time.monotonic()
     assert grade(code, tests.replace("@LONG@", "x" * 3_000_000), timeout_s=0.5)[:2] == (Verdict.timeout, 0)
     assert time.monotonic() - start < 20
@@ -211,7 +211,7 @@ def test_what_never_ends_is_stopped(tests, code):
 
 @pytest.fixture
 def usual_recursion_limit():
-    """Python's own: libraries that other tests import raise it, and a deep answer is then compared to its end."""
+    """Python's default limit. Libraries that other tests import raise it; deeply nested values are then compared."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(1000)
     yield
@@ -220,7 +220,7 @@ def usual_recursion_limit():
 
 @pytest.mark.usefixtures("usual_recursion_limit")
 @pytest.mark.parametrize(("tests", "code"), chapter("Bombs"))
-def test_a_bomb_harms_no_one(tests, code):
+def test_a_bomb_does_no_harm(tests, code):
     start = time.monotonic()
     bombed = grade(code, tests.replace("@NESTED@", "[" * 600 + "]" * 600), timeout_s=1, memory_mib=128)
     assert bombed.verdict in (Verdict.wrong, Verdict.timeout)
@@ -229,7 +229,7 @@ def test_a_bomb_harms_no_one(tests, code):
 
 
 @pytest.mark.parametrize(("tests", "code"), chapter("Limits"))
-def test_a_limit_is_where_it_was_set(tests, code):
+def test_each_limit_is_exactly_as_set(tests, code):
     graded = grade(code, tests, memory_mib=128, max_processes=6, output_mib=2)
     assert graded.verdict == Verdict.correct, graded.reason
 
@@ -252,7 +252,7 @@ def solve(n): return n
         time.sleep(0.05)
 
 
-# Process 1 of a new namespace of processes, as in a container, that waits for no child but its own.
+# Process 1 of a new pid namespace, as in a container. It waits only for its own children.
 PROCESS_1 = """
 import glob, json, os
 from grpo_cli.sandbox.code import grade_code
@@ -279,12 +279,12 @@ def test_a_box_leaves_no_process_behind_not_even_a_zombie():
     try:
         subprocess.run([*unshare, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"needs a new namespace of processes: {error}")
+        pytest.skip(f"needs a new pid namespace: {error}")
     left = subprocess.run([*unshare, sys.executable, "-c", PROCESS_1], capture_output=True, text=True)
     assert left.stdout == "1 ['/proc/1']\n", left.stderr
 
 
-def test_a_box_ends_with_its_judge():
+def test_a_box_is_killed_with_its_judge():
     marker = f"TOKEN_{secrets.token_hex(16)}"
     response = f"```python\nimport os\nos.execv('/bin/sh', ['{marker}', '-c', 'sleep 99; true'])\n```"
     judge = f"from grpo_cli.sandbox.code import grade_code\ngrade_code('assert f(1)', {response!r}, timeout_s=99)"
@@ -295,10 +295,10 @@ def test_a_box_ends_with_its_judge():
     wait_until(lambda: not is_running(marker), "the box is still alive")
 
 
-def wait_until(is_true, otherwise):
+def wait_until(is_true, message):
     deadline = time.monotonic() + 20
     while not is_true():
-        assert time.monotonic() < deadline, otherwise
+        assert time.monotonic() < deadline, message
         time.sleep(0.05)
 
 
@@ -309,7 +309,7 @@ def is_running(marker):
 def command_line(path):
     try:
         return path.read_bytes()
-    except OSError:  # it has just ended
+    except OSError:  # the process has just ended
         return b""
 
 
@@ -373,11 +373,11 @@ NONE_OF_TWO = (Verdict.wrong, 0, 2)
         ),
     ],
 )
-def test_a_grade_counts_the_tests_and_says_why(tests, code, expected):
+def test_a_grade_counts_the_tests_and_gives_the_reason(tests, code, expected):
     assert grade(code, tests) == expected
 
 
-def test_at_the_deadline_the_tests_passed_so_far_count():
+def test_tests_passed_before_the_deadline_count():
     code = "def solve(n):\n    while n > 2: pass\n    return 1009"
     for tests in (CALLS, ASSERTS):
         assert grade(code, tests, timeout_s=2) == (Verdict.timeout, 1, 2, "out of time")
@@ -390,7 +390,7 @@ def test_fail_fast_stops_at_the_first_failure():
 
 
 def problems(shared, source):
-    """Every 20th problem of HumanEval or MBPP; each of them where ALL_PROBLEMS is set (minutes)."""
+    """Every 20th problem of HumanEval or MBPP; all of them if ALL_PROBLEMS is set (this takes minutes)."""
     rows = [json.loads(line) for line in (shared / "data" / f"code_{source}.jsonl").open()]
     return rows if os.environ.get("ALL_PROBLEMS") else rows[::20]
 
@@ -400,17 +400,17 @@ def solution(row):
 
 
 def completion(row):
-    """What HumanEval lets a model write, which goes on from its prompt; of MBPP, the whole."""
+    """The text that a model writes: for HumanEval, the continuation of the prompt; for MBPP, the whole solution."""
     return row["canonical_solution"]
 
 
 def with_an_example(row):
-    """The solution, followed by a block of code that calls it, and one of what that prints."""
+    """The solution, then a code block that calls it, then a block with the output."""
     return f"{solution(row)}\n```\nFor example:\n```python\nprint({row['entry_point']})\n```\nOutput:\n```\n3"
 
 
-def cut_after_signature(row):
-    """The solution, with nothing in the function that the tests call."""
+def without_body(row):
+    """The solution, with an empty body in the function that the tests call."""
     tree = ast.parse(solution(row))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == row["entry_point"]:
@@ -425,11 +425,11 @@ def cut_after_signature(row):
         (solution, Verdict.correct),
         (completion, Verdict.correct),
         (with_an_example, Verdict.correct),
-        (cut_after_signature, Verdict.wrong),
+        (without_body, Verdict.wrong),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
-def test_real_problems(shared, source, program, verdict):
+def test_solutions_of_real_problems_get_the_right_verdict(shared, source, program, verdict):
     def grade_problem(row):
         keys = {"humaneval": ("prompt", "tests"), "mbpp": ("test_list", "test_setup_code")}[source]
         return grade(program(row), json.dumps({key: row[key] for key in (*keys, "entry_point")}), timeout_s=20)

@@ -1,7 +1,7 @@
-"""The terms that a reward is made of: one class each, with its options and its value.
+"""The terms of a reward. Each is one class with its options and its value.
 
-`reward.terms` is a dictionary from a term's name to its options. A new class with a `name` in this folder is a built-in
-term at once; any other name needs `function`, your own.
+`reward.terms` is a dictionary from a term's name to its options. A new class with a `name` in this folder becomes a
+built-in term; a term with any other name needs the option `function`.
 """
 
 import importlib
@@ -30,9 +30,9 @@ BUILT_IN: dict[str, type[Term]] = {kind.name: kind for kind in Term.__subclasses
 
 
 def typed_terms(terms: Mapping[str, Any]) -> dict[str, Term]:
-    """Each term's options as an object of its class, in the order given.
+    """Returns each term's options as an object of its class, in the given order.
 
-    Raises ConfigError with all faults: unknown terms, misspelt or missing options, wrong types, values out of range.
+    Raises ConfigError with all faults: unknown terms, misspelled or missing options, wrong types, values out of range.
     """
     faults: list[str] = []
     typed = {name: _typed_term(name, options, faults) for name, options in terms.items()}

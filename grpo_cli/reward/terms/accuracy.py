@@ -14,7 +14,7 @@ class AccuracyTerm(Term):
     name: ClassVar[str] = "accuracy"
 
     marker: AnswerMarker | None = None
-    """Where to look for the answer; where the template asks for it if not set."""
+    """How to find the answer; if not set, by the marker of the template."""
 
     def applies_to(self, grader: Grader) -> bool:
         return grader != Grader.model

@@ -1,4 +1,4 @@
-"""Terms that take time: `reward/background.py` and `reward/model.py` compute them next to generation."""
+"""Slow terms, which `reward/background.py` and `reward/model.py` compute next to generation."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,11 +19,11 @@ class ModelTerm(Term):
     on: ScoredPrompts = ScoredPrompts.general
     """Which prompts' responses it scores."""
     device: str = "auto"
-    """A device name of torch, such as cpu; auto: the device of the cluster, there the rank's own GPU."""
+    """A torch device name, such as cpu; auto: the device of the cluster (each rank uses its own GPU)."""
     batch_size: int = number(8, at_least=1)
     """Responses in one forward pass."""
     max_tokens: int = number(4096, at_least=1)
-    """Longer texts are cut to so many tokens."""
+    """Longer texts are truncated to this number of tokens."""
 
     def applies_to(self, grader: Grader) -> bool:
         return grader == Grader.model or self.on == ScoredPrompts.all
@@ -33,10 +33,10 @@ class ModelTerm(Term):
 class FunctionTerm(Term):
     """Your own function of (completion, problem) that returns a float.
 
-    With `batch`, a function of (completions, problems), two lists of equal length, that returns a list of floats.
+    With `batch`, a function of two lists of equal length, (completions, problems), that returns a list of floats.
     """
 
     function: str
     """Where the function is: my_package.my_module:my_reward."""
     batch: bool = False
-    """Call it with all the responses that wait."""
+    """Call the function once with all waiting responses."""

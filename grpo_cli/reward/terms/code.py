@@ -15,11 +15,11 @@ class CodeTerm(Term):
     name: ClassVar[str] = "code"
 
     scoring: CodeScoring = CodeScoring.all
-    """What the tests are worth together."""
+    """Whether the reward needs all tests to pass or is the share that passes."""
     sandbox: Sandbox = Sandbox.bwrap
     """Where the program runs."""
     timeout_s: float = number(10.0, at_least=0.1, at_most=86400)
-    """Seconds for one response, all tests together."""
+    """Time limit in seconds for all tests of one response together."""
     memory_mib: int = number(512, at_least=64, at_most=2**20)
     """Memory limit of the program in MiB."""
 

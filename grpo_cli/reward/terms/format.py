@@ -1,4 +1,4 @@
-"""Whether a response keeps to `<think> ... </think> <answer> ... </answer>`."""
+"""Whether a response has the format `<think> ... </think> <answer> ... </answer>`."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,7 +30,9 @@ class TagCountTerm(Term):
 
 
 def format_reward(text: str) -> float:
-    """1 if each of the four tags occurs once, in order, with only white space around and between the blocks; else 0.
+    """1 if each of the four tags occurs once, in order, with only white space around and between the blocks.
+
+    Otherwise 0.
 
     >>> format_reward("<think>17 + 26</think> <answer>43</answer>"), format_reward("43")
     (1.0, 0.0)

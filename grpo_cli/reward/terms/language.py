@@ -43,9 +43,10 @@ class LanguageTerm(Term):
 
 
 def language_consistency(text: str, language: Language) -> float:
-    """The share of the letters before `</think>` (of all, where it is missing) in the language's script; 0 for none.
+    """The share of the letters before `</think>` that are in the language's script; 0 if there are no letters.
 
-    What a script cannot tell, as English from French, counts as consistent (DeepSeek-R1, arXiv:2501.12948, 2.3.2).
+    Without `</think>`, all letters count. Languages with the same script, such as English and French, are not
+    distinguished (DeepSeek-R1, arXiv:2501.12948, 2.3.2).
     """
     thinking = text.partition("</think>")[0].replace("<think>", "")
     letters = [char for char in thinking if char.isalpha()]
@@ -54,11 +55,11 @@ def language_consistency(text: str, language: Language) -> float:
     return sum(_script(letter).startswith(_SCRIPTS[language]) for letter in letters) / len(letters)
 
 
-MIXED_SHARE = 0.05  # of the letters, which a second language must have
+MIXED_SHARE = 0.05  # minimal share of the letters for a script to count as used
 
 
 def is_mixed(text: str) -> bool:
-    """Whether letters of more than one language's script each make up a twentieth; Greek is mathematics."""
+    """Whether at least two scripts have 5% of the letters each. Greek is not counted: it is used in mathematics."""
     letters = [char for char in text if char.isalpha()]
     counts = Counter(
         family for letter in letters for family in _FAMILIES if _script(letter).startswith(_FAMILIES[family])

@@ -11,15 +11,15 @@ from grpo_cli.reward.terms.term import Response, Term
 
 @dataclass(frozen=True, kw_only=True)
 class OverlongTerm(Term):
-    """0 up to `max_new_tokens - cache_tokens`, then falling to -1 at `max_new_tokens` (DAPO, eq. 13).
+    """0 up to `max_new_tokens - cache_tokens` tokens, then falling linearly to -1 at `max_new_tokens` (DAPO, eq. 13).
 
-    DAPO adds it to an accuracy of -1 or 1: with an accuracy of 0 or 1, use weight 0.5.
+    DAPO adds it to an accuracy of -1 or 1. With an accuracy of 0 or 1, use weight 0.5.
     """
 
     name: ClassVar[str] = "overlong"
 
     cache_tokens: int = number(0, at_least=0)
-    """Tokens over which the value falls; 0: a fifth of max_new_tokens, as DAPO's 4,096 of 20,480."""
+    """Number of tokens over which the value falls; 0: a fifth of max_new_tokens, as in DAPO (4,096 of 20,480)."""
 
     def value(self, response: Response) -> float:
         cache_tokens = self.cache_tokens or max(1, response.max_new_tokens // 5)
@@ -28,7 +28,7 @@ class OverlongTerm(Term):
 
 @dataclass(frozen=True, kw_only=True)
 class LengthPenaltyTerm(Term):
-    """Minus the response's tokens over `max_new_tokens`."""
+    """Minus the response's number of tokens divided by `max_new_tokens`."""
 
     name: ClassVar[str] = "length_penalty"
 
@@ -61,8 +61,7 @@ class CosineLengthTerm(Term):
 
 
 def overlong_penalty(length: int, max_new_tokens: int, cache_tokens: int) -> float:
-    """0 while the last `cache_tokens` are untouched, then linearly down to -1 at the limit (DAPO, arXiv:2503.14476,
-    eq. 13).
+    """0 until the last `cache_tokens` before the limit, then linearly down to -1 (DAPO, arXiv:2503.14476, eq. 13).
 
     >>> [overlong_penalty(n, max_new_tokens=100, cache_tokens=20) for n in (80, 90, 100)]
     [0.0, -0.5, -1.0]

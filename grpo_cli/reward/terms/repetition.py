@@ -1,4 +1,4 @@
-"""A penalty for repeating oneself."""
+"""A penalty for repeated word sequences."""
 
 from dataclasses import dataclass
 from typing import ClassVar

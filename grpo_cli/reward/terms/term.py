@@ -1,4 +1,4 @@
-"""What every reward term has, and what it sees of a response."""
+"""The base class of reward terms, and the response that they score."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,11 +43,11 @@ class Term:
     def faults(self, key: str) -> Iterator[str]:
         if self.to_step and self.from_step > self.to_step:
             yield (
-                f"{key}to_step={self.to_step} is before {key}from_step={self.from_step}. Set {key}to_step=0: no end."
+                f"{key}to_step={self.to_step} is before {key}from_step={self.from_step}. Set {key}to_step=0 for no end."
             )
 
     def counts_at(self, step: int | None) -> bool:
-        """Whether the term counts at a training step. In an evaluation (None), only terms without a window count.
+        """Whether the term counts at a training step. In an evaluation (None), only terms without a step range count.
 
         >>> late = Term(from_step=1301, to_step=1700)
         >>> [late.counts_at(step) for step in (1300, 1301, 1700, 1701, None)]
@@ -62,5 +62,5 @@ class Term:
         return True
 
     def value(self, response: Response) -> float:
-        """The term's value for a response, before its weight."""
+        """The term's value for a response, without its weight."""
         raise NotImplementedError(f"{type(self).__name__} is computed in the background")

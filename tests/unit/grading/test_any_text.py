@@ -1,4 +1,4 @@
-"""Whatever a model writes, scoring gives a score: it never raises, and always ends."""
+"""Scoring gives a score for any text that a model writes: it never raises an exception and always ends."""
 
 import time
 from contextlib import suppress
@@ -50,7 +50,7 @@ def test_any_text_gets_a_score_in_time(rewards, text, gold, grader, tagged):
         score = reward.submit(Problem("p", "", gold, grader), completion).result(timeout=60)
         assert score.terms["accuracy"] == (score.verdict == "correct")
         assert set(score.terms) == set(TERMS)
-    assert time.perf_counter() - started < len(rewards) * (TIMEOUT_S + 10)  # a loaded machine starts processes slowly
+    assert time.perf_counter() - started < len(rewards) * (TIMEOUT_S + 10)  # a busy machine starts processes slowly
 
 
 @settings(max_examples=300, deadline=None)

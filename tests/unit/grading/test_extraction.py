@@ -17,14 +17,14 @@ NO_ANSWER = [
     "<think>write <answer> then</think> <answer>42</answer>",
     "<think>x <answer>42</answer>",  # the thinking never ends
     "<think>x <answer>42</answer></think>",
-    "x <answer>42</answer></think>",  # "<think>" stood in a prompt that nobody told of
+    "x <answer>42</answer></think>",  # "<think>" was part of the prompt, which the extraction does not see
     "<answer>42</answer><think>x</think>",
     "<think>a</think> <answer>42</answer> b</think>",
 ]
 
 
 @pytest.mark.parametrize("text", NO_ANSWER)
-def test_what_is_not_one_block_outside_the_thinking_is_no_answer(text):
+def test_text_without_exactly_one_block_outside_the_thinking_has_no_answer(text):
     assert answer_block(text).answer is None
     assert answer_block(text).reason
 
@@ -70,7 +70,7 @@ def test_one_block_outside_the_thinking_is_the_answer_whatever_the_format(text):
         ("no box", None),
     ],
 )
-def test_the_last_box_after_the_thinking(text, answer):
+def test_the_last_box_after_the_thinking_is_the_answer(text, answer):
     assert last_box(text).answer == answer
 
 
@@ -97,7 +97,7 @@ def test_the_last_box_after_the_thinking(text, answer):
         ("<think>5", None),
     ],
 )
-def test_the_answer_stated_in_free_text(text, answer):
+def test_the_answer_in_free_text_is_found(text, answer):
     assert stated_answer(text).answer == answer
 
 
@@ -105,8 +105,8 @@ def test_the_answer_stated_in_free_text(text, answer):
     "unit", ["<", "$", "\\[", "\\boxed{", "{", "\\", "1,", "answer is ", "<think>", "#### ", "a b "]
 )
 @pytest.mark.parametrize("marker", AnswerMarker)
-def test_a_megabyte_of_anything_is_read_in_linear_time(unit, marker):
+def test_a_megabyte_of_any_text_is_read_in_linear_time(unit, marker):
     text = "<think>x</think> <answer>" + unit * (1_000_000 // len(unit)) + "</answer>"
     started = time.process_time()
     extract_answer(text, marker)
-    assert time.process_time() - started < 3  # quadratic would be hours
+    assert time.process_time() - started < 3  # quadratic time would take hours

@@ -1,11 +1,11 @@
-"""What an answer may be, kind by kind: units, money, times, choices, chains, restated questions, fonts."""
+"""Gold and answer by kind of answer: units, money, times, choices, chains, restated questions, fonts."""
 
 import pytest
 
 from grpo_cli.grading.symbolic import judge_fully
 
 SAME = {
-    "a unit of the closed list, or none": [
+    "a unit from the list, or no unit": [
         ("7", "7 cats"), ("7", r"7\text{ red balls}"), ("7 cats", "7"), ("7 cats", "7 black cats"), ("8", "8 pairs"),
         (r"7\text{ frobs}", "7"), (r"7\text{ frobs}", "7 frobs"), ("60", "60 years old"), ("60", "60 mph"),
         ("60", r"60\ \mathrm{kg\cdot m/s^2}"), (r"60\text{ m/s}", r"60\ \mathrm{m\,s^{-1}}"),
@@ -38,12 +38,12 @@ SAME = {
         ("B", "B)"), ("B", "Option (B)"),
         ("A", "(A) A triangle"), (r"\textbf{(B)}\ \frac{1}{2}", "0.5"),
     ],
-    "chains that hold": [
+    "chains that are true": [
         ("9", "4+5=9"), ("9", "3^2 = 9"), (r"\frac{1}{7}", r"\frac17 \approx 0.1429"), ("9", r"x = 4 + 5 = 9"),
         ("9", r"n = \sqrt{81} \approx 9.0"), ("4", r"\gcd(8,12) = 4"), ("9", "9 or 9.0"),
         (r"\frac{9}{2}", r"4\frac12 \text{ or } 4.5"), (r"4.5 \text{ or } \frac92", "4.5"),
     ],
-    "arithmetic is an answer, and what the gold itself uses": [
+    "arithmetic, and operators that the gold also uses": [
         ("24", "4!"), ("10", r"\binom{5}{3}"), ("8", "2^3"), ("3", r"\sqrt[3]{27}"),
         (r"\sum_{k=1}^n k", r"\frac{n(n+1)}{2}"),
         (r"\max(a,b)", r"\max(b,a)"),
@@ -64,7 +64,7 @@ SAME = {
 }  # fmt: skip
 
 DIFFERENT = {
-    "words that are no unit": [
+    "words that are not a unit": [
         ("8", r"8\text{ or whatever}"), ("8", "8 perhaps"), ("8", r"8\text{ }\text{er}"), ("8", "8 squared"),
         ("8", "8 minus two"),
         ("8", r"8\text{ in base nine}"), ("8", "8 fifths"), ("8", "8 tripled"), ("8", "8 gross"), ("8", "8 lots"),
@@ -94,13 +94,13 @@ DIFFERENT = {
         ("9 a.m.", "10"), ("5:20 a.m.", "17:20"),
         ("2012", "2024-7-5"), ("March 5", "March 6"), ("2021-03-05", "2013"), (r"\frac{1}{2}", "5:10"),
     ],
-    "a choice that is none": [
+    "not a choice, or another choice": [
         ("A", "A square"), ("A", "A short proof gives C"), ("B", "(B) is not it"), ("B", "B rather than C"),
         ("B", r"B\text{ maybe C}"), ("B", "B) C D"), ("17", "(B) 18"), ("B", "Option C"),
         (r"\textbf{(B)}\ 17", "C"), ("B", "(C) 17"),
         ("B", r"\textbf{(B)}\ \text{or (C)}"), ("B", "b"),
     ],
-    "hedges and chains that do not hold": [
+    "hedges and chains that are false": [
         ("9", "8=9"), ("8", "8=9"), ("9", "x=8=9"), ("9", r"9 \approx 8"), ("8", r"9 \approx 8"),
         ("9", "either 8 or 9"),
         ("9", "either 8 is right or the answer is 9"), ("9", "8 is wrong so the answer is 9"), ("9", "4+4=9"),
@@ -115,12 +115,12 @@ DIFFERENT = {
         ("6x", r"\frac{d^2}{dx^2}x^3"),
         (r"\frac{n(n+1)}{2}", r"\sum_{k=1}^n k"), ("x = 36", r"x = \sum_{k=1}^{8} k"),
     ],
-    "a symbol in another font is no unit": [
+    "a symbol in another font is not a unit": [
         ("6", r"4+2\mathrm{i}"), ("7", r"7\mathrm{e}"), ("7", r"7\mathrm{i}"), ("7", r"7\text{x}"),
         (r"7\mathrm{e}^{2}", "7"),
         (r"2\mathbf{j}", "2"), (r"x\mathrm{e}", "x"), ("4000", r"4\mathrm{e}3"), ("7", r"7\text{i}"),
     ],
-    "logarithms of what may be negative": [
+    "logarithms of values that may be negative": [
         (r"\ln|x|", r"\ln x"), (r"\ln|x-5|", r"\ln(5-x)"), (r"\ln|x|", r"\ln|x|+1"), ("|x|", "x"),
     ],
 }  # fmt: skip
@@ -131,16 +131,16 @@ def rows(table):
 
 
 @pytest.mark.parametrize(("gold", "answer"), rows(SAME))
-def test_it_is_the_gold(gold, answer):
+def test_the_answer_equals_the_gold(gold, answer):
     judgement = judge_fully(gold, answer)
     assert judgement.verdict == "correct", judgement.reason
 
 
 @pytest.mark.parametrize(("gold", "answer"), rows(DIFFERENT))
-def test_it_is_not_the_gold(gold, answer):
+def test_the_answer_differs_from_the_gold(gold, answer):
     assert judge_fully(gold, answer).verdict in ("wrong", "unparsable")
 
 
-def test_words_that_are_no_unit_make_an_answer_unparsable_and_are_named():
+def test_words_that_are_not_a_unit_make_an_answer_unparsable_and_are_named():
     judgement = judge_fully("8", "8 perhaps")
-    assert (judgement.verdict, judgement.reason) == ("unparsable", "'perhaps' is no unit")
+    assert (judgement.verdict, judgement.reason) == ("unparsable", "'perhaps' is not a unit")

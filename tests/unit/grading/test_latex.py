@@ -4,14 +4,14 @@ from grpo_cli.grading.latex import MAX_CHARS, Unreadable, canonical
 
 
 @pytest.mark.parametrize(
-    ("written", "spelt"),
+    ("written", "spelling"),
     [
         (" 42. ", "42"),
         ("$42$", "42"),
         (r"\(42\)", "42"),
         ("**42**", "42"),
         (r"\boxed{42}", "42"),
-        (r"\boxed{6} \boxed{7}", "6,7"),  # never 67, nor 6 times 7
+        (r"\boxed{6} \boxed{7}", "6,7"),  # neither 67 nor 6 times 7
         (r"\dfrac 1 2", r"\frac{1}{2}"),
         (r"\tfrac12", r"\frac{1}{2}"),
         (r"\frac{\sqrt6}3", r"\frac{\sqrt{6}}{3}"),
@@ -53,14 +53,14 @@ from grpo_cli.grading.latex import MAX_CHARS, Unreadable, canonical
         ("", ""),
     ],
 )
-def test_many_spellings_become_one(written, spelt):
-    assert canonical(written) == spelt
+def test_many_spellings_become_one(written, spelling):
+    assert canonical(written) == spelling
 
 
 @pytest.mark.parametrize(
     "written", [r"\dfrac 1 2", "x**2 + 1", r"\text{ or }", "1,234", r"x_{max}^2", "a  b", r"\frac12x"]
 )
-def test_a_canonical_text_is_its_own_canonical_text(written):
+def test_a_canonical_text_does_not_change(written):
     assert canonical(canonical(written)) == canonical(written)
 
 
@@ -79,6 +79,6 @@ def test_a_canonical_text_is_its_own_canonical_text(written):
         "1" * (MAX_CHARS + 1),
     ],
 )
-def test_what_could_pass_for_another_answer_is_refused(text):
+def test_text_that_could_pass_for_another_answer_is_rejected(text):
     with pytest.raises(Unreadable):
         canonical(text)

@@ -1,4 +1,4 @@
-"""Gold and answer, as mathematicians would judge them: a fault found adds a row."""
+"""Gold and answer, judged as a mathematician would. Each bug that is found adds a row."""
 
 from contextlib import suppress
 
@@ -162,7 +162,7 @@ def test_another_answer_is_not_correct(gold, answer):
     assert judge_fully(gold, answer).verdict in ("wrong", "unparsable")
 
 
-def test_what_is_decided_without_sympy_is_decided_alike_with_it():
+def test_a_verdict_without_sympy_is_the_same_as_with_it():
     num_decided = 0
     for gold, answer in SAME + DIFFERENT:
         with suppress(Undecided):

@@ -39,10 +39,10 @@ from grpo_cli.grading.units import Scalar, split_unit
         ("2cab", "2cab", ""),
         (r"2\text{x}", r"2\text{x}", ""),
         ("2 sin x", "2 sin x", ""),
-        (r"\tan45^{\circ}", r"\tan45^{\circ}", ""),  # no 45 degrees of tangent
+        (r"\tan45^{\circ}", r"\tan45^{\circ}", ""),  # part of the expression, not its unit
     ],
 )
-def test_a_unit_is_told_from_a_variable(text, value, unit):
+def test_units_are_distinguished_from_variables(text, value, unit):
     assert split_unit(text) == Scalar(value, unit)
 
 
@@ -55,11 +55,11 @@ def test_a_unit_is_told_from_a_variable(text, value, unit):
         (r"42\text{!}", "!"),
     ],
 )
-def test_words_that_are_no_unit_are_kept_as_words(text, words):
+def test_words_that_are_not_a_unit_are_kept_as_words(text, words):
     assert split_unit(text) == Scalar("42", "", words)
 
 
 @pytest.mark.parametrize("text", [r"42\text{ or 43}", r"42\text{cm}\text{ 43}", "42 apples 43"])
-def test_a_second_number_in_a_unit_is_refused(text):
+def test_a_second_number_in_a_unit_is_rejected(text):
     with pytest.raises(Unreadable):
         split_unit(text)

@@ -34,20 +34,20 @@ def test_memory_is_limited_and_the_next_answer_is_judged():
         assert pool.judge("math", "x+1", "1+x").result().verdict == "correct"
 
 
-def test_what_needs_no_process_is_done_at_once(pool):
+def test_an_answer_that_needs_no_process_is_judged_immediately(pool):
     assert pool.judge("math", "42", "42").done()
     assert pool.judge("math", "42", "41").done()
     assert pool.judge("expression", "1 2 = 3", "1 + 2").done()
 
 
-def test_an_equal_question_is_asked_once(pool):
+def test_an_equal_question_is_judged_once(pool):
     assert pool.judge("math", "a+b", "b+a") is pool.judge("math", "a+b", "b+a")
 
 
-def test_a_timeout_is_no_verdict_and_is_not_remembered(pool):
+def test_a_timeout_is_not_cached(pool):
     question = ("math", "x+1", "8^{8^{8^{8}}}")
     first = pool.judge(*question)
-    assert pool.judge(*question) is first  # still under way: not asked twice
+    assert pool.judge(*question) is first  # still running: not judged twice
     assert first.result().verdict == "timeout"
     again = pool.judge(*question)
     assert again is not first
@@ -69,7 +69,7 @@ def test_answers_are_judged_from_any_thread_while_the_caller_waits(pool):
     assert verdicts == ["correct"] * 6
 
 
-def test_nothing_that_an_answer_says_is_run(pool, tmp_path):
+def test_code_in_an_answer_is_never_run(pool, tmp_path):
     made = tmp_path / "made"
     for answer in (f"open('{made}','w')", f"__import__('os').system('touch {made}')", f"$(touch {made})"):
         assert pool.judge("math", "42", answer).result().verdict != "correct"
@@ -79,7 +79,7 @@ def test_nothing_that_an_answer_says_is_run(pool, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_to_all_processes_costs_no_verdict(number):
-    # As systemd and Slurm send it: the run goes on to the end of its step.
+    # systemd and Slurm send a signal to all processes; the run then continues to the end of its step.
     with VerifierPool(num_workers=2, timeout_s=60, memory_gib=1.0) as pool:
         pool.judge("math", "x+y", "y+x").result()
         for process in psutil.Process().children(recursive=True):

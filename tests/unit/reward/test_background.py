@@ -14,7 +14,7 @@ def completion(text: str) -> Completion:
     return Completion((), (), text, truncated=False)
 
 
-def test_a_function_is_called_with_what_waits_at_most_batch_size_at_once():
+def test_a_function_is_called_with_at_most_batch_size_waiting_responses():
     batches, gate = [], threading.Event()
 
     def lengths(completions, problems):
@@ -32,7 +32,7 @@ def test_a_function_is_called_with_what_waits_at_most_batch_size_at_once():
     background.close()
 
 
-def test_what_the_function_raises_its_value_raises():
+def test_the_value_raises_what_the_function_raises():
     background = Background("mine", lambda completions, problems: 1 / 0, batch_size=1)
     with pytest.raises(ZeroDivisionError):
         background.submit(completion("x"), PROBLEM).result()
@@ -42,14 +42,14 @@ def test_what_the_function_raises_its_value_raises():
 @pytest.mark.parametrize(
     ("values", "fault"), [([float("nan")], "nan"), ([None], "None"), ([], "0 values for 1"), (["1"], "'1'")]
 )
-def test_a_value_that_would_poison_the_advantages_is_refused(values, fault):
+def test_a_value_that_is_not_a_finite_number_is_rejected(values, fault):
     background = Background("mine", lambda completions, problems: values, batch_size=1)
     with pytest.raises(TrainingError, match=fault):
         background.submit(completion("x"), PROBLEM).result()
     background.close()
 
 
-def test_closing_cancels_what_waits():
+def test_closing_cancels_waiting_responses():
     gate = threading.Event()
     background = Background("mine", lambda completions, problems: [float(gate.wait())], batch_size=1)
     background.submit(completion("x"), PROBLEM)
@@ -65,24 +65,24 @@ def test_a_users_function_is_found_by_module_and_name():
 
 
 @pytest.mark.parametrize("path", ["no_such_module:f", "math:no_such_function", "math:pi", "not a path"])
-def test_a_function_that_cannot_be_found_is_answered_with_its_mend(path):
+def test_a_function_that_cannot_be_found_is_reported_with_its_setting(path):
     with pytest.raises(ConfigError, match=r"reward\.terms\.mine\.function"):
         user_function("mine", FunctionTerm(function=path))
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_a_function_that_would_end_the_process_is_named(error):
+def test_an_error_names_a_function_that_would_end_the_process(error):
     def give_up(completions, problems):
         raise error
 
     background = Background("mine", give_up, batch_size=1)
     with pytest.raises(TrainingError, match=rf"reward\.terms\.mine tried to end the process: {type(error).__name__}"):
-        background.submit(completion("x"), PROBLEM).result(timeout=60)  # which nobody would settle otherwise
+        background.submit(completion("x"), PROBLEM).result(timeout=60)  # without the check it would wait forever
     background.close()
 
 
 @pytest.mark.parametrize("line", ["import sys; sys.exit(2)", "1 / 0", "def f(:"])
-def test_a_module_that_fails_as_it_is_imported_is_named(tmp_path, monkeypatch, line):
+def test_an_error_names_a_module_that_fails_during_import(tmp_path, monkeypatch, line):
     (tmp_path / "failing_reward.py").write_text(line)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=r"reward\.terms\.mine\.function=failing_reward:f: its module fails"):

@@ -15,5 +15,5 @@ from grpo_cli.reward.terms.language import language_consistency
         ("", Language.en, 0.0),
     ],
 )
-def test_the_share_of_the_reasonings_letters_in_the_languages_script(text, language, share):
+def test_the_value_is_the_share_of_the_reasonings_letters_in_the_languages_script(text, language, share):
     assert language_consistency(text, language) == share

@@ -1,4 +1,4 @@
-"""A reward model's place."""
+"""The device of a reward model."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def scorer(tmp_path, monkeypatch) -> str:
         ("cuda:1", Device.cpu, "cuda:1"),
     ],
 )
-def test_a_reward_model_is_where_the_cluster_is_unless_its_term_says_otherwise(
+def test_a_reward_model_is_on_the_clusters_device_unless_its_term_sets_another(
     chosen, cluster, place, scorer, monkeypatch
 ):
     places = []

@@ -13,5 +13,5 @@ from grpo_cli.reward.terms.repetition import repetition_penalty
         ("", 0.0),
     ],
 )
-def test_the_share_of_bigrams_that_repeat(text, penalty):
+def test_the_penalty_is_the_share_of_bigrams_that_repeat(text, penalty):
     assert repetition_penalty(text, ngram_size=2) == pytest.approx(penalty)

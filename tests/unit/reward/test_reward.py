@@ -9,7 +9,7 @@ from grpo_cli.config.reward import RewardConfig
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.reward.background import Background
-from grpo_cli.reward.reward import Reward, _after, gold_fault
+from grpo_cli.reward.reward import Reward, _when_done, gold_fault
 from grpo_cli.types import Completion, Problem
 
 SUM = Problem("sum", "What is 17 + 26?", "43")
@@ -28,7 +28,7 @@ def score(terms, template, problem, *completions, step=None, max_new_tokens=None
         return [future.result() for future in [reward.submit(problem, each, **when) for each in completions]]
 
 
-def test_the_four_completions_of_17_plus_26():
+def test_four_completions_of_17_plus_26_are_scored():
     scores = score(
         R1,
         R1_TEMPLATE,
@@ -44,7 +44,7 @@ def test_the_four_completions_of_17_plus_26():
     assert scores[2].terms == {"accuracy": 0.0, "format": 1.0}
 
 
-def test_the_overlong_penalty_takes_up_the_last_fifth_unless_told():
+def test_the_overlong_penalty_covers_the_last_fifth_by_default():
     [short, long] = score(
         {"overlong": {}}, R1_TEMPLATE, SUM, completion("", num_tokens=80), completion("", num_tokens=90)
     )
@@ -54,18 +54,18 @@ def test_the_overlong_penalty_takes_up_the_last_fifth_unless_told():
 @pytest.mark.parametrize(
     ("term", "by_100", "by_200"),
     [
-        ({"overlong": {}}, -0.5, 0.0),  # 90 of 100: halfway through the last fifth; of 200 there are 110 left
+        ({"overlong": {}}, -0.5, 0.0),  # 90 of 100: halfway through the last fifth; 90 of 200: before it
         ({"length_penalty": {}}, -0.9, -0.45),
         ({"cosine_length": {"short_wrong": 0.0, "long_wrong": -1.0}}, -0.9755, -0.4218),  # (1 + cos(0.9 pi)) / 2 - 1
     ],
 )
-def test_terms_of_length_go_by_the_limit_that_the_response_was_sampled_with(term, by_100, by_200):
-    [of_settings] = score(term, R1_TEMPLATE, SUM, completion("", num_tokens=90))
-    [of_schedule] = score(term, R1_TEMPLATE, SUM, completion("", num_tokens=90), max_new_tokens=200)
-    assert (of_settings.total, of_schedule.total) == (pytest.approx(by_100, abs=1e-4), pytest.approx(by_200, abs=1e-4))
+def test_length_terms_use_the_limit_that_the_response_was_sampled_with(term, by_100, by_200):
+    [by_settings] = score(term, R1_TEMPLATE, SUM, completion("", num_tokens=90))
+    [by_schedule] = score(term, R1_TEMPLATE, SUM, completion("", num_tokens=90), max_new_tokens=200)
+    assert (by_settings.total, by_schedule.total) == (pytest.approx(by_100, abs=1e-4), pytest.approx(by_200, abs=1e-4))
 
 
-def test_the_marker_of_the_reward_wins_over_the_templates():
+def test_the_marker_of_the_accuracy_term_overrides_the_templates():
     boxed, tagged = completion(r"so \boxed{43}"), completion("<answer> 43 </answer>")
     template = TemplateConfig(answer=AnswerMarker.answer_tag)
     by_template = score({"accuracy": {}}, template, SUM, boxed, tagged)
@@ -74,7 +74,7 @@ def test_the_marker_of_the_reward_wins_over_the_templates():
     assert [each.total for each in by_box] == [1, 0]
 
 
-def test_a_trace_of_the_built_in_task():
+def test_a_response_to_the_built_in_task_is_scored():
     [each] = score(
         R1,
         TemplateConfig(),
@@ -86,7 +86,7 @@ def test_a_trace_of_the_built_in_task():
     assert each.total == 1.1
 
 
-def test_a_truncated_response_is_not_right_even_if_it_says_so():
+def test_a_truncated_response_is_not_correct_even_with_the_right_answer():
     [each] = score(R1, R1_TEMPLATE, SUM, completion("</think> <answer>43</answer>", truncated=True))
     assert each.terms == {"accuracy": 0.0, "format": 1.0}
     assert each.verdict == "unparsable"
@@ -100,23 +100,23 @@ def test_a_truncated_response_is_not_right_even_if_it_says_so():
         (AnswerMarker.answer_tag, "<answer>43</answer>"),
     ],
 )
-def test_the_answer_is_read_by_the_templates_marker(marker, text):
+def test_the_answer_is_found_by_the_templates_marker(marker, text):
     [each] = score({"accuracy": {}}, TemplateConfig(answer=marker), SUM, completion(text))
     assert each.total == 1.0
 
 
-def test_algebra_is_done_in_a_process():
+def test_an_answer_that_needs_algebra_is_judged():
     [each] = score({"accuracy": {}}, TemplateConfig(), Problem("a", "", "x+y"), completion("<answer>y+x</answer>"))
     assert each.verdict == "correct"
 
 
-def test_every_response_is_judged_even_where_accuracy_is_no_term():
+def test_every_response_is_judged_even_without_an_accuracy_term():
     [each] = score({"format": {}}, R1_TEMPLATE, SUM, completion("</think> <answer>43</answer>"))
     assert each.terms == {"format": 1.0}
     assert each.verdict == "correct"
 
 
-def test_terms_by_length_language_and_repetition():
+def test_terms_of_length_language_and_repetition_are_summed():
     terms = {
         "overlong": {"cache_tokens": 20, "weight": 2},
         "length_penalty": {},
@@ -151,7 +151,7 @@ def my_module(monkeypatch):
 
 
 @pytest.mark.usefixtures("my_module")
-def test_a_users_own_terms_one_by_one_and_in_batches():
+def test_users_functions_are_called_one_by_one_or_in_batches():
     terms = {
         "mine": {"function": "my_rewards:shortness", "weight": 2},
         "ours": {"function": "my_rewards:lengths", "batch": True},
@@ -162,12 +162,12 @@ def test_a_users_own_terms_one_by_one_and_in_batches():
 
 
 @pytest.mark.usefixtures("my_module")
-def test_what_a_users_function_raises_rises():
+def test_an_exception_in_a_users_function_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
         score({"mine": {"function": "my_rewards:fails"}}, R1_TEMPLATE, SUM, completion("x"))
 
 
-def test_misspelt_terms_are_refused():
+def test_misspelled_terms_are_rejected():
     with pytest.raises(ConfigError, match="accuracy"):
         Reward(RewardConfig(terms={"acuracy": {}}), R1_TEMPLATE, 100, Device.cpu)
 
@@ -180,12 +180,12 @@ def test_misspelt_terms_are_refused():
         ("code", "not python (", '{"fn_name": "f", "inputs": [[1]], "outputs": [2]}'),
     ],
 )
-def test_a_bad_gold_is_found_by_the_problems_grader(grader, bad, good):
+def test_an_invalid_gold_is_reported_by_the_problems_grader(grader, bad, good):
     assert bad in gold_fault(Problem("p", "", bad, grader))
     assert gold_fault(Problem("p", "", good, grader)) is None
 
 
-# ------------------------------------------------------------ windows
+# ------------------------------------------------------------ step ranges
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_bad_gold_is_found_by_the_problems_grader(grader, bad, good):
     [(2, {"accuracy"}), (3, {"accuracy", "late"}), (4, {"accuracy", "late"}), (5, {"accuracy"}), (None, {"accuracy"})],
 )
 @pytest.mark.usefixtures("my_module")
-def test_a_term_is_worked_out_in_its_window_alone(step, terms):
+def test_a_term_counts_only_in_its_step_range(step, terms):
     config = {"accuracy": {}, "late": {"function": "my_rewards:shortness", "from_step": 3, "to_step": 4, "weight": 27}}
     [each] = score(config, TemplateConfig(), SUM, completion("<answer>43</answer> ok"), step=step)  # 22 characters
     assert each.terms.keys() == terms
@@ -201,7 +201,7 @@ def test_a_term_is_worked_out_in_its_window_alone(step, terms):
 
 
 @pytest.mark.usefixtures("my_module")
-def test_outside_of_its_window_a_users_function_is_not_called():
+def test_outside_its_step_range_a_users_function_is_not_called():
     terms = {"mine": {"function": "my_rewards:fails", "from_step": 2}}
     [each] = score(terms, TemplateConfig(), SUM, completion("x"), step=1)
     assert (each.total, each.terms) == (0, {})
@@ -212,20 +212,20 @@ def test_a_score_fails_as_soon_as_one_of_its_terms_does(fails_before):
     failed, stuck = Future(), Future()
     if fails_before:
         failed.set_exception(ZeroDivisionError())
-    total = _after([stuck, failed], stuck.result)
+    total = _when_done([stuck, failed], stuck.result)
     if not fails_before:
         failed.set_exception(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         total.result(timeout=60)
-    stuck.set_result(1.0)  # too late to change it
+    stuck.set_result(1.0)  # too late to change the total
 
 
 # ------------------------------------------------------------ general prompts
 
 
 @pytest.fixture
-def liking(monkeypatch):
-    """A reward model that gives 3 for a rhyme, and -2 else."""
+def rhyme_model(monkeypatch):
+    """A reward model that gives 3 for a rhyme and -2 for all other texts."""
 
     def rhymes(completions, problems):
         return [3.0 if "rhyme" in each.text else -2.0 for each in completions]
@@ -234,9 +234,9 @@ def liking(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:sandbox=none")
-@pytest.mark.usefixtures("liking")
-def test_a_rule_scores_what_it_can_judge_and_the_model_the_rest():
-    terms = R1 | {"model": {"weight": 0.5, "path": "liking"}, "code": {"sandbox": "none"}, "cosine_length": {}}
+@pytest.mark.usefixtures("rhyme_model")
+def test_rules_score_responses_that_they_can_judge_and_the_model_scores_the_rest():
+    terms = R1 | {"model": {"weight": 0.5, "path": "rhyme_model"}, "code": {"sandbox": "none"}, "cosine_length": {}}
     texts = [completion(f" so </think> <answer> {answer} </answer>") for answer in ("43", "a rhyme")]
     [right, wrong] = score(terms, R1_TEMPLATE, SUM, *texts)
     assert (right.verdict, wrong.verdict) == ("correct", "wrong")
@@ -248,16 +248,16 @@ def test_a_rule_scores_what_it_can_judge_and_the_model_the_rest():
     assert poem.extracted is None
 
 
-@pytest.mark.usefixtures("liking")
+@pytest.mark.usefixtures("rhyme_model")
 def test_a_model_may_score_all_prompts():
-    [wrong] = score(R1 | {"model": {"path": "liking", "on": "all"}}, R1_TEMPLATE, SUM, completion("a rhyme"))
+    [wrong] = score(R1 | {"model": {"path": "rhyme_model", "on": "all"}}, R1_TEMPLATE, SUM, completion("a rhyme"))
     assert wrong.terms == {"accuracy": 0.0, "format": 0.0, "model": 3.0}
     assert wrong.total == 3
 
 
-@pytest.mark.usefixtures("liking")
-def test_a_general_response_that_is_cut_is_not_judged_either():
-    [each] = score({"model": {"path": "liking"}}, R1_TEMPLATE, POEM, completion("a rhyme", truncated=True))
+@pytest.mark.usefixtures("rhyme_model")
+def test_a_truncated_response_to_a_general_prompt_is_unjudged():
+    [each] = score({"model": {"path": "rhyme_model"}}, R1_TEMPLATE, POEM, completion("a rhyme", truncated=True))
     assert (each.verdict, each.total) == ("unjudged", 3)
 
 

@@ -26,7 +26,7 @@ from grpo_cli.types import Verdict
         ({"tests": "def check(candidate):\n    assert candidate(1) == 2\ncheck(f)"}, "AssertTests", 1),
     ],
 )
-def test_the_three_forms_of_tests(spec, kind, total):
+def test_the_three_forms_of_tests_are_parsed(spec, kind, total):
     tests = parse_tests(json.dumps(spec))
     assert (type(tests).__name__, tests.total) == (kind, total)
     assert code_fault(json.dumps(spec)) is None
@@ -41,30 +41,30 @@ def test_bare_assert_statements_are_tests():
     [
         ("3", "must be a JSON object"),
         ("the answer is 4", "not Python"),
-        ("", "nothing that a solution could define"),
-        ("assert 1 + 1 == 2", "nothing that a solution could define"),
+        ("", "no function that a solution could define"),
+        ("assert 1 + 1 == 2", "no function that a solution could define"),
         ("def check(candidate): assert candidate(1)", "`entry_point`"),
         ({"solution": "x"}, "the keys here are solution"),
         ({"tests": ["assert f(1)", 2]}, "`tests` must be Python"),
         ({"tests": "assert f(1)", "setup": 5}, "`setup` must be Python"),
         ({"tests": "assert f(1)", "setup": "def"}, "not Python"),
-        ({"tests": "assert f(1)", "entry_point": 5}, "`entry_point` must be a text"),
+        ({"tests": "assert f(1)", "entry_point": 5}, "`entry_point` must be a string"),
         ({"tests": "assert f(1)", "entry_point": "a function"}, "not Python"),
         ({"tests": "assert f('\0')"}, "not Python"),
         ("[" * 100_000, "not Python"),
         ("assert f(" + "-" * 100_000 + "1)", "not Python"),
-        ({"inputs": [], "outputs": []}, "one test or more"),
+        ({"inputs": [], "outputs": []}, "at least one test"),
         ({"inputs": ["1"], "outputs": ["1", "2"]}, "same length"),
         ({"outputs": ["1"]}, "two lists"),
-        ({"inputs": [1], "outputs": ["1"]}, "must be texts"),
-        ({"inputs": ["1"], "outputs": [1]}, "must be texts"),
+        ({"inputs": [1], "outputs": ["1"]}, "must be strings"),
+        ({"inputs": ["1"], "outputs": [1]}, "must be strings"),
         ({"inputs": [1], "outputs": [1], "fn_name": "f"}, "must be a list: the arguments"),
         ({"inputs": [[1]], "outputs": [1], "fn_name": 7}, "`fn_name`"),
         ({"inputs": [[1]], "outputs": [1], "fn_name": "f", "tolerance": -1}, "`tolerance`"),
         ({"inputs": [[1]], "outputs": [1], "fn_name": "f", "starter_code": 7}, "`starter_code` must be Python"),
     ],
 )
-def test_tests_that_cannot_be_used_are_named(gold, fault):
+def test_unusable_tests_are_reported_with_the_reason(gold, fault):
     assert fault in code_fault(gold if isinstance(gold, str) else json.dumps(gold))
 
 
@@ -72,11 +72,11 @@ def test_tests_that_cannot_be_used_are_named(gold, fault):
     ("spec", "stubs"),
     [
         ({"tests": "import math\nx = f(1)\nassert g(x) == math.pi"}, ("f", "g")),
-        ({"tests": "assert sum(1, 2) == 3", "entry_point": "sum"}, ("sum",)),  # a builtin's name
+        ({"tests": "assert sum(1, 2) == 3", "entry_point": "sum"}, ("sum",)),  # the name of a builtin
         ({"tests": "assert f(helper(1)) == 1", "setup": "def helper(x): return x"}, ("f",)),
         ({"tests": "assert f(1) == 1", "setup": "def f(x): ...", "entry_point": "f"}, ("f",)),
         ({"tests": "assert f([x for x in range(3)]) == sys.maxsize"}, ("f",)),  # sys is imported for the tests
-        ({"tests": "assert copy(1) == 1"}, ("copy",)),  # a function, though a module has its name
+        ({"tests": "assert copy(1) == 1"}, ("copy",)),  # a function, although a module has the same name
         ({"tests": "def check(candidate): assert candidate(1)", "entry_point": "Solution().run"}, ("Solution",)),
         ({"tests": "assert f(n.left) == 1", "setup": "n = Node(1)"}, ("Node", "f")),
         ({"tests": "def g(a):\n    def h(): return a + b\n    return h\nassert f(g)"}, ("b", "f")),
@@ -98,12 +98,12 @@ def test_stubs_are_the_names_that_only_the_solution_can_define(spec, stubs):
         ({"tests": "assert f(1)", "entry_point": "f", "prompt": "def f(x): ..."}, ("f",), "def f(x): ..."),
     ],
 )
-def test_tests_say_what_a_solution_defines_and_where_it_goes_on(spec, names, starter):
+def test_tests_give_the_names_and_the_starter_code_of_a_solution(spec, names, starter):
     tests = parse_tests(json.dumps(spec))
     assert (tests.names, tests.starter) == (names, starter)
 
 
-def test_each_assert_statement_is_a_test_but_constants_and_those_inside_a_try_or_with():
+def test_each_assert_statement_is_a_test_except_constants_and_those_in_a_try_or_with():
     tests = parse_tests(
         json.dumps(
             {
@@ -125,16 +125,16 @@ def test_each_assert_statement_is_a_test_but_constants_and_those_inside_a_try_or
         (["MyError", "object"], RuntimeError),
         (["SystemExit", "BaseException"], RuntimeError),
         (["KeyboardInterrupt"], RuntimeError),
-        (["StopIteration", "Exception"], RuntimeError),  # it would end a loop, and `all` of nothing is true
+        (["StopIteration", "Exception"], RuntimeError),  # it would end a loop early, and `all` of no values is true
         (["Quiet", "StopIteration", "Exception"], RuntimeError),
         (["print", "object"], RuntimeError),
     ],
 )
-def test_an_error_of_the_solution_reaches_the_tests_as_its_nearest_builtin(names, kind):
+def test_an_exception_of_the_solution_reaches_the_tests_as_the_nearest_builtin(names, kind):
     assert type(error_like(names, "text")) is kind
 
 
-def test_changed_arguments_are_seen_by_the_tests_unless_their_type_changed():
+def test_the_tests_see_changed_arguments_unless_their_type_changed():
     numbers, table, letters = [2, 1], {"a": 1}, {"x"}
     update_in_place(numbers, [1, 2])
     update_in_place(table, {"b": 2})
@@ -142,7 +142,7 @@ def test_changed_arguments_are_seen_by_the_tests_unless_their_type_changed():
     assert (numbers, table, letters) == ([1, 2], {"b": 2}, {"x"})
 
 
-def test_what_a_program_says_is_cut_and_cannot_drive_a_terminal():
+def test_messages_of_a_program_are_cut_and_cannot_control_a_terminal():
     assert printable("a\x1b[31m\nb\ud800" + "c" * 300) == "a?[31m?b?" + "c" * 191  # 200 in all
 
 
@@ -152,7 +152,7 @@ def test_a_response_without_code_is_unparsable_and_starts_no_box(monkeypatch):
     assert grade == (Verdict.unparsable, 0, 2, "no block of Python code")
 
 
-def test_without_bubblewrap_nothing_runs_and_the_package_is_named(monkeypatch):
+def test_without_bubblewrap_nothing_runs_and_the_error_names_the_package(monkeypatch):
     monkeypatch.setattr(bwrap.shutil, "which", lambda name: None)
     with pytest.raises(SetupError, match="apt-get install bubblewrap"):
         check_sandbox(Sandbox.bwrap)
@@ -160,22 +160,22 @@ def test_without_bubblewrap_nothing_runs_and_the_package_is_named(monkeypatch):
         grade_code('["assert f(1) == 1"]', "```python\ndef f(x): return x\n```")
 
 
-def test_a_box_that_cannot_be_made_shows_the_words_of_bubblewrap(monkeypatch):
+def test_a_box_that_cannot_start_shows_the_message_of_bubblewrap(monkeypatch):
     denied = ["sh", "-c", "echo bwrap: Permission denied >&2; exit 1", "-"]
     monkeypatch.setattr(sandbox, "bwrap_command", lambda *_: denied)
     with pytest.raises(SetupError, match=r"does not start \(bwrap: Permission denied\)"):
         check_sandbox(Sandbox.bwrap)
 
 
-def test_on_a_machine_whose_system_calls_are_unknown_nothing_runs(monkeypatch):
+def test_on_an_unsupported_machine_nothing_runs(monkeypatch):
     monkeypatch.setattr(syscall_filter.platform, "machine", lambda: "riscv64")
     syscall_filter.syscall_filter.cache_clear()
-    with pytest.raises(SetupError, match="x86_64, aarch64, not those of riscv64"):
+    with pytest.raises(SetupError, match="x86_64, aarch64, and this one is riscv64"):
         check_sandbox(Sandbox.bwrap)
 
 
-def test_running_without_a_sandbox_is_warned_of():
-    with pytest.warns(UserWarning, match="with your rights"):
+def test_running_without_a_sandbox_gives_a_warning():
+    with pytest.warns(UserWarning, match="with your permissions"):
         check_sandbox(Sandbox.none)
     grade = grade_code('["assert f(1) == 1"]', "```python\ndef f(x): return x\n```", sandbox=Sandbox.none)
     assert grade == (Verdict.correct, 1, 1, "")

@@ -32,10 +32,10 @@ from grpo_cli.sandbox.wire import encode
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}, 0, True),
         ({"a": 1}, {"a": 2}, 0, False),
         ({"a": 1}, {"a": 1, "b": 2}, 0, False),
-        ({1: 1}, {"1": 1}, 0, True),  # JSON writes keys as texts
+        ({1: 1}, {"1": 1}, 0, True),  # JSON writes keys as strings
         ({True: 1, None: 2, 0.5: 3}, {"true": 1, "null": 2, "0.5": 3}, 0, True),
         ({2**80: 1}, {str(2**80): 1}, 0, True),
-        ({2**16000: 1}, {"1": 1}, 0, False),  # more digits than Python turns into a text
+        ({2**16000: 1}, {"1": 1}, 0, False),  # more digits than Python converts to a string
         ({(1,): 1}, {"(1,)": 1}, 0, False),
         ({1: 1, "1": 1}, {"1": 1}, 0, False),
         ({1: 1, "1": 1}, {"1": 1, "2": 1}, 0, False),
@@ -99,7 +99,7 @@ def test_a_returned_value_is_compared_as_plain_data(returned, expected, toleranc
     ],
 )
 @pytest.mark.parametrize("expected", [3, "x", [3], None, {}, {"object": 0}, {"a": 1, "b": 2}])
-def test_a_frame_that_no_value_encodes_to_equals_nothing(frame, expected):
+def test_a_malformed_frame_equals_nothing(frame, expected):
     assert not same_value(frame, expected, 1.0)
 
 
@@ -116,7 +116,7 @@ def test_a_frame_that_no_value_encodes_to_equals_nothing(frame, expected):
         ("50000000000000000", "50000000000000001", 0, False),
         ("1  2", "1 2", 0, True),
         ("a  b", "a b", 0, False),
-        ("x 1.0", "x 1", 0, False),  # numbers count as such in a line of numbers alone
+        ("x 1.0", "x 1", 0, False),  # numbers are compared as numbers only if the line has nothing else
         ("1 2", "1 2 3", 0, False),
         ("1 2 3", "1 2", 0, False),
         ("nan", "NaN", 0, False),
@@ -137,6 +137,6 @@ def test_an_output_is_compared_line_by_line(printed, expected, tolerance, is_sam
     assert same_output(printed, expected, tolerance) is is_same
 
 
-def test_the_text_of_a_large_value_is_brief():
+def test_the_repr_of_a_large_value_is_short():
     assert brief("x" * 10**6).startswith("'xxx")
     assert len(brief([["x" * 10**6] * 10**6] * 10**6)) <= 80

@@ -2,7 +2,7 @@ import ast
 
 import pytest
 
-from grpo_cli.sandbox.solution_block import completions, extract_code
+from grpo_cli.sandbox.solution_block import candidate_programs, extract_code
 
 FENCED = "```python\nx = 1\n```"
 DOCUMENTED = 'def f():\n    """\n    ```\n    f()\n    ```\n    """'
@@ -14,10 +14,10 @@ DOCUMENTED = 'def f():\n    """\n    ```\n    f()\n    ```\n    """'
         (FENCED, "x = 1"),
         ("Here:\n```py\nx = 1\n```\ndone", "x = 1"),
         ("```\nx = 1\n```", "x = 1"),
-        ("  ```Python\n  x = 1\n  ```", "x = 1"),  # the fence's own indentation
+        ("  ```Python\n  x = 1\n  ```", "x = 1"),  # the code is indented like the fence
         ("1. So:\n   ```python\n   if x:\n       y = 1\n   z = 2\n   ```", "if x:\n    y = 1\nz = 2"),
         ("  ```python\n  x = '''\n a\n'''\n  ```", "x = '''\na\n'''"),
-        ("  ```python\nif x:\n  y = 1\n  ```", "if x:\n  y = 1"),  # that the code lacks
+        ("  ```python\nif x:\n  y = 1\n  ```", "if x:\n  y = 1"),  # the code is not indented like the fence
         ("```python\n    return x\n```", "    return x"),
         ("```python\nx = 1```\nIt prints:\n```\n1\n```", "x = 1"),  # closed on the last line of code
         ("```python\nx = 1```", "x = 1"),
@@ -33,14 +33,14 @@ DOCUMENTED = 'def f():\n    """\n    ```\n    f()\n    ```\n    """'
         ("````python\nx = 1\n# ```\n````", "x = 1\n# ```"),
         (f"{FENCED}\n```python-repl\n>>> x\n```", "x = 1"),
         (f"{FENCED}\n```pycon\n>>> x\n```", "x = 1"),
-        (f"{FENCED}\nOutput:\n```\n1\n```", "x = 1"),  # what is labelled goes before what is not
+        (f"{FENCED}\nOutput:\n```\n1\n```", "x = 1"),  # a labelled block is preferred
         (f"{FENCED}\n```text\n1\n```", "x = 1"),
         ("```text\n1\n```", None),
-        (f"```python\n{DOCUMENTED}\n```", DOCUMENTED),  # fences in a string close nothing
-        ("```python\n# '''\n```\nprints\n```text\n1\n```", "# '''"),  # quotes that open nothing
-        (f"```python\nold = 1\n```\n{FENCED}", "x = 1"),  # the last block
-        (f"{FENCED}\n```bash\nls\n```", "x = 1"),  # that is Python
-        (f"{FENCED}\n```python\nx = 2", "x = 1"),  # and closed
+        (f"```python\n{DOCUMENTED}\n```", DOCUMENTED),  # fences in a string do not close the block
+        ("```python\n# '''\n```\nprints\n```text\n1\n```", "# '''"),  # quotes in a comment do not open a string
+        (f"```python\nold = 1\n```\n{FENCED}", "x = 1"),  # the last block ...
+        (f"{FENCED}\n```bash\nls\n```", "x = 1"),  # ... that is Python ...
+        (f"{FENCED}\n```python\nx = 2", "x = 1"),  # ... and closed
         ("```python\nx = 1", None),
         ("```print(1)``` is Python\n" + FENCED, "x = 1"),
         ("x = 1", None),
@@ -90,7 +90,7 @@ BLOCK = f"```python\n{SOLVE}\n```"
     ],
 )
 @pytest.mark.parametrize("names", [("solve",), ("Helper", "solve")])
-def test_the_solution_is_the_last_block_that_defines_what_is_asked_for(after, names):
+def test_the_solution_is_the_last_block_that_defines_the_required_names(after, names):
     text = f"```python\ndef solve(n): pass\n```\nbetter:\n{BLOCK}\n{after}"
     assert extract_code(text, names) == SOLVE
     assert extract_code(f"<answer>{text}</answer>", names) == SOLVE
@@ -104,14 +104,14 @@ def test_the_solution_is_the_last_block_that_defines_what_is_asked_for(after, na
         (["solve = lambda n: n", "solve == 3"], ["solve"], 0),
         (["solve: Callable = abs", "solve(3)"], ["solve"], 0),
         (["from math import floor as solve", "solve(3)"], ["solve"], 0),
-        (["def solve(n): pass", "solve = solve"], ["solve"], 0),  # a definition goes before an assignment
-        (["class A: pass\nclass B: pass", "class B: pass"], ["A", "B"], 0),  # more of what is asked for
+        (["def solve(n): pass", "solve = solve"], ["solve"], 0),  # a definition is preferred to an assignment
+        (["class A: pass\nclass B: pass", "class B: pass"], ["A", "B"], 0),  # it defines more of the names
         (["class B: pass", "class A: pass\nclass B: pass"], ["A", "B"], 1),
-        (["    return n", "x = 1"], ["solve"], 1),  # none defines it: the last
+        (["    return n", "x = 1"], ["solve"], 1),  # no block defines it: the last one
         (["def solver(n): pass", "x = 1"], ["solve"], 1),
     ],
 )
-def test_what_defines_the_function(blocks, names, solution):
+def test_definitions_count_before_assignments_and_calls(blocks, names, solution):
     text = "\n".join(f"```python\n{code}\n```" for code in blocks)
     assert extract_code(text, names) == blocks[solution]
 
@@ -125,7 +125,7 @@ PROMPT = 'def add(a, b):\n    """Add."""\n'
 
 
 @pytest.mark.parametrize(
-    ("starter", "code", "meant"),
+    ("starter", "code", "program"),
     [
         ("", "x = 1", "x = 1"),
         (STARTER, "return a + b", f"{STARTER}return a + b"),
@@ -139,10 +139,10 @@ PROMPT = 'def add(a, b):\n    """Add."""\n'
         (PROMPT, "def add(a, b): return a", f"{PROMPT}def add(a, b): return a"),
     ],
 )
-def test_code_goes_on_from_the_starter_or_stands_alone(starter, code, meant):
-    texts = completions(starter, code, ["add"])
-    assert next(filter(is_python, texts)) == meant
-    assert texts[-1] == code  # where nothing else is Python, it runs as it was given
+def test_code_continues_the_starter_or_is_a_whole_program(starter, code, program):
+    texts = candidate_programs(starter, code, ["add"])
+    assert next(filter(is_python, texts)) == program
+    assert texts[-1] == code  # the last choice is the code alone
 
 
 def is_python(code):

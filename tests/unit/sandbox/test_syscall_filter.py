@@ -8,27 +8,27 @@ ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 
 
 def run_filter(program: bytes, call: int, first_argument: int, architecture: int) -> int:
-    """What the kernel would answer: the filter, run on a system call."""
+    """Returns the kernel's answer to a system call: the result of running the filter on it."""
     instructions = list(struct.iter_unpack("=HBBI", program))
     data = {0: call, 4: architecture, 16: first_argument}
-    at, accumulator = 0, 0
+    position, accumulator = 0, 0
     while True:
-        code, yes, no, value = instructions[at]
+        code, yes, no, value = instructions[position]
         if code == 0x06:
             return value
         if code == 0x20:
             accumulator = data[value]
-            at += 1
+            position += 1
             continue
         is_true = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}[code]
-        at += 1 + (yes if is_true else no)
+        position += 1 + (yes if is_true else no)
 
 
 @pytest.mark.parametrize(
     ("machine", "call", "first_argument", "answer"),
     [
         ("x86_64", 0, 3, ALLOW),  # read
-        ("x86_64", 56, 0x1200011, ALLOW),  # clone, as fork does it
+        ("x86_64", 56, 0x1200011, ALLOW),  # clone, as called by fork
         ("x86_64", 56, 0x10000011, EPERM),  # clone with CLONE_NEWUSER
         ("x86_64", 435, 0, ENOSYS),  # clone3
         ("x86_64", 272, 0x10000000, EPERM),  # unshare
@@ -49,7 +49,7 @@ def run_filter(program: bytes, call: int, first_argument: int, architecture: int
         ("aarch64", 0, 0, EPERM),  # io_setup
     ],
 )
-def test_the_system_call_filter(monkeypatch, machine, call, first_argument, answer):
+def test_the_filter_allows_and_forbids_system_calls(monkeypatch, machine, call, first_argument, answer):
     monkeypatch.setattr(syscall_filter.platform, "machine", lambda: machine)
     syscall_filter.syscall_filter.cache_clear()
     program = syscall_filter.syscall_filter()

@@ -22,13 +22,13 @@ from grpo_cli.sandbox.wire import decode, encode
         {Fraction(1, 2): [date(1, 1, 1)]},
     ],
 )  # fmt: skip
-def test_plain_data_comes_back_from_the_wire_as_it_was(value):
+def test_plain_data_survives_a_round_trip(value):
     back = decode(json.loads(json.dumps(encode(value))), None)
     assert back == value
     assert type(back) is type(value)
 
 
-def test_iterators_and_subclasses_travel_as_what_they_stand_for():
+def test_iterators_and_subclasses_arrive_as_plain_values():
     assert decode(encode([Counter("aa"), IntEnum("Color", "red").red]), None) == [{"a": 2}, 1]
     for iterable in (deque([1, 2]), (x for x in (1, 2)), {1: 0, 2: 0}.keys(), map(int, "12")):
         assert list(decode(encode(iterable), None)) == [1, 2]
@@ -43,12 +43,12 @@ def test_iterators_and_subclasses_travel_as_what_they_stand_for():
         {"namedtuple": ["x=1", ["x"], [1]]},
     ],
 )  # fmt: skip
-def test_no_other_frame_means_anything(data):
+def test_a_malformed_frame_cannot_be_decoded(data):
     with pytest.raises((ArithmeticError, AttributeError, KeyError, TypeError, ValueError)):
         decode(data, None)
 
 
-def test_a_named_tuple_keeps_its_names_and_a_subclass_becomes_what_it_is_of():
+def test_a_named_tuple_keeps_its_names_and_a_subclass_becomes_its_base_class():
     point = decode(encode(namedtuple("Point", "x y")(1, [2])), None)
     assert (point, point.x, point._fields) == ((1, [2]), 1, ("x", "y"))
     for base, value in ((Fraction, Fraction(1, 2)), (Decimal, Decimal("1.5"))):
@@ -56,7 +56,7 @@ def test_a_named_tuple_keeps_its_names_and_a_subclass_becomes_what_it_is_of():
         assert type(decode(encode(kind(value)), None)) is base
 
 
-def test_a_named_tuple_with_a_callable_value_becomes_a_plain_one():
+def test_a_named_tuple_with_a_callable_value_becomes_a_plain_tuple():
     fields = {"namedtuple": ["P", ["startswith", "x"], [{"type": "bool"}, 1]]}
     assert type(decode(fields, None)) is tuple
     fields = {"namedtuple": ["P", ["startswith"], [{"object": 0}]]}
