@@ -78,7 +78,7 @@ def measure_cpu(ranks: int, threads: int | None) -> Hardware:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several threads would wait for other processes
     import numpy as np
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     used = min(cores / ranks, threads or cores)
     matrix = np.ones((MATRIX, MATRIX), np.float32)
     values, copy = np.ones(VALUES, np.float32), np.ones(VALUES, np.float32)
@@ -90,7 +90,8 @@ def measure_cpu(ranks: int, threads: int | None) -> Hardware:
 
 def _fastest(action: Callable[[], object]) -> float:
     """Seconds of the fastest of many tries: the slower ones were disturbed, or had to warm up."""
-    start, seconds = time.perf_counter(), []
+    start = time.perf_counter()
+    seconds: list[float] = []
     while len(seconds) < MIN_TRIES or time.perf_counter() < start + MEASURE_S:
         try_start = time.perf_counter()
         action()

@@ -1,6 +1,7 @@
 """The base model's files, its tokenizer and its longest sequence."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from grpo_cli.data import make_zero, random_base
 from grpo_cli.data.sources import HUB_TIMEOUT_S
 from grpo_cli.errors import ConfigError, SetupError
 
-BUILTIN = {
+BUILTIN: dict[str, Callable[[], Path]] = {
     "builtin:make_zero": make_zero.base_model_dir,
     "builtin:make_zero_mixed": partial(make_zero.base_model_dir, "make_zero_mixed"),
     "builtin:make_zero_half": partial(make_zero.base_model_dir, "make_zero_half"),

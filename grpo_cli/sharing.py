@@ -13,7 +13,7 @@ def assign_owners(sizes_of_ranks: Sequence[Sequence[float]]) -> list[list[int]]:
     [[0, 1], [1, 1]]
     """
     owners = [[0] * len(sizes) for sizes in sizes_of_ranks]
-    work = [0] * len(sizes_of_ranks)
+    work = [0.0] * len(sizes_of_ranks)
     pieces = [(-size, i, home) for home, sizes in enumerate(sizes_of_ranks) for i, size in enumerate(sizes)]
     for minus_size, i, home in sorted(pieces):
         owner = min(range(len(work)), key=lambda r: (work[r], r != home, r))

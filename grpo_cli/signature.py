@@ -18,7 +18,9 @@ def sign(content: bytes) -> str | None:
 
 def is_ours(content: bytes, signature: str | None) -> bool:
     """Whether this account signed exactly this `content`."""
-    ours = sign(content) if isinstance(signature, str) else None
+    if not isinstance(signature, str):
+        return False
+    ours = sign(content)
     return ours is not None and hmac.compare_digest(ours.encode(), signature.encode())
 
 

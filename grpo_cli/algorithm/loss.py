@@ -87,5 +87,6 @@ def policy_loss(
                 logprobs, ref_logprobs, estimator=kl_estimator, ratio_BT=token_ratio_BT
             )
     loss = -(weights_B[:, None] * terms).masked_fill(padding_BT, 0.0).sum()
-    counts = (~padding_BT, too_low & ~padding_BT, too_high & ~padding_BT)
-    return loss, LossStats(*(count.sum().to(loss.dtype) for count in counts), kl_ref)
+    counted = (~padding_BT, too_low & ~padding_BT, too_high & ~padding_BT)
+    num_tokens, clip_low, clip_high = (tokens.sum().to(loss.dtype) for tokens in counted)
+    return loss, LossStats(num_tokens, clip_low, clip_high, kl_ref)

@@ -172,7 +172,7 @@ def _read_job(folder: Path) -> SweepJob:
     rows = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
     steps = [row for row in rows if row["step"] > 0]
     tokens = [row["rollout/tokens"] for row in steps if "rollout/tokens" in row]  # empty if nothing is sampled
-    error = (folder / "error.txt").read_text(encoding="utf-8") if (folder / "error.txt").is_file() else None
+    message = (folder / "error.txt").read_text(encoding="utf-8") if (folder / "error.txt").is_file() else None
     objective = record.get("objective")
     curve = tuple((int(row["step"]), row[HELDOUT]) for row in rows if HELDOUT in row)
     return SweepJob(
@@ -180,7 +180,7 @@ def _read_job(folder: Path) -> SweepJob:
         swept=record["swept"],
         objective=objective,
         greedy=next((row[GREEDY] for row in reversed(rows) if GREEDY in row), None),
-        error=last_error(error) if error is not None and objective is None else None,
+        error=last_error(message) if message is not None and objective is None else None,
         tokens=int(sum(tokens)) if tokens else None,
         seconds=sum(row["time/step"] for row in steps) if steps else None,
         curve=curve,

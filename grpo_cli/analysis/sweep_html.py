@@ -149,8 +149,9 @@ def _parallel_coordinates(settings: Sequence[Setting], keys: Sequence[str]) -> s
         return ""
     names = short_names(keys)
     columns = [(names[key], [setting.swept.get(key, "") for setting in finished]) for key in keys]
-    if all(setting.tokens is not None for setting in finished):
-        columns.append(("tokens", [str(round(setting.tokens)) for setting in finished]))
+    tokens = [setting.tokens for setting in finished if setting.tokens is not None]
+    if len(tokens) == len(finished):
+        columns.append(("tokens", [str(round(number)) for number in tokens]))
     columns.append(("held-out", [f"{setting.mean:.4f}" for setting in finished]))
     gap = (COORDINATES_WIDTH - 160) / (len(columns) - 1)
     bottom = COORDINATES_HEIGHT - 40

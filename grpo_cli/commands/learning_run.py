@@ -56,7 +56,9 @@ def run_in_folder(command: str, config: Any) -> dict[str, Any]:
     run_dir = Path(config.run.dir)
     with run_folder_lock(run_dir, config, lambda: _check_folder(run_dir, config)) as config_file:
         start(command, config_file, config.cluster)
-    return read_result(run_dir)
+    result = read_result(run_dir)
+    assert result is not None, "a run that ended well leaves its result"
+    return result
 
 
 def _check_metrics(file: Path) -> None:

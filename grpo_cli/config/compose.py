@@ -47,7 +47,7 @@ def register_schemas() -> None:
         ConfigStore.instance().store(name=f"{command}_schema", node=schema)
 
 
-def to_typed(composed: DictConfig, command: str):
+def to_typed(composed: DictConfig, command: str) -> Any:
     """A composed configuration as the command's dataclass, with interpolations resolved and absolute paths."""
     schema = OmegaConf.structured(SCHEMAS[command])
     resolved = with_absolute_paths(OmegaConf.to_container(composed, resolve=True))
@@ -73,7 +73,7 @@ def flat_settings(settings: Any) -> dict[str, Any]:
     """The values of a typed configuration or its DictConfig by dotted key; enums by name."""
     flat: dict[str, Any] = {}
 
-    def walk(values: Mapping[str, Any], prefix: str) -> None:
+    def walk(values: Any, prefix: str) -> None:
         for key, value in values.items():
             if isinstance(value, dict):
                 walk(value, f"{prefix}{key}.")
@@ -236,7 +236,7 @@ class _Setting:
         )
 
 
-def _settings(schema: type, prefix: str = "") -> Iterator[_Setting]:
+def _settings(schema: Any, prefix: str = "") -> Iterator[_Setting]:
     hints = get_type_hints(schema)
     for field in fields(schema):
         hint, key = hints[field.name], prefix + field.name
@@ -251,7 +251,7 @@ def _settings(schema: type, prefix: str = "") -> Iterator[_Setting]:
             yield from _settings(entry, f"{key}.*.")
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def _nearest(name: str, known: Collection[str]) -> str:
     """` Did you mean ...?`, or an empty string. A key without its group is found by its last part."""
     last = name.rsplit(".", 1)[-1]
     same_ending = [key for key in known if key.rsplit(".", 1)[-1] == last]

@@ -94,7 +94,7 @@ class PreferencesConfig(RowsConfig):
 
 def typed_mix(mix: Mapping[str, Any]) -> dict[str, DemonstrationsConfig]:
     """The data sets of `data.mix`, each with all its settings. Raises ConfigError for an unknown or wrong setting."""
-    typed = {}
+    typed: dict[str, Any] = {}
     for name, options in mix.items():
         try:
             typed[name] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DemonstrationsConfig), options))

@@ -47,14 +47,15 @@ def meanings(group: type) -> Mapping[str, str]:
         if not is_dataclass(kind):
             continue
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        assert isinstance(definition, ast.ClassDef)
         for line, following in zip(definition.body, definition.body[1:], strict=False):
-            is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-            if isinstance(line, ast.AnnAssign) and is_text:
-                found[line.target.id] = " ".join(str(following.value.value).split())
+            match line, following:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
     return found
 
 
-def settings_of(group: type, prefix: str = "") -> Iterator[Setting | tuple[str, type]]:
+def settings_of(group: type, prefix: str = "") -> Iterator[Setting | tuple[str, Any]]:
     """The settings of a dataclass, and (key, dataclass) for each group in it."""
     hints = get_type_hints(group)
     for field in fields(group):
@@ -159,4 +160,5 @@ def register_help() -> None:
 
 
 def _choices(kinds: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(str(choice) for kind in kinds if isinstance(kind, EnumType) for choice in kind)
+    enums: list[Any] = [kind for kind in kinds if isinstance(kind, EnumType)]
+    return tuple(str(choice) for enum in enums for choice in enum)

@@ -131,7 +131,7 @@ class SampleConfig(EvalConfig):
 
     def faults(self, key: str) -> Iterator[str]:
         yield from super().faults(key)
-        if None not in (self.min_tokens, self.max_tokens) and self.min_tokens > self.max_tokens:
+        if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
             yield (
                 f"{key}min_tokens={self.min_tokens} is above {key}max_tokens={self.max_tokens}: no response could be "
                 f"kept. Raise {key}max_tokens."

@@ -67,7 +67,7 @@ def _read(config: DemonstrationsConfig, key: str) -> list[Demonstration]:
             f"the built-in {key}.source={', '.join(BUILTIN)}."
         )
     rows = read_rows(config, key)
-    origin = config.path or config.source
+    origin = str(config.path or config.source)
     present = column_names(rows, origin, "demonstration")
     return read_each(rows, _row_reader(config.columns, present, origin, key), config, key)
 

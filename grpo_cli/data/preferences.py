@@ -41,7 +41,7 @@ def load_preferences(config: PreferencesConfig, seed: int) -> PreferenceSet:
 
 def _read(config: PreferencesConfig) -> list[Preference]:
     rows = read_rows(config, "data")
-    origin = config.path or config.source
+    origin = str(config.path or config.source)
     present = column_names(rows, origin, "pair of responses")
     for role in ROLES:
         if (column := getattr(config.columns, role)) not in present:

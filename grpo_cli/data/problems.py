@@ -71,7 +71,7 @@ def checkable(problems: Sequence[Problem]) -> list[Problem]:
 
 def _within_pass_rate(problems: Sequence[Problem], config: DataConfig) -> tuple[Problem, ...]:
     """The problems whose share of right answers, according to `r1zero analyze`, is within `config.pass_rate`."""
-    if config.pass_rate is None:
+    if config.pass_rate is None or config.pass_rates is None:
         return tuple(problems)
     path = Path(config.pass_rates).expanduser()
     rows = read_jsonl(path, _pass_rate, "Set data.pass_rates to a file that `r1zero analyze` wrote.")
@@ -126,7 +126,7 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
     if config.path is not None:
         origin, columns, setting = config.path, config.columns, f"{key}.columns"
     else:
-        origin, columns, setting = config.source, config.source_columns, f"{key}.source_columns"
+        origin, columns, setting = str(config.source), config.source_columns, f"{key}.source_columns"
     present = column_names(rows, origin, "problem")
     for role in ("problem", "answer"):
         if (wanted := getattr(columns, role)) not in present:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from grpo_cli.config.data import RowsConfig, SourceConfig
+from grpo_cli.config.data import RowsConfig
 from grpo_cli.data.sources import Rows, read_hub, read_path
 from grpo_cli.errors import ConfigError, DataError
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 MAX_SHOWN = 20  # columns or invalid rows in a message
 
 
-def read_rows(config: SourceConfig, key: str) -> Rows:
+def read_rows(config: RowsConfig, key: str) -> Rows:
     """The rows of `config.path`, or otherwise of `config.source`, which is not a built-in task.
 
     Raises the same errors as `load_problems`.

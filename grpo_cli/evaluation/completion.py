@@ -64,7 +64,7 @@ def complete(
     missing = {name: [question for question in asked[name] if question.key not in stored[name]] for name in asked}
     gather(None)  # every rank has read what is stored before any rank adds to it
 
-    respond = responders() if any(missing.values()) else {}
+    respond: Mapping[str, Responder] = responders() if any(missing.values()) else {}
     speed = {}
     for series in all_series:
         name = series.name
@@ -111,9 +111,11 @@ def _store(store: SampleStore, new: Iterator[Sample], total: int, console: Conso
 
 
 def judged_samples(
-    asked: Sequence[Question], respond: Responder, reward: Reward, template: TemplateConfig
+    asked: Sequence[Question], respond: Responder | None, reward: Reward, template: TemplateConfig
 ) -> Iterator[Sample]:
-    """The sample of each question as soon as its response is judged, in any order."""
+    """The sample of each question as soon as its response is judged, in any order; none if there is no `respond`."""
+    if respond is None:
+        return
     waiting: deque[tuple[Question, Completion, Future[Score]]] = deque()
     for question, response in respond(asked):
         if isinstance(response, Skipped):

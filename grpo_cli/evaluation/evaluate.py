@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -36,6 +36,7 @@ def evaluate(config: EvalTask, terminal: TextIO) -> None:
     def responders() -> Mapping[str, Responder]:
         if stored:
             return dict.fromkeys(problems, stored)
+        assert model is not None
         return engine_responders(all_series, model, config.eval, config.cluster, console)
 
     with Reward(config.reward, config.template, config.eval.max_new_tokens, config.cluster.device) as reward:
@@ -61,7 +62,7 @@ def _report(
         for name, benchmark in config.benchmark.items()
     }
     curves = {name: accuracy_curve(samples[name]) for name in samples}
-    benchmarks = {
+    benchmarks: dict[str, dict[str, Any]] = {
         name: {
             **metrics[name],
             "curve": curves[name],
@@ -75,7 +76,7 @@ def _report(
     results = {
         "benchmarks": benchmarks,
         "macro_average": macro_average(list(metrics.values())),
-        **provenance(config, model and model.folder, "eval", "template", "reward"),
+        **provenance(config, model.folder if model else None, "eval", "template", "reward"),
     }
     (run_dir / "eval.json").write_text(results_text(results))
     if max(map(len, curves.values())) > 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_cli import __version__
-from grpo_cli.config.data import BenchmarkConfig
+from grpo_cli.config.data import SourceConfig
 from grpo_cli.config.tasks import AnalyzeTask, EvalTask, SampleTask
 from grpo_cli.jsonl import json_text
 from grpo_cli.runs.frozen import public_settings
@@ -28,7 +28,8 @@ def provenance(
     """
     settings = public_settings(config)
     if model_folder is None:
-        model = {"responses": config.rescore, "responses_sha256": files_hash([Path(config.rescore)])}
+        file = getattr(config, "rescore", "")
+        model = {"responses": file, "responses_sha256": files_hash([Path(file)])}
     else:
         model = settings["model"] | {"checkpoint": config.checkpoint} | model_source(model_folder)
     return {
@@ -56,7 +57,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def data_source(config: BenchmarkConfig, problems: Sequence[Problem]) -> dict[str, Any]:
+def data_source(config: SourceConfig, problems: Sequence[Problem]) -> dict[str, Any]:
     """Where the problems come from. `sha256` is that of the local file, `problems_sha256` that of the problems read."""
     source: dict[str, Any] = {"num_problems": len(problems)}
     if config.path is not None:

@@ -122,8 +122,8 @@ class StoredResponder:
 
 def _response(row: dict[str, Any]) -> dict[str, Any]:
     """The row, unchanged. Raises ValueError or KeyError if a field is missing or has the wrong type."""
-    expected = {"benchmark": str, "id": str | int, "text": str}
-    optional = {"sample": int, "num_tokens": int, "truncated": bool}
+    expected: dict[str, Any] = {"benchmark": str, "id": str | int, "text": str}
+    optional: dict[str, Any] = {"sample": int, "num_tokens": int, "truncated": bool}
     for key, kind in {**expected, **{key: optional[key] for key in optional if key in row}}.items():
         value = row[key]
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):

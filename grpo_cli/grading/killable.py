@@ -96,17 +96,17 @@ class KillableProcesses:
                     reply = self._ask(number, gold, answer)
                 if isinstance(reply, Stopped) and reply.try_again and not self._closed:
                     reply = self._ask_again(number, gold, answer, reply)
-                if isinstance(reply, Stopped):
-                    reply = Judgement(Verdict.timeout, reply.reason)
             except BaseException as error:
-                reply = error
+                result: Judgement | BaseException = error
+            else:
+                result = Judgement(Verdict.timeout, reply.reason) if isinstance(reply, Stopped) else reply
             with suppress(InvalidStateError):  # cancelled in the meantime
                 if self._closed:
                     judgement.cancel()
-                elif isinstance(reply, BaseException):
-                    judgement.set_exception(reply)
+                elif isinstance(result, BaseException):
+                    judgement.set_exception(result)
                 else:
-                    judgement.set_result(reply)
+                    judgement.set_result(result)
             if self._tasks.empty():
                 self._num_failed_retries = 0
         if worker := self._workers.pop(number, None):
@@ -208,6 +208,7 @@ def _worker_main(connection: Connection, num_bytes: int, cpu_s: float) -> None:
         except EOFError:
             return
         signal.setitimer(signal.ITIMER_PROF, cpu_s)  # SIGPROF has no handler and so kills the process
+        reply: Judgement | str
         try:
             reply = judge_fully(*question)
         except MemoryError:

@@ -213,7 +213,8 @@ def unboxed(text: str) -> str:
     boxes = boxes_in(text)
     if boxes is None:
         raise Unreadable(r"\boxed{ is never closed")
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for box in boxes:
         between = text[end : box.start]
         parts.append(", " if parts and not between.strip(" $") else between)

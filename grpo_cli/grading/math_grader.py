@@ -52,7 +52,7 @@ class Undecided(Exception):
 class Relation(StrEnum):
     """The relation that must hold between two expressions."""
 
-    value = auto()  # they are equal
+    equality = auto()  # their values are equal
     equation = auto()  # each = 0 gives equivalent equations: their ratio is a constant
     inequality = auto()  # each < 0 gives equivalent inequalities: their ratio is a positive constant
 
@@ -75,9 +75,9 @@ def judge(gold: str, answer: str, algebra: Algebra = no_algebra) -> Judgement:
             return Judgement(Verdict.unparsable, "the answer is empty")
         if gold == answer:
             return Judgement(Verdict.correct, "written like the gold")
-        numbers = as_number(gold), as_number(answer)
-        if None not in numbers:
-            equal = numbers_equal(*numbers)
+        gold_number, number = as_number(gold), as_number(answer)
+        if gold_number is not None and number is not None:
+            equal = numbers_equal(gold_number, number)
         elif len(answer) > MAX_PARSED_CHARS:
             return Judgement(Verdict.unparsable, f"longer than {MAX_PARSED_CHARS} characters")
         else:
@@ -105,7 +105,8 @@ def equivalent(gold: Answer, answer: Answer, algebra: Algebra) -> bool:
     """Whether `answer` means the same as `gold`. `gold` decides how strictly names and units are compared."""
     match gold, answer:
         case Equation(), Equation():
-            if gold.name and answer.name and name_key(gold.name) == name_key(answer.name):
+            named_alike = gold.name and answer.name and name_key(gold.name) == name_key(answer.name)
+            if named_alike and gold.value is not None and answer.value is not None:
                 return equivalent(gold.value, answer.value, algebra)
             if gold.left == answer.left:
                 return _equal(gold.right, answer.right, algebra)
@@ -284,8 +285,10 @@ def _same_percent(gold: Scalar, answer: Scalar, algebra: Algebra) -> bool:
 def _equal(gold: str, answer: str, algebra: Algebra) -> bool:
     if gold == answer:
         return True
-    numbers = as_number(gold), as_number(answer)
-    return numbers_equal(*numbers) if None not in numbers else algebra(Relation.value, gold, answer)
+    gold_number, number = as_number(gold), as_number(answer)
+    if gold_number is None or number is None:
+        return algebra(Relation.equality, gold, answer)
+    return numbers_equal(gold_number, number)
 
 
 def _difference(equation: Equation) -> str:

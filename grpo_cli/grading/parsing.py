@@ -71,7 +71,7 @@ def parse_answer(text: str, depth: int = 0) -> Answer:
     if match := _BASE_NUMBER.fullmatch(text):
         return TextAnswer(f"{match[1].replace('-', 'minus ')} in base {match[2]}")
     terms, _ = _split(text, _RATIO)
-    ratio = None
+    ratio: Answer | None = None
     if len(terms) == 2:
         ratio = Ratio(Scalar(rf"\frac{{{terms[0]}}}{{{terms[1]}}}"))
     elif len(terms) > 2:

@@ -36,7 +36,8 @@ def parse_relation(sides: list[str], signs: list[str], inner: Callable[[str], An
     exact = next((n for n, sign in enumerate(signs[1:], 1) if sign == "\\approx"), len(signs))
     sides, signs = sides[: exact + 1], ["=" if sign == "\\approx" else sign for sign in signs[:exact]]
     if signs == ["\\in"]:
-        return Equation(*sides, sides[0], inner(sides[1])) if _is_name(sides[0]) else Equation(*sides)
+        name, values = sides
+        return Equation(name, values, name, inner(values)) if _is_name(name) else Equation(name, values)
     if signs == ["\\ne"]:
         variable, value = sides if _is_name(sides[0]) else sides[::-1]
         if not _is_name(variable):
@@ -92,8 +93,8 @@ def intersect_inequalities(parts: Sequence[Answer]) -> Answer | None:
             if lower.items[1] != _INFINITY or upper.items[1] == _INFINITY:
                 return None
             low, high = lower.items[0], upper.items[1]
-            ends = [as_number(end.text) if isinstance(end, Scalar) else None for end in (low, high)]
-            if None not in ends and ends[0].value >= ends[1].value:
+            low_end, high_end = (as_number(end.text) if isinstance(end, Scalar) else None for end in (low, high))
+            if low_end is not None and high_end is not None and low_end.value >= high_end.value:
                 return AnswerList(tuple(parts), is_impossible=True)
             return SolutionSet(variable, Bracketed(lower.left, (low, high), upper.right))
     return None
@@ -112,10 +113,10 @@ def _parse_inequalities(sides: list[str], signs: list[str], inner: Callable[[str
     names = [_is_name(side) for side in sides]
     if names == [True, False]:
         interval = Bracketed("(", (Scalar("-\\infty"), inner(sides[1])), ")" if strict[0] else "]")
-        return SolutionSet(sides[0], interval, Inequality(*sides, *strict))
+        return SolutionSet(sides[0], interval, Inequality(sides[0], sides[1], strict[0]))
     if names == [False, True]:
         interval = Bracketed("(" if strict[0] else "[", (inner(sides[0]), Scalar("\\infty")), ")")
-        return SolutionSet(sides[1], interval, Inequality(*sides, *strict))
+        return SolutionSet(sides[1], interval, Inequality(sides[0], sides[1], strict[0]))
     if len(sides) == 3 and names[1]:
         interval = Bracketed("(" if strict[0] else "[", (inner(sides[0]), inner(sides[2])), ")" if strict[1] else "]")
         return SolutionSet(sides[1], interval)

@@ -58,7 +58,7 @@ def algebra(relation: Relation, gold: str, answer: str) -> bool:
 
 
 def _relation_holds(relation: Relation, left: Expr, right: Expr, gold: Number | None, answer: Number | None) -> bool:
-    if relation == Relation.value:
+    if relation == Relation.equality:
         match _same_values(left, right):
             case True:
                 return True
@@ -127,7 +127,9 @@ def _to_parsable_latex(text: str) -> str:
 
 
 def _as_fraction(match: re.Match[str]) -> str:
-    value = as_number(match.group()).value
+    number = as_number(match.group())
+    assert number is not None, "the pattern matches numbers only"
+    value = number.value
     return rf"(\frac{{{value.numerator}}}{{{value.denominator}}})"
 
 

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from string import ascii_letters
 
 from grpo_cli.grading.count_nouns import ADJECTIVES, NOUNS
 from grpo_cli.grading.latex import FUNCTIONS, Unreadable
@@ -116,7 +117,7 @@ _SPACED = _GLUED | {"mg", "nm", "pm", "ms", "ns"}
 
 def _are_words(text: str, spaced: bool) -> bool:
     """Whether words (`7 apples`, `7cm`) follow a number, not variables (`7 n`, `7ab`)."""
-    first = re.match("[A-Za-z]*", text)[0]
+    first = text[: len(text) - len(text.lstrip(ascii_letters))]
     if FUNCTIONS.intersection(text.split()) or (len(first) < 2 and text[0] != "\\"):
         return False
     if len(first) == 2 and first not in (_SPACED if spaced else _GLUED) and not (spaced and first[1].isupper()):

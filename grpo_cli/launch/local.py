@@ -111,7 +111,7 @@ def _wait(processes: Sequence[subprocess.Popen], requests: Requests) -> dict[int
             asked_at = time.monotonic()
             for process in processes:
                 process.send_signal(signal.SIGUSR1)
-        elif asked_at and not has_printed and time.monotonic() > asked_at + EXIT_WITHIN_S:
+        elif asked_at and requests.first and not has_printed and time.monotonic() > asked_at + EXIT_WITHIN_S:
             has_printed = True
             print_if_open(
                 f"\n{requests.first.name}: the run saves at the end of this step. A second {requests.first.name} ends "

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import submitit
 
@@ -88,6 +89,7 @@ def run_rank(loop: str, config_file: str) -> None:
 
 def _submit(loop: str, config_file: Path, cluster: ClusterConfig) -> submitit.SlurmJob:
     slurm = cluster.slurm
+    assert slurm is not None
     ranks_per_node = cluster.ranks // cluster.nodes
     executor = submitit.SlurmExecutor(config_file.parent / "logs" / "slurm")
     executor.update_parameters(
@@ -112,7 +114,7 @@ def _submit(loop: str, config_file: Path, cluster: ClusterConfig) -> submitit.Sl
     )
     try:
         with without_job_variables():
-            job = executor.submit(run_rank, loop, str(config_file.absolute()))
+            job: Any = executor.submit(run_rank, loop, str(config_file.absolute()))
     except submitit.core.utils.FailedJobError as error:
         raise ConfigError(
             f"Slurm rejects the job: {error}\nSet cluster.nodes, cluster.ranks and cluster.slurm.* to what `sinfo` "

@@ -1,6 +1,7 @@
 """Measures the time of a step and of its phases."""
 
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
@@ -12,7 +13,7 @@ class Clock:
         self._phases: dict[str, float] = {}
 
     @contextmanager
-    def phase(self, name: str):
+    def phase(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.add(name, time.perf_counter() - started)

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -92,7 +92,7 @@ class Display:
         )
         values = _formatted(TRAINING + HELDOUT, self._metrics)
         line = Text("   ").join(Text.assemble((f"{label} ", "dim"), (value, "bold")) for label, value in values)
-        parts = [progress, line]
+        parts: list[RenderableType] = [progress, line]
         if self._sample:
             sample = self._sample
             room = SAMPLE_LINES * (self._console.width - 4)

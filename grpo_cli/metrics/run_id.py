@@ -23,7 +23,7 @@ def run_id(run_dir: Path) -> str:
 
 def kept_id(run_dir: Path) -> tuple[str | None, str | None]:
     """A folder's id, and the folder that the id belongs to; each None if unknown."""
-    return tuple(_text(run_dir / "wandb" / name) for name in (ID, PLACE))
+    return _text(run_dir / "wandb" / ID), _text(run_dir / "wandb" / PLACE)
 
 
 def restore_id(run_dir: Path, id: str, place: str | None) -> None:

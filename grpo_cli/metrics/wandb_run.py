@@ -109,7 +109,7 @@ class WandbRun:
             x_transaction_log_flush_interval=FLUSH_S,
         )
         wandb.setup(settings=quiet)
-        mode = tracker_mode(config)
+        mode: Any = tracker_mode(config)
         if (
             mode == "auto" and (file_mode := wandb.setup().settings.mode) in MODES
         ):  # by `wandb disabled` or `wandb offline`
@@ -206,7 +206,7 @@ def read_wandb(files: Sequence[Path]) -> tuple[set[float], set[str]]:
     """The steps and the texts of the alerts in W&B's own files, as far as each can be read."""
     steps, alerts = set(), set()
     for path in files:
-        command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json", path]
+        command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json", str(path)]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=READ_TIMEOUT_S)
         if done.returncode:
             raise OSError(f"{path}: {done.stderr.strip()}")

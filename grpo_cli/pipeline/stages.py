@@ -60,7 +60,7 @@ def read_pipeline(name: str) -> Pipeline:
             f"There are: {', '.join(known)}."
         )
     try:
-        pipeline = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8-sig")))
+        pipeline: Any = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8-sig")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not YAML: {error}\nIn braces {{}}, text with ${{...}} needs quotes.") from error
     reject([f"{file}: {fault}" for fault in _form_faults(pipeline)])
@@ -103,7 +103,7 @@ def stages_of(pipeline: Pipeline, folder: Path) -> list[Stage]:
     faults: list[str] = []
     try:
         # ${dir} is kept until the lines are split into words, since the folder's name may contain spaces.
-        filled = OmegaConf.to_container(OmegaConf.create(pipeline | {"dir": rf"\{DIR}"}), resolve=True)
+        filled: Any = OmegaConf.to_container(OmegaConf.create(pipeline | {"dir": rf"\{DIR}"}), resolve=True)
         for name, (command, *overrides) in _commands(filled):
             settings = dict(word.partition("=")[::2] for word in overrides)  # the last value of each key
             uses = list(dict.fromkeys(re.findall(re.escape(DIR) + r"/([^/,\]}]*)", " ".join(settings.values()))))

@@ -53,5 +53,5 @@ def num_at_once(cluster: ClusterConfig) -> int:
     if cluster.vllm.max_num_seqs is not None:
         return cluster.vllm.max_num_seqs
     gpu = find_gpu(cluster.gpu or "")
-    is_large = gpu is not None and (cluster.memory_gib or gpu.memory_gib) >= LARGE_GIB and "A100" not in gpu.name
+    is_large = gpu is not None and (cluster.memory_gib or gpu.memory_gib or 0) >= LARGE_GIB and "A100" not in gpu.name
     return AT_ONCE_LARGE if is_large else AT_ONCE

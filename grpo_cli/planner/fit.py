@@ -41,7 +41,7 @@ def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
 
 
 def memory_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
-    """Everything that does not fit into a GPU, with settings to change; `config` has passed check_train."""
+    """Everything that does not fit into a GPU, with settings to change; `config` is valid."""
     overruns = _overruns(config, shape)
     if overruns:
         yield " ".join([*overruns, _hint(config, shape)])
@@ -53,6 +53,7 @@ def _overruns(config: TrainConfig, shape: ShapeConfig) -> dict[str, float]:
     if memory_gib is None:
         return {}
     memory = plan_memory(config, shape)
+    kv_cache = memory.kv_cache or 0.0
     overruns = {
         f"{phase} needs {peak / GIB:.1f} GiB of a GPU that has {memory_gib:g}.": peak - memory_gib * GIB
         for phase, peak in memory.phases.items()
@@ -60,14 +61,14 @@ def _overruns(config: TrainConfig, shape: ShapeConfig) -> dict[str, float]:
     }
     # vLLM starts only if the cache holds one sequence of the engine's maximum length.
     limit = config.model.max_model_len or min(shape.max_model_len, config.rollout.longest_sequence)
-    if memory.kv_cache < memory.kv_token * limit:
+    if kv_cache < memory.kv_token * limit:
         text = (
             f"cluster.vllm.gpu_memory_utilization={cluster.vllm.gpu_memory_utilization:g} of {memory_gib:g} GiB leaves "
-            f"vLLM {memory.kv_cache / GIB:.1f} GiB of KV cache next to its weights "
+            f"vLLM {kv_cache / GIB:.1f} GiB of KV cache next to its weights "
             f"({memory.vllm_weights / GIB:.1f} GiB), but one sequence of {limit} tokens needs "
             f"{memory.kv_token * limit / GIB:.1f}."
         )
-        overruns[text] = memory.kv_token * limit - memory.kv_cache
+        overruns[text] = memory.kv_token * limit - kv_cache
     return overruns
 
 

@@ -114,7 +114,7 @@ def _report(
 
 def _nothing_kept(kept: Kept, num_samples: int, folder: Path) -> str:
     dropped = ", ".join(f"{rule} {number}" for rule, number in kept.dropped.items() if number)
-    strictest = max(kept.dropped, key=kept.dropped.get)
+    strictest = max(kept.dropped, key=lambda rule: kept.dropped[rule])
     return (
         f"None of {num_samples} responses is kept. Dropped by rule: {dropped}. {ADVICE[strictest]} The samples stay in "
         f"{folder} and are reused with the same run.dir."
@@ -124,7 +124,7 @@ def _nothing_kept(kept: Kept, num_samples: int, folder: Path) -> str:
 def _write(
     traces: Iterable[Mapping[str, Any]],
     pairs: Iterable[Mapping[str, Any]],
-    results: Mapping[str, Any],
+    results: dict[str, Any],
     file: Path,
     config: SampleTask,
 ) -> None:

@@ -114,8 +114,9 @@ def _share(prompts: Sequence[Prompt], sampler: EpochSampler) -> list[int]:
     samples do not depend on the assignment.
     """
     in_turn = [range(first, len(prompts), world_size()) for first in range(world_size())]
-    lengths = [sampler.expected_length(prompt) for prompt in prompts]
-    if None in lengths:
+    expected = [sampler.expected_length(prompt) for prompt in prompts]
+    lengths = [length for length in expected if length is not None]
+    if len(lengths) < len(expected):
         return list(in_turn[rank()])
     owners = assign_owners([[lengths[i] for i in of_rank] for of_rank in in_turn])
     pairs = (

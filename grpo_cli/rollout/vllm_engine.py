@@ -232,16 +232,16 @@ def mask_padding(vocab_size: int) -> type[LogitsProcessor]:
     """
 
     class MaskPadding(LogitsProcessor, LogitsProcessorV2):
-        def __init__(self, *_) -> None:
+        def __init__(self, *_: object) -> None:
             pass
 
         def is_argmax_invariant(self) -> bool:
             return False
 
-        def update_state(self, batch_update) -> None:
+        def update_state(self, batch_update: object) -> None:
             pass
 
-        def apply(self, logits: torch.Tensor, context=None) -> torch.Tensor:
+        def apply(self, logits: torch.Tensor, context: object = None) -> torch.Tensor:
             logits[:, vocab_size:] = float("-inf")
             return logits
 

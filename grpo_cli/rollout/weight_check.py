@@ -5,6 +5,7 @@ While weights change slowly, log-probabilities do not show a sync that failed si
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,8 @@ def _copies(
 ) -> Iterator[Tensor]:
     """Yield that part of a weight from each copy that vLLM computes with; nothing if the weight is not found."""
     module_name, _, kind = name.rpartition(".")
-    module, first = modules.get(module_name), 0
+    module: Any = modules.get(module_name)
+    first = 0
     if module is None:  # vLLM merges some layers: q_proj, k_proj and v_proj into qkv_proj
         parent, _, last = module_name.rpartition(".")
         packed, parts = next(((p, parts) for p, parts in parts_of.items() if last in parts), ("", []))

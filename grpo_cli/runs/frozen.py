@@ -51,7 +51,7 @@ def read_frozen(file: Path, *, is_ours: bool | None = None) -> DictConfig:
     In a file of another account, interpolations are escaped, so that they stay plain text.
     """
     text = file.read_text(encoding="utf-8")
-    settings = OmegaConf.load(StringIO(text))
+    settings: Any = OmegaConf.load(StringIO(text))
     if is_ours or (is_ours is None and _is_signed(text)):
         return settings
     return OmegaConf.create(secret.mapped(OmegaConf.to_container(settings), _escape_unescaped))
@@ -97,7 +97,7 @@ def _escape_unescaped(text: str) -> str:
 
 
 def _with_references(text: str) -> str:
-    pieces = []
+    pieces: list[str] = []
     for piece, name in secret.parts(text):
         if name:
             if pieces:  # otherwise a backslash before the reference would escape it

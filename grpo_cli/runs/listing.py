@@ -87,7 +87,8 @@ def _summary(folder: Path, age_s: float) -> Run:
     if not COMMANDS[command].saves:
         state = State.running if _is_locked(folder) else State.finished
         return Run(folder, state, command, age_s=age_s)
-    config = to_typed(OmegaConf.create(OmegaConf.to_container(stored)), command)
+    settings: Any = OmegaConf.create(OmegaConf.to_container(stored))
+    config = to_typed(settings, command)
     metric = config.evaluation_metrics()[0]
     values = [row[metric] for row in rows if metric in row]
     return Run(

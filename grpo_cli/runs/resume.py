@@ -200,7 +200,8 @@ def _change(settings: DictConfig, key: str, value: Any) -> None:
 
 def _typed(stored: DictConfig, command: str) -> DictConfig:
     plain: Mapping[str, Any] = with_absolute_paths(OmegaConf.to_container(stored))
-    return OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), plain)
+    typed: Any = OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), plain)
+    return typed
 
 
 def command_of(stored: DictConfig) -> str | None:

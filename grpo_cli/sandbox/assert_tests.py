@@ -4,7 +4,7 @@ import ast
 import builtins
 import symtable
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class AssertTests:
     def total(self) -> int:
         return max(1, len(self.asserts))
 
-    def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Iterator[Outcome]:
+    def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Generator[Outcome, None, None]:
         """Yield the outcome of each assert statement, for the first of `codes` that compiles. Raises BoxError."""
         with Box(sandbox, limits) as solution, Box(sandbox, limits) as tests:
             tests.wait_until_ready()
@@ -191,6 +191,7 @@ def _names(node: ast.AST) -> set[str]:
 
 def _in_block(node: ast.stmt, index: str = "") -> ast.With:
     is_return = "is_return=True" if isinstance(node, ast.Return) else ""
-    block = ast.parse(f"with _statement({index}{is_return}): pass").body[0]
+    (block,) = ast.parse(f"with _statement({index}{is_return}): pass").body
+    assert isinstance(block, ast.With)
     block.body = [node]
     return block

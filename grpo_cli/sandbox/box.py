@@ -112,8 +112,10 @@ class Box:
 
     def __exit__(self, *_: object) -> None:
         self._kill()
-        for file in (self._channel, self._stdout, self._stderr, *filter(None, [self._info])):
-            file.close()
+        for close in (self._channel.close, self._stdout.close, self._stderr.close):
+            close()
+        if self._info:
+            self._info.close()
 
     def wait_until_ready(self) -> None:
         """Wait until the empty box has started."""
@@ -257,7 +259,7 @@ def printable(text: str) -> str:
 @functools.cache
 def _worker_source() -> str:
     """Returns the worker's source, with the modules that it imports, because the box has no `grpo_cli`."""
-    modules = {module.__name__: Path(module.__file__).read_text() for module in (wire, box_tests)}
+    modules = {module.__name__: Path(str(module.__file__)).read_text() for module in (wire, box_tests)}
     load = "sys.modules[name] = module = type(sys)(name); exec(source, vars(module))"
     worker = Path(box_worker.__file__).read_text()
     return f"import sys\nfor name, source in {modules!r}.items(): {load}\n{worker}"

@@ -1,7 +1,7 @@
 """Tests in the form of pairs: the arguments and the value of a call, or the input and the output of a program."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class CallTests:
     def names(self) -> tuple[str, ...]:
         return (self.fn_name,)
 
-    def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Iterator[Outcome]:
+    def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Generator[Outcome, None, None]:
         """Yield the outcome of each call, for the first of `codes` that compiles. Raises BoxError."""
         with Box(sandbox, limits) as box:
             box.load("solution", codes=codes, is_contest=True)
@@ -59,7 +59,7 @@ class ProgramTests:
     def total(self) -> int:
         return len(self.cases)
 
-    def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Iterator[Outcome]:
+    def run(self, codes: Sequence[str], sandbox: Sandbox, limits: Limits) -> Generator[Outcome, None, None]:
         """Yield the outcome of each input, for the first of `codes` that compiles. Raises BoxTimeout."""
         remaining_s = limits.timeout_s
         for index, (stdin, expected) in enumerate(self.cases):

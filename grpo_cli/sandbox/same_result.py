@@ -74,7 +74,7 @@ def _same_dict(body: Any, expected: dict[str, Any], tolerance: float) -> bool:
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in body):
         return False
     got = {_json_key(key): value for key, value in body}
-    return got.keys() == expected.keys() and all(same_value(got[k], expected[k], tolerance) for k in got)
+    return got.keys() == expected.keys() and all(same_value(got[k], expected[k], tolerance) for k in expected)
 
 
 def _json_key(key: Any) -> str | None:

@@ -74,9 +74,10 @@ class MicroBatch:
     @property
     def sampler_logprobs_BT(self) -> Tensor | None:
         """None if the responses were not sampled from the policy."""
-        if any(s.sampler_logprobs is None for s in self.sequences):
+        known = [s.sampler_logprobs for s in self.sequences if s.sampler_logprobs is not None]
+        if len(known) < len(self.sequences):
             return None
-        return self.scatter([logprob for s in self.sequences for logprob in s.sampler_logprobs])
+        return self.scatter([logprob for logprobs in known for logprob in logprobs])
 
     def token_values_BT(self, values: TokenValues) -> Tensor:
         """The values of these sequences' response tokens at their positions; 0 elsewhere."""

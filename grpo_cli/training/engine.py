@@ -226,7 +226,7 @@ class Engine:
                 safe_set_full_fp32_param(parameter, weight)
                 for key, moment in zip(MOMENTS, moments, strict=False):
                     safe_set_full_optimizer_state(parameter, moment, key)
-            elif moments:
+            elif moments and optimizer.step is not None:
                 step = optimizer.step.to(parameter.device, copy=True)
                 self._optimizer.state[parameter] = {"step": step, **dict(zip(MOMENTS, moments, strict=True))}
         self._engine.lr_scheduler.load_state_dict(saved.model_states["lr_scheduler"])
@@ -278,7 +278,7 @@ def _keep_grad_norm(engine: deepspeed.DeepSpeedEngine) -> None:
 
 
 def _deepspeed_config(optimizer: OptimizerConfig, cluster: ClusterConfig) -> dict:
-    zero = {
+    zero: dict[str, Any] = {
         "stage": cluster.zero_stage,
         "overlap_comm": False,
         "stage3_param_persistence_threshold": cluster.persistence_threshold,

@@ -159,12 +159,12 @@ class _ChunkedLogprobs(torch.autograd.Function):
         for chunk in chunks:
             logprobs_NV = layer.logprobs(layer.logits(hidden_NH[chunk], weight_VH, bias_V))
             logprobs_N[chunk] = logprobs_NV.gather(-1, targets_N[chunk, None]).squeeze(-1)
-            if with_entropy:
+            if entropy_N is not None:
                 entropy_N[chunk] = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
             if len(chunks) == 1 and layer.transform.cap is None:  # the derivative of the cap needs the logits too
                 kept.append(logprobs_NV)
         ctx.save_for_backward(hidden_NH, weight_VH, bias_V, targets_N, *kept)
-        if with_entropy:
+        if entropy_N is not None:
             ctx.mark_non_differentiable(entropy_N)
         return logprobs_N, entropy_N
 
@@ -190,11 +190,11 @@ class _ChunkedLogprobs(torch.autograd.Function):
             if layer.transform != LogitTransform():
                 grad_NV = grad_NV.mul_(layer.transform.derivative(logits_NV))
             grad_NV = grad_NV.to(hidden_NH.dtype)
-            if needs_hidden:
+            if grad_hidden_NH is not None:
                 grad_hidden_NH[chunk] = grad_NV @ weight_VH[:vocab_size]
-            if needs_weight:
+            if grad_weight_VH is not None:
                 grad_weight_VH[:vocab_size] += grad_NV.t() @ hidden_NH[chunk]
-            if needs_bias:
+            if grad_bias_V is not None:
                 grad_bias_V[:vocab_size] += grad_NV.sum(0)
         grads = (grad_hidden_NH, grad_weight_VH, grad_bias_V)
         inputs = (hidden_NH, weight_VH, bias_V)

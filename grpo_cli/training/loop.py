@@ -79,7 +79,7 @@ def finish_step(
     if is_last or (eval_every and step % eval_every == 0):
         with clock.phase("eval"):
             evaluation = evaluate()
-    metrics = performance(merged(tally) | evaluation | clock.times(), peak) | (extra or {})
+    metrics = {**performance({**merged(tally), **evaluation, **clock.times()}, peak), **(extra or {})}
     log(step, metrics, samples)
     if check:
         check(metrics)

@@ -145,5 +145,6 @@ def _shown(path: str) -> str:
 
 
 def _is_hub_id(path: str | None) -> bool:
-    looks_like_one = path is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
-    return looks_like_one and not Path(path).expanduser().exists()
+    if path is None or re.fullmatch(r"[\w.-]+/[\w.-]+", path) is None:
+        return False
+    return not Path(path).expanduser().exists()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,7 @@ class Policy:
         self._engine = Engine(network, optimizer, cluster, total_steps=num_updates * steps_per_update)
         self._has_reference = self._algorithm.beta > 0
         self._reference_may_differ = self._algorithm.reference.refresh_steps > 0  # from the base model
-        self._reference = None  # also with adapters: the reference is then the policy without them
+        self._reference: Any = None  # also with adapters: the reference is then the policy without them
         if self._has_reference and not self._has_adapters:
             reference = load_network(model, cluster, temperature)
             self._reference = reference.requires_grad_(False).eval()
@@ -222,7 +223,7 @@ class Policy:
 
     @torch.no_grad()
     def _token_logprobs(self, network: torch.nn.Module, microbatches: Sequence[MicroBatch]) -> TokenValues:
-        values = {}
+        values: dict[TrainingSequence, Tensor] = {}
         for microbatch in microbatches:
             logprobs_N, _ = network(*microbatch.inputs, with_entropy=False)
             lengths = [len(s.response_ids) for s in microbatch.sequences]

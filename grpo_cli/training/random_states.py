@@ -11,10 +11,10 @@ import torch
 
 
 def save_random_states(folder: Path, rank: int) -> None:
-    name, keys, *others = numpy.random.get_state()
+    name, keys, *others = numpy.random.get_state(legacy=True)
     states = {
         "python": random.getstate(),
-        "numpy": [name, keys.tolist(), *others],
+        "numpy": [name, numpy.asarray(keys).tolist(), *others],
         "torch": _text(torch.get_rng_state()),
         "cuda": _text(torch.cuda.get_rng_state()) if torch.cuda.is_available() else None,
     }

@@ -99,7 +99,7 @@ def _examples(
     return short_enough(examples, lambda example: example.length, limit, "demonstrations", console)
 
 
-def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable[[Policy], Mapping[str, float]]:
+def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable[[Policy], dict[str, float]]:
     """The function that runs the benchmarks with a policy; called on all ranks. vLLM sleeps between its calls."""
     if not config.benchmark:
         return lambda policy: {}
@@ -118,7 +118,7 @@ def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable
     live = LiveEvaluation(engine, reward, [], prompts, config, max_model_len)
     sampling = Sampling(1.0, 1.0, config.eval.max_new_tokens, tuple(config.template.stop))
 
-    def run(policy: Policy) -> Mapping[str, float]:
+    def run(policy: Policy) -> dict[str, float]:
         with engine.awake():
             sync_weights(policy, engine)
             return check_sampler(policy, engine, check_prompts, mismatch_limit(config.cluster.dtype)) | live(sampling)

@@ -38,7 +38,7 @@ def typed_terms(terms: Mapping[str, Any]) -> dict[str, Term]:
     typed = {name: _typed_term(name, options, faults) for name, options in terms.items()}
     if faults:
         raise ConfigError("\n".join(faults))
-    return typed
+    return {name: term for name, term in typed.items() if term is not None}
 
 
 def _typed_term(name: str, options: Any, faults: list[str]) -> Term | None:
@@ -78,6 +78,6 @@ def _typed_term(name: str, options: Any, faults: list[str]) -> Term | None:
     faults += [f"{key}.{option} is not set." for option in known if OmegaConf.is_missing(typed, option)]
     if len(faults) > num_faults:
         return None
-    term = OmegaConf.to_object(typed)
+    term: Any = OmegaConf.to_object(typed)
     faults += term.faults(f"{key}.")
     return term
