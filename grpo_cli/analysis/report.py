@@ -51,7 +51,7 @@ def evaluated_rows(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
     if not rows or rows[-1]["step"] != last_step:
         raise DataError(
             f"{file} has no row for the last step, {last_step}. Move the last folder of {run_dir / 'checkpoints'} "
-            "away: the same command with resume=auto then runs these steps again."
+            f"away: resume={run_dir} then runs these steps again."
         )
     return rows
 

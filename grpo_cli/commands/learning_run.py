@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from grpo_cli.analysis.report import read_metrics, read_result
 from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
@@ -29,6 +29,7 @@ def settings(command: str, composed: DictConfig) -> Any:
     if in_sweep() and composed.resume.run not in ("never", "auto"):
         raise ConfigError("resume=<run folder> resumes one run. To resume a sweep, set hydra.sweep.dir=<its folder>.")
     place_in_sweep(composed)
+    _check_same_folder(composed)
     resumed = resumed_settings(composed, given_keys(), command)
     if composed.resume.run not in ("never", "auto"):
         frozen = Path(composed.resume.run).expanduser() / "config.yaml"
@@ -49,6 +50,16 @@ def settings(command: str, composed: DictConfig) -> Any:
             say(f"warning: {note}; from here on, results are the same only up to rounding")
         _check_metrics(Path(config.run.dir) / "metrics.jsonl")
     return config
+
+
+def _check_same_folder(composed: DictConfig) -> None:
+    """Raise ConfigError for resume=auto in a folder that is named by the time of the start: it would find no run."""
+    unresolved = OmegaConf.to_yaml(composed.run, resolve=False)
+    if composed.resume.run == "auto" and "${now:" in unresolved:
+        raise ConfigError(
+            "resume=auto needs the same run.dir at every start, and the default is new each time. Set run.dir, as in "
+            "run.dir=runs/my_run, or give the run to resume: `r1zero runs` lists them with the command for each."
+        )
 
 
 def run_in_folder(command: str, config: Any) -> dict[str, Any]:

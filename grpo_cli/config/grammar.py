@@ -72,6 +72,15 @@ def resuming(run_dir: Path) -> str:
     return shell_word(f"resume={quoted(str(run_dir))}")
 
 
+def resume_command(command: str, run_dir: Path) -> str:
+    """The command line that resumes a run.
+
+    >>> print(resume_command("train", Path("runs/first")))
+    r1zero train resume=runs/first
+    """
+    return f"r1zero {command} {resuming(run_dir)}"
+
+
 def syntax_fault(argument: str, error: HydraException, *, is_text: bool, is_sweep: bool) -> str:
     """The message for an argument that Hydra cannot read: where its grammar stops, and what to type instead.
 

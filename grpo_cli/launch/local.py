@@ -45,9 +45,11 @@ def launch(loop: str, config_file: Path, num_ranks: int) -> None:
     error = _explain(run_dir / "logs", codes) if codes is not None else None
     if error is None:
         cause = requests.first.name if requests.first else "a signal to a rank"
-        error = Stopped(f"Stopped by {cause}. {resume_hint(COMMAND_OF_LOOP[loop], run_dir)}")
-    if isinstance(error, Stopped) and requests.first:
-        error.exit_status = exit_status(requests.first)
+        error = Stopped(f"Stopped by {cause}.")
+    if isinstance(error, Stopped):
+        error = Stopped(f"{error} {resume_hint(COMMAND_OF_LOOP[loop], run_dir)}")
+        if requests.first:
+            error.exit_status = exit_status(requests.first)
     raise error
 
 

@@ -31,7 +31,7 @@ ENDED = {
     *("REVOKED", "TIMEOUT", "FORGOTTEN"),
 }
 FIXES = {
-    "TIMEOUT": "Raise cluster.slurm.time_min, or resume with resume=auto. ",
+    "TIMEOUT": "Raise cluster.slurm.time_min, or resume the run with resume=<its folder>. ",
     "OUT_OF_MEMORY": "Raise cluster.slurm.mem_gib. ",
 }
 PORTS = range(20000, 30000)  # below the ports that Linux uses for outgoing connections
@@ -61,10 +61,11 @@ def launch(loop: str, config_file: Path, cluster: ClusterConfig) -> None:
     # If Slurm ended the job, the ranks' own errors only say that other ranks are gone.
     error = first_error(logs) if state == "FAILED" else None
     if requests.first and not isinstance(error, Stopped):
-        cause = f"Stopped by {requests.first.name}, and Slurm job {job.job_id} has ended as {state}."
-        error = Stopped(f"{cause} {resume_hint(COMMAND_OF_LOOP[loop], config_file.parent)}")
-    if isinstance(error, Stopped) and requests.first:
-        error.exit_status = exit_status(requests.first)
+        error = Stopped(f"Stopped by {requests.first.name}, and Slurm job {job.job_id} has ended as {state}.")
+    if isinstance(error, Stopped):
+        error = Stopped(f"{error} {resume_hint(COMMAND_OF_LOOP[loop], config_file.parent)}")
+        if requests.first:
+            error.exit_status = exit_status(requests.first)
     raise error or TrainingError(
         f"Slurm job {job.job_id} ended as {state}. {FIXES.get(state, '')}Its log: {job.paths.stdout}"
     )

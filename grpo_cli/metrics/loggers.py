@@ -135,6 +135,6 @@ def _disk_faults(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SetupError(
-            f"{path} cannot be written: {error.strerror}. Free some space there. Then the same command with "
-            "resume=auto resumes from the last checkpoint."
+            f"{path} cannot be written: {error.strerror}. Free some space there. Then resume=<the run's folder> "
+            "resumes from the last checkpoint."
         ) from error

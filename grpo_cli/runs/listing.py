@@ -15,7 +15,7 @@ from yaml import YAMLError
 from grpo_cli.analysis.report import read_metrics, read_result
 from grpo_cli.config.commands import COMMANDS
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.grammar import resuming
+from grpo_cli.config.grammar import resume_command
 from grpo_cli.errors import R1ZeroError
 from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.lock import WRITER_LOCK
@@ -51,7 +51,7 @@ class Run:
     def resume(self) -> str:
         """The command that resumes it; empty if there is nothing to resume."""
         can_resume = self.state in (State.stopped, State.failed) and checkpoint_folders(self.folder)
-        return f"r1zero {self.command} {resuming(self.folder)}" if can_resume else ""
+        return resume_command(self.command, self.folder) if can_resume else ""
 
 
 def list_runs(root: Path) -> list[Run]:

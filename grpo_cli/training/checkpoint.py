@@ -80,8 +80,8 @@ class Checkpoints:
             shutil.rmtree(whole.with_suffix(UNFINISHED), ignore_errors=True)  # free the space that it takes
             raise CheckpointError(
                 f"The checkpoint of step {step} cannot be written to {whole} ({free_mib:.1f} MiB are free): {error}\n"
-                "Free some space or fix the folder. Then the same command with resume=auto resumes from the checkpoint "
-                "before it."
+                f"Free some space or fix the folder. Then {resuming(self._run_dir)} resumes from the checkpoint before "
+                "it."
             ) from error
         if rank() == 0:
             if fault:

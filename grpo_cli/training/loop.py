@@ -95,9 +95,7 @@ def finish_run(run_dir: Path, stopped_after: int | None) -> None:
     """
     gather(None)  # otherwise the end of one rank would interrupt what another still writes
     if stopped_after is not None:
-        raise Stopped(
-            f"Stopped on request after step {stopped_after}, which is saved. To resume, run the same command with "
-            f"resume=auto: {run_dir}"
-        )
+        # The launcher adds how to resume.
+        raise Stopped(f"Stopped on request after step {stopped_after}, which is saved.")
     if rank() == 0:
         export(whole_checkpoints(run_dir)[0], run_dir / "model")

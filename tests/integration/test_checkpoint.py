@@ -175,7 +175,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(stage, model, 
     policy, checkpoints = rl_policy(model, config), Checkpoints(config, "train", print)
     policy.update([[SEQUENCE]])  # creates the optimizer states
     checkpoints.maybe_save(10, policy, sampler, {}, must=True)
-    with pytest.raises(CheckpointError, match=r"(?s)step 20 cannot be written.*Free some space.*resume=auto"):
+    with pytest.raises(CheckpointError, match=r"(?s)step 20 cannot be written.*Free some space.*resume="):
         checkpoints.maybe_save(20, policy, sampler, {}, must=True)
     assert [path.name for path in (small_disk / "checkpoints").iterdir()] == ["step_000010"]
     check_whole(small_disk / "checkpoints/step_000010")

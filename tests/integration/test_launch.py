@@ -123,7 +123,7 @@ def test_a_run_has_one_writer_which_saves_its_step_on_a_request_to_stop(running,
     assert running.process.wait(timeout=120) == 128 + signal.SIGINT
     assert running.saved_last_step()
     assert "Stopped on request after step" in running.printed
-    assert "the same command with resume=auto" in running.printed
+    assert "To resume it: r1zero train resume=run\n" in running.printed
     assert "Traceback" not in running.printed
     assert still_running(running.children) == []
 

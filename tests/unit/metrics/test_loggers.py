@@ -75,7 +75,7 @@ except SetupError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == (
-        f"{path} cannot be written: File too large. Free some space there. Then the same command with resume=auto "
+        f"{path} cannot be written: File too large. Free some space there. Then resume=<the run's folder> "
         "resumes from the last checkpoint.\n"
     ), done.stderr
     with run_logger(tmp_path, start_step=1) as logger:  # after space was freed, the half-written row is gone
