@@ -68,6 +68,7 @@ BAD_INPUT = [
     (["rollout.group_size=4,8"], "Add -m for a sweep"),
     (["cluster.nodes=2", "cluster.ranks=2"], "reached through Slurm"),
     (["cluster=slurm_2x8", "cluster.ranks=9"], "for example cluster.ranks=8"),
+    (["resume=auto"], "resume=auto needs the same run.dir at every start"),
     (["hydra.job.chdir=true"], "r1zero does not change its working folder"),
     (["-m", "run.dir=x", "seed=1,2"], "Set that instead, as in hydra.sweep.dir=x"),
     (["algorithm=glob(gr*)"], "Add -m for a sweep"),
