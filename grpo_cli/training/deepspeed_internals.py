@@ -11,7 +11,12 @@ ENGINE = ("clip_fp32_gradients", "_global_grad_norm", "global_steps", "skipped_s
 
 # Attributes of DeepSpeed's optimizer, by ZeRO stage. At stage 0 it is torch's optimizer.
 FLAT = ("optimizer", "clip_grad", "single_partition_of_fp32_groups", "_lazy_init_hp_params_optimizer_state")
-OPTIMIZER = {0: (), 1: FLAT, 2: FLAT, 3: ("optimizer", "clip_grad", "fp32_partitioned_groups_flat")}
+OPTIMIZER = {
+    0: (),
+    1: FLAT,
+    2: FLAT,
+    3: ("optimizer", "clip_grad", "fp32_partitioned_groups_flat", "get_groups_without_padding"),
+}
 
 # Attributes of each parameter, by ZeRO stage.
 PARAMETER = {0: (), 1: (), 2: (), 3: ("ds_shape",)}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,10 @@ class Engine:
         """Write weights, optimizer and schedule, each rank its part. Raises DivergedError if a weight is not finite."""
         was_offloaded = self._is_offloaded
         self.reload()
-        if not all(gather(all(weights.isfinite().all() for weights in self._own_weights()))):
+        weights = self._own_weights()
+        if self._cluster.zero_stage == 3:  # parts are padded to one size, with memory that is never set
+            weights = chain.from_iterable(self._optimizer.get_groups_without_padding(weights))
+        if not all(gather(all(part.isfinite().all() for part in weights))):
             raise DivergedError("The weights are not finite, and no later step can repair them.")
         self._engine.save_checkpoint(
             str(folder.parent),
@@ -184,13 +188,8 @@ class Engine:
         settings, schedule = self._settings, self._engine.lr_scheduler
         lr = settings.lr * self._factor(schedule.last_epoch)  # exactly as the schedule computes it
         for group in self._optimizer.param_groups:
-            group.update(
-                lr=lr,
-                initial_lr=settings.lr,
-                betas=tuple(settings.betas),
-                eps=settings.eps,
-                weight_decay=settings.weight_decay,
-            )
+            group.update(lr=lr, initial_lr=settings.lr, betas=tuple(settings.betas), eps=settings.eps)
+            group["weight_decay"] = settings.weight_decay
         schedule.base_lrs = [settings.lr for _ in schedule.base_lrs]
         schedule._last_lr = [lr for _ in schedule.base_lrs]
         if hasattr(self._optimizer, "clip_grad"):  # only ZeRO's optimizers have it

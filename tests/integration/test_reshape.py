@@ -60,7 +60,20 @@ def new_policy(kind, stage):
     config.optimizer.lr, config.optimizer.eps, config.optimizer.schedule = 1e-3, 1e-3, Schedule.cosine
     config.algorithm.beta = 0.04
     config.algorithm.reference.refresh_steps = 2
-    return rl_policy(model, config)
+    policy = rl_policy(model, config)
+    if stage == 3:
+        spoil_padding(policy._engine._optimizer)
+    return policy
+
+def spoil_padding(optimizer):
+    # DeepSpeed pads the parts of the last rank with memory that it never sets: it may hold anything.
+    for flat, parts, paddings in zip(
+        optimizer.fp32_partitioned_groups_flat, optimizer.fp16_partitioned_groups, optimizer.groups_padding
+    ):
+        end = 0
+        for part, padding in zip(parts, paddings):
+            end += part.numel()
+            flat.data[end - padding : end] = float("nan")
 
 def update(policy, seed):
     draw = random.Random(seed)

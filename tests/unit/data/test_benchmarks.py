@@ -262,7 +262,6 @@ SUITES = {"oat_suite"}
 PUBLISHED = {
     "aime24": ("data/train.jsonl", {"id": 60, "problem": "1+1?", "answer": "002", "year": "2024"}, "60", "002"),
     "aime25": ("test.jsonl", {"problem": "1+1?", "answer": "2", "id": "0"}, "0", "2"),
-    "aime26": ("data/train.jsonl", {"problem_idx": 7, "answer": 2, "problem": "1+1?"}, "7", "2"),
     "amc": ("data/train.jsonl", {"id": 0, "problem": "1+1?", "answer": 2.0, "url": "u"}, "0", "2"),
     "math500": ("test.jsonl", {"problem": "1+1?", "answer": "2", "unique_id": "a/1.json"}, "a/1.json", "2"),
     "minerva": ("test.jsonl", {"question": "1+1?", "answer": "2"}, "minerva-1", "2"),
@@ -273,12 +272,6 @@ PUBLISHED = {
         "$2$",
     ),
     "gsm8k": ("main/test.jsonl", {"question": "1+1?", "answer": "1+1 = <<1+1=2>>2\n#### 2"}, "gsm8k-1", "2"),
-    "gsm8k_platinum": (
-        "main/test.jsonl",
-        {"question": "1+1?", "answer": "1+1 = <<1+1=2>>2\n#### 2", "cleaning_status": "consensus"},
-        "gsm8k_platinum-1",
-        "2",
-    ),
     "gpqa_diamond": ("gpqa_diamond.csv", GPQA, "rec1", None),
     "humaneval": ("openai_humaneval/test.jsonl", HUMANEVAL, "HumanEval/0", {"tests", "entry_point", "setup"}),
     "mbpp": ("full/test.jsonl", MBPP, "126", {"tests", "entry_point", "setup"}),
