@@ -3,16 +3,23 @@ r"""Read JSON lines: always UTF-8, whatever the locale, and only \n ends a line.
 str.splitlines would also split at U+2028, U+0085 and the form feed, which a JSON string may contain.
 """
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from grpo_cli.errors import DataError
 
 Item = TypeVar("Item")
 BOM = b"\xef\xbb\xbf"
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """The file's content, decompressed if its name ends in .gz."""
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def read_objects(path: Path, *, drop_unfinished: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -22,7 +29,7 @@ def read_objects(path: Path, *, drop_unfinished: bool = False) -> Iterator[tuple
     Raises DataError, which names the line, if a line is not UTF-8, not JSON or not an object.
     """
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             for number, line in enumerate(file, start=1):
                 if drop_unfinished and not line.endswith(b"\n"):
                     return
@@ -30,8 +37,8 @@ def read_objects(path: Path, *, drop_unfinished: bool = False) -> Iterator[tuple
                 if content:
                     place = f"{path}, line {number}"
                     yield number, as_object(parse_json(content, place), place)
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
+    except (OSError, EOFError, zlib.error) as fault:
+        raise DataError(f"{path} cannot be read: {getattr(fault, 'strerror', None) or fault}.") from fault
 
 
 def read_jsonl(

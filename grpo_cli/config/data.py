@@ -31,7 +31,7 @@ class RowsConfig:
     """Where the rows of a data set come from."""
 
     path: str | None = None
-    """A JSONL or parquet file or an arrow folder; used instead of `source` if set."""
+    """A JSONL, CSV or parquet file or an arrow folder; used instead of `source` if set."""
     source: str | None = None
     """A Hub id, or a built-in data set such as builtin:make_zero."""
     subset: str | None = None
@@ -63,7 +63,10 @@ class SourceConfig(RowsConfig):
 
     def faults(self, key: str) -> Iterator[str]:
         if self.source is None and self.path is None:
-            yield f"{key}path is not set. Give a JSONL or parquet file or an arrow folder, as in {key}path=train.jsonl."
+            yield (
+                f"{key}path is not set. Give a JSONL, CSV or parquet file or an arrow folder, as in "
+                f"{key}path=train.jsonl."
+            )
         yield from super().faults(key)
 
 

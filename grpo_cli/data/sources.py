@@ -1,12 +1,15 @@
 """The rows of a data set, from a local file or from the hub."""
 
+import csv
 import glob
+import io
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from grpo_cli.errors import DataError, SetupError
-from grpo_cli.jsonl import BOM, as_object, parse_json, read_objects
+from grpo_cli.jsonl import BOM, as_object, open_bytes, parse_json, read_objects
 
 # From the row's place in the source, such as "line 17", to its fields by dotted name.
 Rows = dict[str, dict[str, Any]]
@@ -24,7 +27,7 @@ def read_path(path: str, split: str, key: str) -> Rows:
         raise DataError(f"{path}: there is no such file or folder (looked in {Path.cwd()}). Fix {key}.path.")
     try:
         return _read_arrow_folder(location, split, key) if location.is_dir() else _read_file(location)
-    except OSError as fault:
+    except (OSError, EOFError, zlib.error) as fault:  # the last two of a damaged .gz
         raise DataError(f"{path} cannot be read: {fault}.") from fault
 
 
@@ -80,21 +83,42 @@ def _hub_unreachable(source: str, key: str, fault: Exception) -> SetupError:
 
 
 def _read_file(path: Path) -> Rows:
-    if path.suffix in (".jsonl", ".json"):
+    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if kind in (".jsonl", ".json"):
         return _read_json(path)
+    if kind == ".csv":
+        return _read_csv(path)
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    raise DataError(f"{path}: unsupported file type. Give a .jsonl, .json or .parquet file, or an arrow folder.")
+    raise DataError(
+        f"{path}: unsupported file type. Give a .jsonl, .json, .csv (or one of these with .gz) or .parquet file, or an "
+        "arrow folder."
+    )
 
 
 def _read_json(path: Path) -> Rows:
     # Not with `datasets`: its JSON reader guesses types, and turns dates into timestamps and "007" into a number.
-    with path.open("rb") as file:
-        start = file.read(1024).removeprefix(BOM).lstrip()
-    if start.startswith(b"["):
-        rows = parse_json(path.read_bytes().removeprefix(BOM), f"{path}")
+    with open_bytes(path) as file:
+        content = file.read(1024).removeprefix(BOM).lstrip()
+        if content.startswith(b"["):
+            content += file.read()
+    if content.startswith(b"["):
+        rows = parse_json(content, f"{path}")
         return {f"row {n}": flatten(as_object(row, f"{path}, row {n}")) for n, row in enumerate(rows, start=1)}
     return {f"line {number}": flatten(row) for number, row in read_objects(path)}
+
+
+def _read_csv(path: Path) -> Rows:
+    """Every value is text; an empty one counts as missing."""
+    try:
+        with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows: Rows = {f"line {reader.line_num}": row for row in reader}
+    except (csv.Error, UnicodeDecodeError) as fault:
+        raise DataError(f"{path} cannot be read as a CSV file: {fault}.") from fault
+    if uneven := next((place for place, row in rows.items() if None in row or None in row.values()), None):
+        raise DataError(f"{path}, {uneven}: it has another number of columns than the first line. Fix it.")
+    return rows
 
 
 def _read_parquet(path: Path) -> Rows:
@@ -117,7 +141,7 @@ def _read_arrow_folder(path: Path, split: str, key: str) -> Rows:
     except (FileNotFoundError, ValueError) as fault:
         raise DataError(
             f"{path} is not an arrow folder: {fault} Give a folder that save_to_disk of the library `datasets` wrote, "
-            "or a .jsonl or .parquet file."
+            "or a .jsonl, .csv or .parquet file."
         ) from fault
     if isinstance(stored, datasets.Dataset):
         return _number(stored)

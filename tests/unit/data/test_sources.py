@@ -1,5 +1,6 @@
 """Rows from files and from the hub, and the errors for invalid ones."""
 
+import gzip
 import json
 import time
 
@@ -61,6 +62,22 @@ def test_a_parquet_file_is_read_as_rows(tmp_path):
     assert from_file(str(tmp_path / "a[1].parquet")) == NUMBERED
 
 
+def test_a_csv_file_gives_text_as_it_is_written(tmp_path):
+    content = '\ufeffid,problem,answer\n7,"A, ""quoted""\ntext",007\n8,é,\n'.encode()
+    expected = {
+        "line 3": {"id": "7", "problem": 'A, "quoted"\ntext', "answer": "007"},
+        "line 4": {"id": "8", "problem": "é", "answer": ""},
+    }
+    assert from_file(write(tmp_path / "a.csv", content)) == expected
+    assert from_file(write(tmp_path / "a.csv.gz", gzip.compress(content))) == expected
+
+
+def test_compressed_json_is_read_like_the_plain_file(tmp_path):
+    for name, content in (("a.jsonl", jsonl(*ROWS)), ("a.json", json.dumps(ROWS * 200).encode())):
+        compressed = write(tmp_path / f"{name}.gz", gzip.compress(content))
+        assert from_file(compressed) == from_file(write(tmp_path / name, content))
+
+
 def test_a_file_without_rows_gives_no_rows(tmp_path):
     pq.write_table(pa.Table.from_pylist(ROWS).slice(0, 0), tmp_path / "a.parquet")
     assert from_file(str(tmp_path / "a.parquet")) == {}
@@ -103,7 +120,13 @@ def test_nested_fields_get_dotted_names():
         ("a.json", b"[1]", "a.json, row 1: 1 is not a JSON object"),
         ("a.parquet", b"PAR1 and no more", "a.parquet cannot be read as a parquet file"),
         ("a.parquet", b"", "a.parquet cannot be read as a parquet file"),
-        ("a.csv", b"problem,answer", "a.csv: unsupported file type. Give a .jsonl"),
+        ("a.txt", b"problem,answer", "a.txt: unsupported file type. Give a .jsonl"),
+        ("a.gz", b"", "a.gz: unsupported file type. Give a .jsonl"),
+        ("a.csv", b"problem,answer\n1+1?\n", "a.csv, line 2: it has another number of columns than the first line"),
+        ("a.csv", b"problem,answer\n1+1?,2,3\n", "a.csv, line 2: it has another number of columns"),
+        ("a.csv", "problem,answer\né,2\n".encode("latin-1"), "a.csv cannot be read as a CSV file: 'utf-8' codec"),
+        ("a.jsonl.gz", gzip.compress(GOOD)[:-9], "a.jsonl.gz cannot be read"),
+        ("a.json.gz", b"no gzip", "a.json.gz cannot be read"),
     ],
 )
 def test_the_error_for_an_invalid_file_says_where_and_what_is_wrong(tmp_path, name, content, message):
@@ -119,7 +142,7 @@ def test_the_error_for_a_missing_file_says_where_it_was_searched(tmp_path, monke
 
 
 def test_the_error_for_a_folder_that_is_not_arrow_says_what_to_give(tmp_path):
-    with pytest.raises(DataError, match=r"not an arrow folder: .* save_to_disk .* or a .jsonl or .parquet file"):
+    with pytest.raises(DataError, match=r"not an arrow folder: .* save_to_disk .* or a .jsonl, .csv or .parquet file"):
         from_file(str(tmp_path))
 
 
