@@ -159,7 +159,7 @@ def _check_weights(folder: Path, path: str) -> None:
     index = folder / "model.safetensors.index.json"
     try:
         if index.is_file():
-            names = set(json.loads(index.read_text())["weight_map"].values())
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         else:
             names = {file.name for file in folder.glob("*.safetensors")}
     except (OSError, ValueError, KeyError) as error:

@@ -166,7 +166,7 @@ def _table(jobs: Sequence[SweepJob]) -> "pd.DataFrame":
 
 def _read_job(folder: Path) -> SweepJob:
     try:
-        record = json.loads((folder / "job.json").read_text())
+        record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} cannot be read: job.json: {error}. Move the folder away.") from error
     rows = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []

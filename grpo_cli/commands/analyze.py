@@ -33,5 +33,5 @@ def run(composed: DictConfig) -> float:
         start("analyze", config_file, config.cluster)
         if config.analyze.judge is not None:
             start("judge", config_file, config.cluster)
-    templates = json.loads((run_dir / "analyze.json").read_text())["templates"]
+    templates = json.loads((run_dir / "analyze.json").read_text(encoding="utf-8"))["templates"]
     return max(metrics["avg"] for metrics in templates.values())

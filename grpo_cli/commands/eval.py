@@ -33,4 +33,4 @@ def run(composed: DictConfig) -> float:
     folder = run_dir / "eval"
     with run_folder_lock(folder, config, lambda: check_same_samples(config, folder)) as config_file:
         start("eval", config_file, config.cluster)
-    return json.loads((run_dir / "eval.json").read_text())["macro_average"]["avg"]
+    return json.loads((run_dir / "eval.json").read_text(encoding="utf-8"))["macro_average"]["avg"]

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     rows = list(grade(read_cases(arguments.cases)))
     if arguments.out:
-        arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     _print_summary(rows, arguments.out)
 
 

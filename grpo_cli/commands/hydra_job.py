@@ -82,7 +82,7 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
     folder.mkdir(parents=True, exist_ok=True)
     record = {"swept": mapped(_swept(), masked)}
     if not (folder / "job.json").exists():
-        (folder / "job.json").write_text(json_text(record))
+        (folder / "job.json").write_text(json_text(record), encoding="utf-8")
     try:
         objective = run(composed)
     except Stopped as stop:  # the whole sweep stops
@@ -90,12 +90,12 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
         raise SystemExit(stop.exit_status) from None
     except Exception as error:
         text = str(error) if isinstance(error, R1ZeroError) else traceback.format_exc()
-        if "objective" not in json.loads((folder / "job.json").read_text()):
+        if "objective" not in json.loads((folder / "job.json").read_text(encoding="utf-8")):
             (folder / "error.txt").write_text(masked(f"{text}\n"), encoding="utf-8")
         message = f"{folder.name} failed: {last_error(text)}"
         say(message)  # Hydra reports it only after all jobs
         raise TrainingError(message) from None
-    (folder / "job.json").write_text(json_text(record | {"objective": objective}))
+    (folder / "job.json").write_text(json_text(record | {"objective": objective}), encoding="utf-8")
     (folder / "error.txt").unlink(missing_ok=True)
     return objective
 

@@ -31,7 +31,7 @@ def run(composed: DictConfig) -> float:
     run_dir = Path(config.run.dir)
     with run_folder_lock(run_dir / "sample", config, lambda: _check_folder(run_dir / "sample", config)) as config_file:
         start("sample", config_file, config.cluster)
-    counts = json.loads((run_dir / "sample.json").read_text())["yield"]
+    counts = json.loads((run_dir / "sample.json").read_text(encoding="utf-8"))["yield"]
     return counts["kept"] / counts["num_samples"]
 
 

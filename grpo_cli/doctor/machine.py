@@ -152,6 +152,6 @@ def _output(*command: str) -> str:
 
 def _read(file: str) -> str:
     try:
-        return Path(file).read_text().strip()
+        return Path(file).read_text(encoding="utf-8").strip()
     except OSError:
         return ""

@@ -105,7 +105,7 @@ def _report(
         metrics[name] = base_model_metrics(samples, answers[name], config.analyze.group_sizes)
         rates = right_by_problem(samples)
         lines = [json.dumps({"id": id, "pass_rate": c / n, "n": n}) + "\n" for id, (n, c) in rates.items()]
-        (run_dir / f"pass_rates_{name}.jsonl").write_text("".join(lines))
+        (run_dir / f"pass_rates_{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
     results = {
         "templates": metrics,
@@ -113,7 +113,7 @@ def _report(
         "template_texts": {series.name: series.template.text for series in all_series},
         **provenance(config, load_base_model(config.model).folder, "eval"),
     }
-    (run_dir / "analyze.json").write_text(results_text(results))
+    (run_dir / "analyze.json").write_text(results_text(results), encoding="utf-8")
     pass_key = f"pass@{min(8, config.eval.n)}"
     bars = {"answers the question": "answering", pass_key: pass_key, "reflects on itself": "reflecting"}
     plot_bars({label: {name: metrics[name][key] for name in metrics} for label, key in bars.items()}, run_dir)

@@ -78,7 +78,7 @@ def _report(
         "macro_average": macro_average(list(metrics.values())),
         **provenance(config, model.folder if model else None, "eval", "template", "reward"),
     }
-    (run_dir / "eval.json").write_text(results_text(results))
+    (run_dir / "eval.json").write_text(results_text(results), encoding="utf-8")
     if max(map(len, curves.values())) > 1:
         plot_curves(curves, run_dir / "eval.png")
     log_to_wandb("eval", metrics, config, console)

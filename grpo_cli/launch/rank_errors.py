@@ -24,7 +24,7 @@ def first_error(logs: Path) -> errors.R1ZeroError | None:
     files = sorted(logs.glob("rank_*.error.json"), key=lambda file: file.stat().st_mtime_ns)
     if not files:
         return None
-    report = json.loads(files[0].read_text())
+    report = json.loads(files[0].read_text(encoding="utf-8"))
     error_type = getattr(errors, report["kind"], None)
     if error_type is not None:
         return error_type(report["message"])

@@ -122,7 +122,7 @@ def _submit(loop: str, config_file: Path, cluster: ClusterConfig) -> submitit.Sl
             "shows and your account allows."
         ) from None
     script = job.paths.submission_file  # Slurm has its own copy
-    script.write_text(masked_shell_line(script.read_text()))
+    script.write_text(masked_shell_line(script.read_text(encoding="utf-8")), encoding="utf-8")
     return job
 
 

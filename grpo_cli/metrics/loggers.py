@@ -46,7 +46,7 @@ class RunLogger:
         path = run_dir / "metrics.jsonl"
         with _disk_faults(path):
             kept_rows = cut_back(path, start_step)
-            self._rows = path.open("a")
+            self._rows = path.open("a", encoding="utf-8")
         self._health = Health(mismatch_limit)
         kept = [(row, self._health.update(row)) for row in kept_rows]
         self._wandb = (
@@ -76,7 +76,7 @@ class RunLogger:
             path = self._samples_path(step)
             with _disk_faults(path):
                 path.parent.mkdir(exist_ok=True)
-                with path.open("w") as file:
+                with path.open("w", encoding="utf-8") as file:
                     _write(file, "".join(json_text(asdict(sample)) + "\n" for sample in kept))
         findings = self._health.update(row)
         if self._wandb:
@@ -115,7 +115,7 @@ def cut_back(path: Path, step: int) -> list[dict[str, Any]]:
         return []
     rows = [row for row in read_metrics(path) if step > 0 and row["step"] <= step]
     kept = path.with_suffix(".tmp")
-    with kept.open("w") as file:
+    with kept.open("w", encoding="utf-8") as file:
         _write(file, "".join(json_text(row) + "\n" for row in rows))
     kept.replace(path)
     return rows

@@ -93,7 +93,7 @@ def peak_memory_gib() -> float:
 
     if not torch.cuda.is_initialized():
         status = Path("/proc/self/status")  # Linux
-        lines = status.read_text().splitlines() if status.is_file() else []
+        lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
         return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM")), 0.0)
     # Torch still counts the memory that a sleeping vLLM has freed. So only use how far its count fell from the peak.
     free, total = torch.cuda.mem_get_info()

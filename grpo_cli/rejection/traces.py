@@ -124,7 +124,7 @@ def card_of(traces: Path) -> Path:
 def check_overwrite(config: SampleTask) -> None:
     """Raise ConfigError if the traces or their card would replace a file that this run did not write."""
     results = Path(config.run.dir) / "sample.json"
-    written = json.loads(results.read_text())["files"] if results.exists() else {}
+    written = json.loads(results.read_text(encoding="utf-8"))["files"] if results.exists() else {}
     traces = traces_file(config)
     for file, hash in {traces: written.get("traces"), card_of(traces): written.get("card")}.items():
         if file.exists() and files_hash([file]) != hash:

@@ -119,7 +119,7 @@ def _is_locked(folder: Path) -> bool:
     file = folder / WRITER_LOCK
     if not file.is_file():
         return False
-    with file.open() as lock:
+    with file.open(encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

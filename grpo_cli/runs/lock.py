@@ -23,7 +23,7 @@ def locked(file: Path, wait_s: float = WAIT_S) -> Iterator[None]:
     Raises SetupError if another process still holds it after `wait_s` seconds.
     """
     deadline = time.monotonic() + wait_s
-    with file.open("a+") as lock:
+    with file.open("a+", encoding="utf-8") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -259,9 +259,9 @@ def printable(text: str) -> str:
 @functools.cache
 def _worker_source() -> str:
     """Returns the worker's source, with the modules that it imports, because the box has no `grpo_cli`."""
-    modules = {module.__name__: Path(str(module.__file__)).read_text() for module in (wire, box_tests)}
+    modules = {module.__name__: Path(str(module.__file__)).read_text(encoding="utf-8") for module in (wire, box_tests)}
     load = "sys.modules[name] = module = type(sys)(name); exec(source, vars(module))"
-    worker = Path(box_worker.__file__).read_text()
+    worker = Path(box_worker.__file__).read_text(encoding="utf-8")
     return f"import sys\nfor name, source in {modules!r}.items(): {load}\n{worker}"
 
 

@@ -43,7 +43,11 @@ def bwrap_command(filter_fd: int, info_fd: int) -> list[str]:
 
 def _is_real_root() -> bool:
     """Whether this process runs as root of the machine, not of a container with separate user ids."""
-    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text(encoding="utf-8").split() == [
+        "0",
+        "0",
+        str(2**32 - 1),
+    ]
 
 
 @functools.cache

@@ -152,7 +152,7 @@ class Checkpoints:
                 "world_size": world_size(),
                 "zero_stage": self._config.cluster.zero_stage,
             }
-            (partial / "state.json").write_text(json_text(state, indent=1))
+            (partial / "state.json").write_text(json_text(state, indent=1), encoding="utf-8")
             (partial / "config.yaml").write_text(frozen_text(self._config), encoding="utf-8")
         gather(None)  # wait until the folder exists
         learner.save(partial / "deepspeed")
@@ -161,7 +161,7 @@ class Checkpoints:
         entries = gather({name: files.entry(partial / name) for name in files.share_of_rank(files.files_in(partial))})
         if rank() == 0:
             listed = {name: entry for share in entries for name, entry in share.items()}
-            (partial / MANIFEST).write_text(signed_manifest(listed))
+            (partial / MANIFEST).write_text(signed_manifest(listed), encoding="utf-8")
             for path in [partial / MANIFEST, *files.folders_in(partial)]:
                 files.sync(path)
             if whole.exists():
@@ -245,7 +245,7 @@ class Checkpoints:
         self._check_signed(folder)
         changed = changes(settings_in(folder / "config.yaml", self._command), self._config, self._command)
         try:
-            state = json.loads((folder / "state.json").read_text())
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             was_resharded = learner.load(folder / "deepspeed")
             load_random_states(folder / "random", rank())
         except (OSError, ValueError, KeyError, RuntimeError, UnpicklingError) as error:
@@ -269,7 +269,7 @@ class Checkpoints:
 
 def _metric(folder: Path, name: str) -> float | None:
     """A metric of the evaluation at a checkpoint's step, such that higher is better; None if it is not finite."""
-    value = json.loads((folder / "state.json").read_text())["metrics"].get(name)
+    value = json.loads((folder / "state.json").read_text(encoding="utf-8"))["metrics"].get(name)
     return None if value is None or not math.isfinite(value) else _rising(name, value)
 
 

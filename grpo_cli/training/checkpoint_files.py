@@ -52,7 +52,7 @@ def damage_seen_by_all(folder: Path) -> str | None:
 
 def _damage(folder: Path, share: Callable[[Sequence[str]], Sequence[str]]) -> str | None:
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:
         return f"{folder} is not complete: it has no {MANIFEST}, which is written last."
     except (OSError, ValueError, KeyError) as error:

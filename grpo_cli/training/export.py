@@ -63,7 +63,7 @@ def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
     same checkpoint gives the same bytes. Raises CheckpointError if the checkpoint is damaged.
     """
     check_whole(checkpoint)
-    state = json.loads((checkpoint / "state.json").read_text())
+    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     trained = _settings(checkpoint, state["command"])
     dtype = dtype or trained.cluster.dtype
     base = load_base_model(trained.model)

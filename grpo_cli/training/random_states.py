@@ -18,14 +18,14 @@ def save_random_states(folder: Path, rank: int) -> None:
         "torch": _text(torch.get_rng_state()),
         "cuda": _text(torch.cuda.get_rng_state()) if torch.cuda.is_available() else None,
     }
-    (folder / f"rank_{rank:05d}.json").write_text(json.dumps(states))
+    (folder / f"rank_{rank:05d}.json").write_text(json.dumps(states), encoding="utf-8")
 
 
 def load_random_states(folder: Path, rank: int) -> None:
     """Restore the generators. If this rank did not exist when they were saved, they stay unchanged."""
     file = folder / f"rank_{rank:05d}.json"
     if file.is_file():
-        states = json.loads(file.read_text())
+        states = json.loads(file.read_text(encoding="utf-8"))
         states["torch"], states["cuda"] = _tensor(states["torch"]), states["cuda"] and _tensor(states["cuda"])
     elif file.with_suffix(".pt").is_file():  # written by earlier versions
         with torch.serialization.safe_globals(_NUMPY_TYPES):

@@ -29,7 +29,7 @@ def check_signed(checkpoint: Path, setting: str, trust: bool) -> None:
     if trust:
         return
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text())
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         files, signature = manifest["files"], manifest.get("signature")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint} is damaged: {MANIFEST} cannot be read ({error}).") from error
