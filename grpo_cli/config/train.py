@@ -1,10 +1,10 @@
 """Everything that `r1zero train` takes, with the rules between groups."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from grpo_cli.bounds import number
-from grpo_cli.choices import Baseline, Grader, Surrogate
+from grpo_cli.choices import AnswerMarker, Baseline, Grader, Surrogate
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.best import benchmark_metrics, heldout_metrics, keep_best_faults, measured
 from grpo_cli.config.cluster import ClusterConfig
@@ -17,6 +17,7 @@ from grpo_cli.config.run import CheckpointConfig, LoggerConfig, ResumeConfig, Ru
 from grpo_cli.config.sampling import RolloutConfig, TrainEvalConfig
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.reward.terms import typed_terms
+from grpo_cli.reward.terms.format import FormatTerm, TagCountTerm
 
 
 @dataclass
@@ -58,12 +59,25 @@ class TrainConfig:
                 f"reward.terms.code runs a problem's tests, but data.grader={self.data.grader.value}. Set "
                 "data.grader=code, or choose another reward."
             )
+        yield from self._answer_faults()
         yield from keep_best_faults(self.checkpoint, self.evaluation_metrics())
 
     def evaluation_metrics(self) -> list[str]:
         """The names of the metrics that each evaluation of this run has."""
         heldout = heldout_metrics([*measured(self.eval, 1), "greedy"])
         return heldout + benchmark_metrics(self.benchmark, self.eval)
+
+    def _answer_faults(self) -> Iterator[str]:
+        """An answer that the template asks for in one place and the reward reads in another is never right."""
+        options = self.reward.terms.get("accuracy")
+        marker = options.get("marker") if isinstance(options, Mapping) else None
+        places = {AnswerMarker.answer_tag, AnswerMarker.boxed}
+        if {marker, self.template.answer} == places:
+            yield (
+                f"reward.terms.accuracy.marker={marker} reads the answer in another place than "
+                f"template.answer={self.template.answer.value} asks for: no response would be correct. Choose "
+                "reward=accuracy, which follows the template, or another template."
+            )
 
     def _batch_faults(self) -> Iterator[str]:
         prompts, group_size = self.rollout.prompts_per_step, self.rollout.group_size
@@ -109,6 +123,12 @@ class TrainConfig:
                 )
         yield from algorithm.warnings()
         for name, term in typed_terms(self.reward.terms).items():
+            if isinstance(term, FormatTerm | TagCountTerm) and self.template.answer != AnswerMarker.answer_tag:
+                yield (
+                    f"reward.terms.{name} wants <think> and <answer> tags, and template.answer="
+                    f"{self.template.answer.value} does not ask for them: it is likely to stay 0. Choose "
+                    "reward=accuracy, or template=r1."
+                )
             if term.from_step > self.steps:
                 yield (
                     f"reward.terms.{name}.from_step={term.from_step} is after steps={self.steps}: the term never "

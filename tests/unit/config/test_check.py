@@ -45,6 +45,8 @@ FAULTS = [
     (["data.source=null"], "data.path is not set"),
     (["template.text=hello"], "{problem}"),
     (["reward=code"], "Set data.grader=code"),
+    (["reward=boxed"], "no response would be correct. Choose reward=accuracy"),
+    (["template=qwen_math", "+reward.terms.accuracy.marker=answer_tag"], "than template.answer=boxed asks for"),
     (["~reward.terms.accuracy", "~reward.terms.format"], "Choose reward=r1"),
     (["data.pass_rate=[0.1,0.9]"], "Set data.pass_rates to the file"),
     (["data.pass_rate=[0.9,0.1]", "data.pass_rates=x"], "two shares in rising order"),
@@ -222,3 +224,10 @@ def test_a_term_that_never_counts_is_warned_about(compose_train):
     [warning] = all_warnings(compose_train("+reward.terms.format.from_step=21", "steps=20"), [])
     assert "reward.terms.format.from_step=21 is after steps=20" in warning
     assert all_warnings(compose_train("+reward.terms.format.from_step=20", "steps=20"), []) == []
+
+
+def test_a_format_that_the_template_does_not_ask_for_is_warned_about(compose_train):
+    [warning] = all_warnings(compose_train("template=qwen_math"), [])
+    assert "reward.terms.format wants <think> and <answer> tags" in warning
+    assert all_warnings(compose_train("template=qwen_math", "reward=accuracy"), []) == []
+    assert all_warnings(compose_train("template=r1"), []) == []

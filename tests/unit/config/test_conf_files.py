@@ -15,6 +15,7 @@ FILES = [path for path in ALL_FILES if path.parent.name not in ELSEWHERE]
 # Files that leave a value to the user.
 NEEDS = {
     "reward/code": ["data.grader=code"],
+    "reward/boxed": ["template=qwen_math"],
     "reward/r1_general": ["reward.terms.model.path=reward_model"],
     "data/file": ["data.path=README.md"],
     "benchmark/file": ["benchmark.file.path=README.md"],
