@@ -301,7 +301,7 @@ def test_an_unreachable_hub_is_reported(r1zero, unused_port, tmp_path, monkeypat
     [
         (["checkpoint=nowhere", "to=out"], "there is no such folder"),
         (["checkpoint=empty", "to=out"], "has no complete checkpoint"),
-        (["checkpoint=model", "to=out"], "only pushed as it is"),
+        (["checkpoint=model", "to=out"], "only be pushed unchanged"),
         (["to=hub:tiny"], "to=hub:my_org/tiny"),
     ],
 )
