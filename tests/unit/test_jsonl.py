@@ -182,7 +182,7 @@ def test_no_json_file_is_split_with_str_splitlines():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and "splitlines" in ast.unparse(node.func):
                 found += [f"{path.name}: {ast.unparse(node)}"] * ("read_text" in ast.unparse(node.func))
-    assert found == ["performance.py: status.read_text().splitlines()"]  # of /proc
+    assert found == ["performance.py: status.read_text(encoding='utf-8').splitlines()"]  # of /proc
 
 
 def test_a_locale_without_utf_8_changes_nothing(tmp_path):
