@@ -12,6 +12,7 @@ from rich.console import Console
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.config.run import LoggerConfig
 from grpo_cli.errors import SetupError
+from grpo_cli.files import write_whole
 from grpo_cli.jsonl import json_text, read_objects
 from grpo_cli.metrics.console import Display
 from grpo_cli.metrics.health import Health
@@ -114,10 +115,7 @@ def cut_back(path: Path, step: int) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = [row for row in read_metrics(path) if step > 0 and row["step"] <= step]
-    kept = path.with_suffix(".tmp")
-    with kept.open("w", encoding="utf-8") as file:
-        _write(file, "".join(json_text(row) + "\n" for row in rows))
-    kept.replace(path)
+    write_whole(path, "".join(json_text(row) + "\n" for row in rows))
     return rows
 
 

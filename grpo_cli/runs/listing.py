@@ -8,7 +8,6 @@ from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -77,7 +76,7 @@ def _read(folder: Path) -> Run:
 
 
 def _summary(folder: Path, age_s: float) -> Run:
-    stored = read_frozen(folder / "config.yaml")
+    stored = read_frozen(folder / "config.yaml", is_ours=False)  # a list needs no secret, which may not be set here
     command = command_of(stored)
     if command is None:
         return Run(folder, State.unreadable, age_s=age_s)
@@ -87,8 +86,7 @@ def _summary(folder: Path, age_s: float) -> Run:
     if not COMMANDS[command].saves:
         state = State.running if _is_locked(folder) else State.finished
         return Run(folder, state, command, age_s=age_s)
-    settings: Any = OmegaConf.create(OmegaConf.to_container(stored))
-    config = to_typed(settings, command)
+    config = to_typed(stored, command)
     metric = config.evaluation_metrics()[0]
     values = [row[metric] for row in rows if metric in row]
     return Run(

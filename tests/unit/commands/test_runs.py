@@ -57,6 +57,14 @@ def test_each_state_is_recognised_and_the_newest_run_comes_first(make_run, tmp_p
     assert stopped.resume == f"r1zero train resume={tmp_path}/runs/sweeps/eps/0"
 
 
+def test_a_run_whose_secret_is_not_set_here_is_listed(make_run, tmp_path):
+    file = make_run("secret", 2) / "config.yaml"
+    file.write_text(file.read_text().replace("entity: null", "entity: ${oc.env:NOT_SET_HERE}"))
+    assert "NOT_SET_HERE" in file.read_text()
+    (run,) = list_runs(tmp_path / "runs")
+    assert (run.state, run.step) == (State.stopped, 2)
+
+
 @pytest.mark.parametrize("command", ["sft", "reward-model"])
 def test_runs_of_the_other_commands_that_train_are_listed(make_run, tmp_path, command):
     make_run("other", 3, command=command)
