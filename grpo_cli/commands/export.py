@@ -10,6 +10,8 @@ from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.tasks import HUB, ExportTask
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
+from grpo_cli.runs.resume import find_checkpoint
+from grpo_cli.training.signed import check_signed
 
 
 def run(composed: DictConfig) -> None:
@@ -42,11 +44,10 @@ def run(composed: DictConfig) -> None:
 
 def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Path:
     """Write the model to `folder`. Returns the checkpoint that it is from."""
-    from grpo_cli.training.export import export, find_checkpoint  # imports DeepSpeed
-    from grpo_cli.training.signed import check_signed
-
     checkpoint = find_checkpoint(source)
     check_signed(checkpoint, "trust", trust)
+    from grpo_cli.training.export import export  # imports DeepSpeed
+
     export(checkpoint, folder, dtype)
     return checkpoint
 

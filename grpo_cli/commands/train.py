@@ -33,7 +33,7 @@ def run(composed: DictConfig) -> float:
         load_benchmark(name, benchmark)
     for warning in config.warnings(given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):
         say(f"warning: {warning}")
-    return learning_run.run_in_folder("train", config)["eval/heldout/avg"]
+    return learning_run.run_in_folder("train", config, composed)["eval/heldout/avg"]
 
 
 def ungraded_prompts_error(problems: Iterable[Problem], config: TrainConfig) -> str | None:
