@@ -5,23 +5,23 @@ are imported late, so that `--help`, `--cfg job` and shell completion are fast.
 """
 
 import importlib
-import logging
 import os
 import select
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from grpo_cli import __version__, stop
 from grpo_cli.errors import R1ZeroError
-from grpo_cli.nearest import did_you_mean
-from grpo_cli.paths import shorten_temporary_folder
 from grpo_cli.printing import say
 
-# Nothing slower may be imported above: before main() has set its handler, Ctrl-C prints a traceback.
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Nothing slower is imported above: until main() has set its handler, Ctrl-C prints a traceback.
 USAGE = """usage: r1zero <command> [arguments]
 
 {commands}
@@ -38,6 +38,8 @@ def main() -> None:
     """The console script."""
     for number in stop.not_ignored((signal.SIGINT,)):
         signal.signal(number, _on_interrupt)
+    import logging
+
     logging.raiseExceptions = False  # otherwise a log line to a closed terminal prints a traceback
     try:
         _run(sys.argv[1:])
@@ -68,6 +70,8 @@ def _run(arguments: Sequence[str]) -> None:
         print(f"r1zero {__version__}")
         return
     from grpo_cli.config.commands import COMMANDS
+    from grpo_cli.nearest import did_you_mean
+    from grpo_cli.paths import shorten_temporary_folder
 
     usage = USAGE.format(commands="\n".join(f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()))
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -158,7 +162,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
         raise SystemExit(1)
 
 
-def _report_sweep(folder: Path | None) -> int:
+def _report_sweep(folder: "Path | None") -> int:
     """Report this process' sweep, if it started one. Returns the number of jobs that did not finish."""
     return importlib.import_module("grpo_cli.commands.sweep_report").report_at_end(folder) if folder else 0
 

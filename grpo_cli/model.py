@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.errors import ConfigError
-from grpo_cli.model_files import model_folder
+from grpo_cli.model_files import check_length, model_folder
 
 # Contractions, spaces, digits, special characters, line breaks, accents and Chinese: everything tokenizers differ in.
 SAMPLE_TEXT = "It's  3.14 = \\boxed{12345} <think>\n\n\tnaïve 数学 </think>"
@@ -68,11 +68,7 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
         ) from error
     if config.max_model_len is not None and config.max_model_len > limit:
         raise ConfigError(f"model.max_model_len={config.max_model_len}: {config.path} reads at most {limit} tokens.")
-    if needed_len is not None and needed_len > limit:
-        raise ConfigError(
-            f"model.path={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
-            f"rollout.max_new_tokens ask for {needed_len}. Lower one of them."
-        )
+    check_length(config, limit, needed_len)
     model = BaseModel(folder, tokenizer, config.max_model_len or min(limit, needed_len or limit))
     if model.vocab_size > num_rows:
         raise ConfigError(

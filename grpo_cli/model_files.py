@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -32,30 +33,47 @@ def model_folder(config: ModelConfig) -> Path:
     return folder if folder.is_dir() else _download(config, (*SETTINGS, *WEIGHTS))
 
 
-def check_model(config: ModelConfig, templates: Iterable[TemplateConfig], *, ask_hub: bool = True) -> None:
-    """Raise what is wrong with a model before transformers is imported: it is missing, or has no tokenizer or, for a
-    template that is a chat, no chat template.
+def check_model(
+    config: ModelConfig,
+    templates: Iterable[TemplateConfig],
+    needed_len: int | None = None,
+    *,
+    ask_hub: bool = True,
+) -> None:
+    """Raise what is wrong with a model before transformers is imported: it is missing, reads too few tokens, or has no
+    tokenizer or, for a template that is a chat, no chat template.
 
-    Of a model on the Hub, only its small files are downloaded; without `ask_hub` it is not checked.
+    `needed_len` is that of `load_base_model`. Of a model on the Hub, only the small files are downloaded; without
+    `ask_hub` it is not checked.
     """
-    is_chat = any(template.chat for template in templates)
     path = Path(config.path).expanduser()
     if config.path in BUILTIN:
-        has_chat_template = False
+        folder = BUILTIN[config.path]()
     elif path.is_dir() or ask_hub:
         folder = path if path.is_dir() else _download(config, SETTINGS)
-        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            raise ConfigError(
-                f"model.path={config.path}: it has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Give a folder "
-                "with the config.json and the tokenizer of the model; save_pretrained of the tokenizer writes it."
-            )
-        has_chat_template = _has_chat_template(folder)
     else:
         return
-    if is_chat and not has_chat_template:
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ConfigError(
+            f"model.path={config.path}: it has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Give a folder "
+            "with the config.json and the tokenizer of the model; save_pretrained of the tokenizer writes it."
+        )
+    if any(template.chat for template in templates) and not _has_chat_template(folder):
         raise ConfigError(
             f"model.path={config.path}: the template is a chat, and the model's tokenizer has no chat template. Set "
             "template=r1 or template=qwen_math, or use a model with a chat template."
+        )
+    with suppress(OSError, ValueError, AttributeError):  # a damaged file: transformers says what is wrong with it
+        shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        check_length(config, shape.get("text_config", shape).get("max_position_embeddings"), needed_len)
+
+
+def check_length(config: ModelConfig, limit: int | None, needed_len: int | None) -> None:
+    """Raise ConfigError if the run's longest sequence is longer than the model reads."""
+    if limit is not None and needed_len is not None and needed_len > limit:
+        raise ConfigError(
+            f"model.path={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
+            f"rollout.max_new_tokens ask for {needed_len}. Lower one of them."
         )
 
 

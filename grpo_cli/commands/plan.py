@@ -25,6 +25,8 @@ from grpo_cli.planner.shape import read_shape
 from grpo_cli.runs.resume import resumed_settings
 from grpo_cli.screen import Screen
 
+LONG_H = 6.0  # from this many hours on, a run on a CPU is announced as long
+
 
 def run(composed: DictConfig) -> None:
     """Print the plan; with `resume=<run folder>`, next to what that run measured.
@@ -55,7 +57,30 @@ def run(composed: DictConfig) -> None:
         console.print(table)
         console.print()
     raise_if_any([*model_faults, *overruns])
+    if warning := long_run_warning(config):
+        console.print(f"{warning}\n", soft_wrap=True)
     console.print(verdict(config.cluster, memory) + ("" if hardware else GPU_UNKNOWN), soft_wrap=True)
+
+
+def long_run_warning(config: TrainConfig) -> str | None:
+    """What to say about a run that this machine's CPU needs very long for; None if it is not one, or unknown."""
+    if config.cluster.device != Device.cpu or config.model.path.startswith("builtin:"):
+        return None
+    try:
+        shape = find_shape(config.model)
+    except ConfigError:
+        return None
+    lengths = assumed_lengths(config)
+    step_s = plan_seconds(config, shape, measure_cpu(config.cluster.ranks, config.cluster.threads), lengths).step
+    hours = config.steps * step_s / 3600
+    if hours < LONG_H:
+        return None
+    time = f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
+    return (
+        f"On this CPU the run takes about {time}: {config.steps:,} steps of {step_s:,.0f} s, if responses have "
+        f"{lengths.response:,.0f} tokens on average. For a first try, set steps=10 rollout.prompts_per_step=4 "
+        "rollout.max_new_tokens=256 data.num_heldout=16, or choose a smaller model; `r1zero plan` shows the parts."
+    )
 
 
 def find_hardware(cluster: ClusterConfig) -> Hardware | None:

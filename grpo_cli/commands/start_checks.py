@@ -26,7 +26,8 @@ def check_start(config: Any, *, loads_model: bool = True) -> None:
         check_gpus(config.cluster)
         templates = list(getattr(config, "templates", {}).values()) or [config.template]
         # Under Slurm, the machine that submits may not reach the Hub although the nodes do.
-        check_model(config.model, templates, ask_hub=config.cluster.slurm is None)
+        needed_len = config.rollout.longest_sequence if hasattr(config, "rollout") else None
+        check_model(config.model, templates, needed_len, ask_hub=config.cluster.slurm is None)
     if hasattr(config, "reward"):
         check_functions(config.reward)
 

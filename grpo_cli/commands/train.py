@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from grpo_cli.choices import AdvantageReward, Grader, Select
 from grpo_cli.commands import learning_run
 from grpo_cli.commands.hydra_job import earlier_objective, given_keys, in_sweep
+from grpo_cli.commands.plan import long_run_warning
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
@@ -32,6 +33,8 @@ def run(composed: DictConfig) -> float:
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
     for warning in config.warnings(given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):
+        say(f"warning: {warning}")
+    if warning := long_run_warning(config):
         say(f"warning: {warning}")
     return learning_run.run_in_folder("train", config, composed)["eval/heldout/avg"]
 
