@@ -69,8 +69,9 @@ def _run(arguments: Sequence[str]) -> None:
     if "--version" in arguments or arguments[:1] == ["-V"]:
         print(f"r1zero {__version__}")
         return
+    import difflib
+
     from grpo_cli.config.commands import COMMANDS
-    from grpo_cli.nearest import did_you_mean
     from grpo_cli.paths import shorten_temporary_folder
 
     usage = USAGE.format(commands="\n".join(f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()))
@@ -82,7 +83,9 @@ def _run(arguments: Sequence[str]) -> None:
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        _fail(f"There is no command {name!r}.{did_you_mean(name, COMMANDS)}\n\n{usage}", status=2)
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
+        hint = f" Did you mean `r1zero {near[0]}`?" if near else ""
+        _fail(f"There is no command {name!r}.{hint}\n\n{usage}", status=2)
     shorten_temporary_folder()
     try:
         _dispatch(name, rest)
