@@ -34,8 +34,8 @@ def run(composed: DictConfig) -> float:
         load_benchmark(name, benchmark)
     for warning in config.warnings(given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):
         say(f"warning: {warning}")
-    if warning := long_run_warning(config):
-        say(f"warning: {warning}")
+    if too_long := long_run_warning(config):
+        say(f"warning: {too_long}")
     return learning_run.run_in_folder("train", config, composed)["eval/heldout/avg"]
 
 
