@@ -81,7 +81,7 @@ def _of_settings(command: str, word: str, typed: Sequence[str]) -> Iterator[str]
     kind: Any = next((setting.kind for setting in settings if setting.key == name), None)
     choices = list(groups.get(name, ()))
     if isinstance(kind, EnumType):
-        choices += [str(choice) for choice in kind]
+        choices += kind.__members__
     elif kind is bool:
         choices += ["true", "false"]
     yield from (f"{name}={choice} " for choice in choices)
