@@ -78,11 +78,10 @@ def _run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage, end="")
         return
-    if {"-sc", "--shell-completion"} & set(arguments):
-        importlib.import_module("grpo_cli.commands.shell_completion").main(arguments)
-        return
     name, *rest = arguments
-    if name not in COMMANDS:
+    if {"-sc", "--shell-completion"} & set(arguments):
+        name, rest = "shell-completion", list(arguments)
+    elif name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
         hint = f" Did you mean `r1zero {near[0]}`?" if near else ""
         _fail(f"There is no command {name!r}.{hint}\n\n{usage}", status=2)
@@ -99,7 +98,7 @@ def _dispatch(name: str, arguments: list[str]) -> None:
     module = f"grpo_cli.commands.{name.replace('-', '_')}"
     if name == "eval" and "--compare" in arguments:  # takes no settings
         importlib.import_module("grpo_cli.commands.compare").main(arguments)
-    elif COMMANDS[name].settings:
+    elif name in COMMANDS and COMMANDS[name].settings:
         _run_hydra_app(name, module, arguments)
     else:
         importlib.import_module(module).main(arguments)
