@@ -24,7 +24,9 @@ def test_the_quickstart_notebook_runs(tmp_path, monkeypatch):
 
 
 def _docker_runs() -> bool:
-    return shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+    return (
+        shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+    )
 
 
 @pytest.mark.skipif(not _docker_runs(), reason="needs a running Docker daemon")
