@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+FORMAT, ACCURACY = "reward_term/format/mean", "reward_term/accuracy/mean"
+
 WINDOW = 5  # steps that a metric is averaged over, so that one noisy step is not a finding
 LONG_WINDOW = 100  # steps after which a reward that has not changed counts as stuck
 
@@ -87,8 +89,8 @@ class Health:
                 f"at rollout.mismatch_limit={self._mismatch_limit:g}. Look at cluster.dtype, or correct for it with "
                 "algorithm.sampler_correction.method.",
             )
-        form, accuracy = self._mean("reward/format", LONG_WINDOW), self._mean("reward/accuracy", LONG_WINDOW)
-        is_stuck = self._change("reward/format") < STUCK and self._change("reward/accuracy") < STUCK
+        form, accuracy = self._mean(FORMAT, LONG_WINDOW), self._mean(ACCURACY, LONG_WINDOW)
+        is_stuck = self._change(FORMAT) < STUCK and self._change(ACCURACY) < STUCK
         if form >= FORMAT_SOLVED and accuracy < ACCURACY_LOW and is_stuck:
             yield Finding(
                 "only the format is learned",

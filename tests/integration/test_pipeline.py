@@ -89,7 +89,7 @@ def test_every_stage_is_done(uninterrupted):
 
 def test_the_reward_model_scores_the_general_prompts_from_its_step_on(uninterrupted):
     rows = metrics(uninterrupted / "rl_all")[1:]
-    scored = [row["step"] for row in rows if "reward/model" in row]
+    scored = [row["step"] for row in rows if "reward_term/model/mean" in row]
     assert scored == [row["step"] for row in rows if row["step"] >= 2 and row["group/general"] > 0] != []
 
 

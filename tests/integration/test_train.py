@@ -39,8 +39,8 @@ def test_every_step_has_a_row_with_its_metrics(run):
         assert row.keys() >= {
             *(
                 "reward/mean",
-                "reward/accuracy",
-                "reward/format",
+                "reward_term/accuracy/mean",
+                "reward_term/format/mean",
                 "length/mean",
                 "length/max",
                 "length/truncated",
