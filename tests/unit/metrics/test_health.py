@@ -22,6 +22,7 @@ HEALTHY = {
     "policy/skipped_steps": 0.0,
     "sampler/logprob_diff_mean": 1e-7,
     "verify/timeout": 0.0,
+    "verify/unparsable": 0.3,
     "reward_term/format/mean": 0.93,
     "reward_term/accuracy/mean": 0.27,
 }
@@ -56,6 +57,7 @@ def test_a_healthy_run_gives_no_finding():
         ({"policy__kl_ref": 12.5}, "the KL to the reference is 12.5 nats per token", "algorithm.beta"),
         ({"sampler__logprob_diff_mean": 6e-5}, "differ by 6e-05 on average", "algorithm.sampler_correction.method"),
         ({"verify__timeout": 0.06}, "6 % of the answers were not judged in time", "reward.timeout_s"),
+        ({"verify__unparsable": 0.99}, "99 % of the responses have no answer where", "reward.terms.accuracy.marker"),
     ],
 )
 def test_a_finding_is_reported_once_after_it_was_true_for_a_window(symptoms, value, setting):
@@ -74,6 +76,7 @@ def test_a_finding_is_reported_once_after_it_was_true_for_a_window(symptoms, val
         {"policy__kl_ref": 0.9},
         {"sampler__logprob_diff_mean": 4.9e-5},
         {"verify__timeout": 0.04},
+        {"verify__unparsable": 0.97},
     ],
 )
 def test_below_its_threshold_nothing_is_reported(borderline):
@@ -93,6 +96,11 @@ def test_below_its_threshold_nothing_is_reported(borderline):
 )
 def test_one_noisy_step_is_no_finding(noise):
     assert findings([*steps(20), *steps(1, first=21, **noise), *steps(20, first=22)]) == []
+
+
+def test_responses_that_were_cut_before_their_answer_are_one_finding():
+    ((_, text),) = findings(steps(4 * WINDOW, length__truncated=0.99, verify__unparsable=0.99))
+    assert "cut at the limit" in text
 
 
 def test_entropy_is_compared_with_its_value_at_the_start():
@@ -182,7 +190,7 @@ def test_every_setting_in_a_message_exists(compose_train):
             r"\b(?:rollout|algorithm|optimizer|cluster|reward|data|template)\.[a-z_.]+[a-z]", getsource(health_module)
         )
     )
-    assert len(named) > 10
+    assert len(named) >= 12
     for name in named:
         if name.startswith("reward.terms."):
             term, option = name.removeprefix("reward.terms.").split(".")
