@@ -4,8 +4,10 @@ Each stage takes values and returns a new one; it never changes an earlier one. 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,13 +15,15 @@ class Problem:
     """A question and how its responses are graded.
 
     `answer` is the gold answer. It may be empty for a general prompt, which only a reward model can score. `grader` is
-    the name of a Grader.
+    the name of a Grader. `extra` holds the other columns of its row that `data.columns.extra` names; only reward
+    functions read it, so it is not part of what identifies a problem in a checkpoint (its repr).
     """
 
     id: str
     text: str
     answer: str
     grader: str = "math"
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

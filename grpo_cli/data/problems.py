@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from grpo_cli.choices import Grader
 from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig, DataConfig, SourceConfig
 from grpo_cli.data import make_zero, make_zero_general
 from grpo_cli.data.rows import check_faults, column_names, draw_heldout, missing_column, read_rows
-from grpo_cli.data.sources import Rows
+from grpo_cli.data.sources import Rows, unflatten
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.jsonl import check_unique, read_jsonl
+from grpo_cli.nearest import did_you_mean
 from grpo_cli.types import Problem
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
             advice = _column_advice(role, columns, present, setting, config, key)
             raise DataError(f"{origin} {missing_column(wanted, present)} {advice}")
     pattern = _compile(columns.answer_pattern, setting)
+    extra_names = _extra_names(columns, present, origin, setting)
 
     problems, faults = [], []
     places: dict[str, list[str]] = {}  # by id
@@ -150,7 +152,7 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
         problem_id = row.get(columns.id) if columns.id else None
         problem_id = f"{name}-{number}" if problem_id is None else str(problem_id)
         places.setdefault(problem_id, []).append(place)
-        problems.append(Problem(problem_id, text, answer, str(grader)))
+        problems.append(Problem(problem_id, text, answer, str(grader), _extra(row, extra_names)))
     check_faults(faults, len(rows), config.max_bad_rows, key)
 
     repeated, found = max(places.items(), key=lambda item: len(item[1]))
@@ -185,6 +187,26 @@ def _column_advice(
     similar = difflib.get_close_matches(getattr(columns, role), words, n=1)
     guess = next((words[word] for word in (*similar, role, *USUAL_NAMES[role]) if word in words), "<column>")
     return f"Set {setting}.{role}={guess}."
+
+
+def _extra_names(columns: ColumnsConfig, present: list[str], origin: str, setting: str) -> list[str]:
+    """The columns for reward functions, whole ones: not each value in a list. Raises DataError if one is missing."""
+    whole = list(dict.fromkeys(column.partition(".")[0] for column in present))
+    if columns.extra == "all":
+        return whole
+    for column in columns.extra:
+        if column not in (*present, *whole):
+            raise DataError(
+                f"{origin} {missing_column(column, present)}{did_you_mean(column, present)} Correct {setting}.extra, "
+                f"or set {setting}.extra=all."
+            )
+    return list(columns.extra)
+
+
+def _extra(row: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """The row's values in these columns, None where it has none."""
+    whole = unflatten(row) if names else {}
+    return MappingProxyType({name: row[name] if name in row else whole.get(name) for name in names})
 
 
 def _compile(pattern: str | None, setting: str) -> re.Pattern[str] | None:
