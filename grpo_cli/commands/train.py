@@ -13,6 +13,7 @@ from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError
 from grpo_cli.printing import say
+from grpo_cli.reward.functions import check_functions
 from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
 from grpo_cli.types import Problem
 
@@ -29,6 +30,9 @@ def run(composed: DictConfig) -> float:
     problems = load_problem_set(config.data, config.seed)  # raises for faulty data before anything heavy starts
     if fault := ungraded_prompts_error(problems.train, config):
         raise ConfigError(fault)
+    check_functions(
+        config.reward, problems.train[0], "data.source_columns" if config.data.path is None else "data.columns"
+    )
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
     for warning in config.warnings(given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):

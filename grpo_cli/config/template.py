@@ -23,6 +23,11 @@ class TemplateConfig:
     answer: AnswerMarker = AnswerMarker.answer_tag
     """Where the model is asked to put its final answer."""
 
+    def turns(self, problem: str) -> list[dict[str, str]]:
+        """The turns of a chat up to the response; without a chat, one turn with the text of the prompt."""
+        # Not str.format, because problems contain braces.
+        return [{"role": "user", "content": self.text.replace(PROBLEM, problem)}]
+
     def faults(self, key: str) -> Iterator[str]:
         if PROBLEM not in self.text:
             yield f"{key}text has no {PROBLEM}: the model would not see it. Put {PROBLEM} where it belongs."

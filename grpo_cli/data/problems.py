@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from grpo_cli.choices import Grader
@@ -19,7 +19,7 @@ from grpo_cli.data.sources import Rows, unflatten
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.jsonl import check_unique, read_jsonl
 from grpo_cli.nearest import did_you_mean
-from grpo_cli.types import Problem
+from grpo_cli.types import Columns, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -203,10 +203,10 @@ def _extra_names(columns: ColumnsConfig, present: list[str], origin: str, settin
     return list(columns.extra)
 
 
-def _extra(row: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+def _extra(row: Mapping[str, Any], names: Sequence[str]) -> Columns:
     """The row's values in these columns, None where it has none."""
     whole = unflatten(row) if names else {}
-    return MappingProxyType({name: row[name] if name in row else whole.get(name) for name in names})
+    return Columns({name: row[name] if name in row else whole.get(name) for name in names})
 
 
 def _compile(pattern: str | None, setting: str) -> re.Pattern[str] | None:

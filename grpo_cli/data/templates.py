@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from grpo_cli.config.template import PROBLEM, TemplateConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem, Prompt
 
@@ -48,9 +48,8 @@ def render_prompts(
 
 
 def _render_text(problem: Problem, template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase") -> str:
-    text = template.text.replace(PROBLEM, problem.text)  # not str.format, because problems contain braces
+    turns = template.turns(problem.text)
     if not template.chat:
-        return text
-    chat = [{"role": "user", "content": text}]
-    opened = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return turns[-1]["content"]
+    opened = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return opened + template.response_prefix

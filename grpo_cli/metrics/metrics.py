@@ -78,10 +78,10 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
     """
     tally = Tally()
     for group in groups:
-        rewards = [score.total for score in group.scores]
+        rewards = [score.total for score in group.scores if not math.isnan(score.total)]
         right = [score.verdict is Verdict.correct for score in group.scores]
         is_judged = group.scores[0].verdict is not Verdict.unjudged
-        tally.mean("reward/group_std", pstdev(rewards), 1)
+        tally.mean("reward/group_std", pstdev(rewards) if rewards else 0.0, bool(rewards))
         for reward in rewards:
             tally.mean("reward/mean", reward, 1)
             tally.std("reward/std", reward)
@@ -90,7 +90,7 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
         tally.mean("group/general", not is_judged, 1)
         tally.mean("group/all_right", is_judged and all(right), is_judged)
         tally.mean("group/all_wrong", is_judged and not any(right), is_judged)
-        tally.mean("group/agreeing", len(set(rewards)) == 1, 1)
+        tally.mean("group/agreeing", len(set(rewards)) <= 1, 1)
         for completion, score, is_right in zip(group.completions, group.scores, right, strict=True):
             for term, value in score.terms.items():
                 tally.mean(f"reward_term/{term}/mean", value, 1)

@@ -86,7 +86,7 @@ def test_a_reward_model_is_trained_and_scores_the_general_prompts_of_a_run(r1zer
     margins = []
     for pair in heldout:
         better, worse = (
-            scorer.submit(Completion((), (), text, truncated=False), Problem("p", pair.problem, "", "model"))
+            scorer.submit(Completion((), (), text, truncated=False), Problem("p", pair.problem, "", "model"), 1)
             for text in (pair.chosen, pair.rejected)
         )
         margins.append(better.result() - worse.result())

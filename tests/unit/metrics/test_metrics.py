@@ -164,6 +164,15 @@ def test_a_response_that_no_rule_judges_is_neither_right_nor_wrong():
     assert metrics["reward/mean"] == pytest.approx((1.1 + 0.1 + 3.1 - 2 + 3.1 + 3.1) / 6)
 
 
+def test_a_response_that_no_term_applies_to_has_no_reward_in_the_metrics():
+    nothing = Score(math.nan, {}, Verdict.wrong, None)
+    groups = [group((completion(1), RIGHT), (completion(1), nothing)), group((completion(1), nothing))]
+    metrics = rollout_tally(groups).compute()
+    assert (metrics["reward/mean"], metrics["reward/std"], metrics["reward/group_std"]) == (1.1, 0, 0)
+    assert metrics["group/agreeing"] == 1
+    assert metrics["verify/wrong"] == pytest.approx(2 / 3)
+
+
 def test_a_rank_with_only_general_prompts_does_not_hide_the_accuracy_of_another():
     general, judged = [group((completion(3), LIKED))], [group((completion(5), RIGHT))]
     assert "group/all_right" not in rollout_tally(general).compute()
