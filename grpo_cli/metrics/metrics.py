@@ -4,11 +4,12 @@ A mean is kept as a sum and a count and divided last, so that merging ranks is e
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import pstdev
 
 from grpo_cli.analysis.reflection import count_self_corrections
+from grpo_cli.runs.rollouts import KeptGroup
 from grpo_cli.types import BY_RULE, ScoredGroup, Verdict
 
 
@@ -112,7 +113,7 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A completion for people to read, with its reward."""
+    """A response for people to read, in the console and in the trackers' tables."""
 
     step: int
     prompt: str
@@ -121,4 +122,22 @@ class SampleRow:
     extracted: str | None
     verdict: str
     reward: float
-    advantage: float
+    advantage: float | None
+
+
+def sample_rows(groups: Iterable[KeptGroup]) -> list[SampleRow]:
+    """A row for each response."""
+    return [
+        SampleRow(
+            step=group.step,
+            prompt=group.prompt,
+            response=response.text,
+            gold=group.answer,
+            extracted=response.extracted,
+            verdict=response.verdict,
+            reward=response.reward,
+            advantage=response.advantage,
+        )
+        for group in groups
+        for response in group.responses
+    ]
