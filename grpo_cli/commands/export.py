@@ -38,7 +38,9 @@ def run(composed: DictConfig) -> None:
             f"to={config.to}: exists and is not an empty folder. It is not overwritten; give another one."
         )
     checkpoint = _export(source, folder, config.dtype, config.trust)
-    print(f"The model of {checkpoint} is in {config.to}.\nTo measure it: r1zero eval {setting('checkpoint', config.to)}")
+    print(
+        f"The model of {checkpoint} is in {config.to}.\nTo measure it: r1zero eval {setting('checkpoint', config.to)}"
+    )
 
 
 def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Path:

@@ -19,7 +19,7 @@ from grpo_cli.data.problems import checkable, load_problems
 from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, trainable_share
 from grpo_cli.evaluation.chosen_problems import draw_problems
 from grpo_cli.evaluation.completion import Series, complete, engine_responders, stored_samples
-from grpo_cli.evaluation.display import log_to_wandb, metrics_table, pair, plot_bars, report_console
+from grpo_cli.evaluation.display import log_to_trackers, metrics_table, pair, plot_bars, report_console
 from grpo_cli.evaluation.judge import judge_model, load_judge
 from grpo_cli.evaluation.provenance import data_source, provenance, results_text
 from grpo_cli.evaluation.samples import Sample, right_by_problem
@@ -117,7 +117,7 @@ def _report(
     pass_key = f"pass@{min(8, config.eval.n)}"
     bars = {"answers the question": "answering", pass_key: pass_key, "reflects on itself": "reflecting"}
     plot_bars({label: {name: metrics[name][key] for name in metrics} for label, key in bars.items()}, run_dir)
-    log_to_wandb("analyze", metrics, config, console)
+    log_to_trackers("analyze", metrics, config, console)
     console.print(_table(metrics, pass_key))
     for name in metrics:
         console.print(f"{name}: {trainable_share(metrics[name], config.analyze.group_sizes)}")

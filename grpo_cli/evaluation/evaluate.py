@@ -10,7 +10,7 @@ from grpo_cli.config.tasks import EvalTask
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.evaluation.chosen_problems import fault_list, ungradable
 from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders
-from grpo_cli.evaluation.display import log_to_wandb, plot_curves, report_console, result_table
+from grpo_cli.evaluation.display import log_to_trackers, plot_curves, report_console, result_table
 from grpo_cli.evaluation.majority import answer_equality
 from grpo_cli.evaluation.measures import accuracy_curve, macro_average, measure
 from grpo_cli.evaluation.provenance import data_source, provenance, results_text
@@ -81,7 +81,7 @@ def _report(
     (run_dir / "eval.json").write_text(results_text(results), encoding="utf-8")
     if max(map(len, curves.values())) > 1:
         plot_curves(curves, run_dir / "eval.png")
-    log_to_wandb("eval", metrics, config, console)
+    log_to_trackers("eval", metrics, config, console)
     console.print(result_table(metrics))
     for name, results_of in benchmarks.items():
         for key, reason in (

@@ -14,7 +14,7 @@ from grpo_cli.data.templates import render
 from grpo_cli.errors import DataError, SetupError
 from grpo_cli.evaluation.chosen_problems import draw_problems, gradable_problems
 from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders
-from grpo_cli.evaluation.display import log_to_wandb, metrics_table, report_console
+from grpo_cli.evaluation.display import log_to_trackers, metrics_table, report_console
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.provenance import data_source, files_hash, provenance, results_text
 from grpo_cli.model import BaseModel, load_base_model
@@ -105,7 +105,7 @@ def _report(
             f"{error.filename or traces} cannot be written: {error.strerror}. Fix this and run the command again: it "
             f"reuses the samples in {run_dir / 'sample'}."
         ) from error
-    log_to_wandb("sample", {config.data.name: _wandb_metrics(results)}, config, console)
+    log_to_trackers("sample", {config.data.name: _wandb_metrics(results)}, config, console)
     console.print(metrics_table(yield_rows(results)))
     console.print(metrics_table(difficulty_rows(results)))
     console.print(f"{traces}: {len(kept.samples)} responses, described in {card_of(traces).name}")

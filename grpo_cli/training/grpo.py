@@ -28,7 +28,7 @@ from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
-from grpo_cli.training.advantages import rollout_advantages, selected_responses
+from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.engine import init_distributed
@@ -101,7 +101,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 num_compared = sync_weights(policy, engine)
                 if step == start_step + 1:
                     check_sampler(policy, engine, heldout_prompts, limit)
-            tally = rollout.tally().merge(update)
+            tally = rollout.tally().merge(update).merge(advantage_tally(advantages))
             tally.max("sampler/weights_checked", num_compared)
             tally.max("perf/peak_memory_gib", peak_memory_gib())
             must_stop = finish_step(
@@ -122,8 +122,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             if must_stop:
                 stopped_after = step
                 break
+        finish_run(run_dir, stopped_after)
 
-    finish_run(run_dir, stopped_after)
     if rank() == 0:
         _conclude(run_dir, config.steps, console)
 

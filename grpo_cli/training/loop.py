@@ -67,23 +67,23 @@ def finish_step(
     learner: Learner,
     sampler: EpochSampler,
     peak: Peak | None = None,
-    extra: Mapping[str, float] | None = None,
     groups: Sequence[KeptGroup] = (),
     check: Callable[[Mapping[str, float]], None] | None = None,
 ) -> bool:
     """Evaluate if due, log the step's metrics, check them, and save a checkpoint if due. Called on all ranks.
 
-    Returns whether the run must stop after this step, because it was asked to. `extra` are metrics that are the same
-    on all ranks; `groups` are the step's kept groups. `check` raises an error if the metrics show a fault; nothing is
-    saved then.
+    Returns whether the run must stop after this step, because it was asked to. `groups` are the step's kept groups.
+    `check` raises an error if the metrics show a fault; nothing is saved then.
     """
     is_last = step == steps
     evaluation = Evaluated({})
     if is_last or (eval_every and step % eval_every == 0):
         with clock.phase("eval"):
             evaluation = evaluate()
-    metrics = {**performance({**merged(tally), **evaluation.metrics, **clock.times()}, peak), **(extra or {})}
-    log(step, metrics, [*groups, *heldout_groups(step, evaluation)])
+    of_all_ranks = reduce(Tally.merge, gather(tally))
+    times = clock.times() | checkpoints.times()
+    metrics = performance({**of_all_ranks.compute(), "epoch": sampler.epochs, **evaluation.metrics, **times}, peak)
+    log(step, metrics, [*groups, *heldout_groups(step, evaluation)], of_all_ranks.values())
     if check:
         check(metrics)
     must_stop = any(gather(stop.is_requested())) and not is_last

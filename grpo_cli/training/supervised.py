@@ -97,12 +97,11 @@ def fit(
                 checkpoints=checkpoints,
                 learner=learner,
                 sampler=sampler,
-                extra={"epoch": step * config.batch_size / len(examples)},
             )
             if must_stop:
                 stopped_after = step
                 break
-    finish_run(run_dir, stopped_after)
+        finish_run(run_dir, stopped_after)
     if rank() == 0:
         _conclude(run_dir, steps, console)
 

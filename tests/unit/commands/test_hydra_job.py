@@ -111,7 +111,7 @@ def test_a_sweep_that_is_started_again_only_runs_unfinished_jobs(sweep):
     assert sweep("algorithm.beta=0,0.5,0.04")[1] == ["0_beta-0", "1_beta-0.5", "2_beta-0.04"]
     Path("sw/0_beta-0/result.json").unlink()  # as if the job had been interrupted
     Path("sw/0_beta-0/job.json").write_text('{"swept": {"algorithm.beta": "0"}}')
-    assert sweep("algorithm.beta=0,0.5,0.04", "logger.wandb=false") == (1, ["0_beta-0", "1_beta-0.5"])
+    assert sweep("algorithm.beta=0,0.5,0.04", "logger.trackers=[]") == (1, ["0_beta-0", "1_beta-0.5"])
     assert json.loads(Path("sw/0_beta-0/job.json").read_text())["objective"] == 0.2
     Path("sw/1_beta-0.5/result.json").write_text('{"step": 200, "eval/heldout/avg": 0.75}')
     assert sweep("algorithm.beta=0,0.5,0.04") == (0, [])
