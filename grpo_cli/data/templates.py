@@ -1,7 +1,7 @@
 """Templates: turn a problem into a prompt, as text and as token ids."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 from grpo_cli.config.template import PROBLEM, TemplateConfig
 from grpo_cli.errors import ConfigError, DataError
@@ -10,14 +10,13 @@ from grpo_cli.types import Problem, Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from grpo_cli.data.file_tokenizer import FileTokenizer
 
-def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
-    """The prompt of each problem. Raises ConfigError if the tokenizer lacks the chat template that `template` needs."""
-    if template.chat and tokenizer.chat_template is None:
-        raise ConfigError(
-            "The template is a chat, but the model's tokenizer has no chat template. Set template=r1 or "
-            "template=qwen_math, or use a model with a chat template."
-        )
+PromptTokenizer = Union["PreTrainedTokenizerBase", "FileTokenizer"]
+
+
+def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer: PromptTokenizer) -> list[Prompt]:
+    """The prompt of each problem. Raises ConfigError if the tokenizer has no chat template that `template` can use."""
     if not problems:
         return []
     texts = [_render_text(problem, template, tokenizer) for problem in problems]
@@ -29,8 +28,23 @@ def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer: "Pr
     ]
 
 
+def check_any_fits(
+    problems: Sequence[Problem], template: TemplateConfig, tokenizer: PromptTokenizer, max_prompt_tokens: int
+) -> None:
+    """Raise the error of `render_prompts` if all prompts are too long. Tokenizes only as many as it must."""
+    ordered = sorted(problems, key=lambda problem: len(problem.text))
+    # A token is at least one byte; two more if special tokens surround the text.
+    if not ordered or len(_render_text(ordered[0], template, tokenizer).encode()) + 2 <= max_prompt_tokens:
+        return
+    for first in range(0, len(ordered), 100):
+        prompts = render(ordered[first : first + 100], template, tokenizer)
+        if any(len(prompt.token_ids) <= max_prompt_tokens for prompt in prompts):
+            return
+    render_prompts(problems, template, tokenizer, max_prompt_tokens)
+
+
 def render_prompts(
-    problems: Sequence[Problem], template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int
+    problems: Sequence[Problem], template: TemplateConfig, tokenizer: PromptTokenizer, max_prompt_tokens: int
 ) -> tuple[list[Prompt], int]:
     """The prompts with at most `max_prompt_tokens` tokens, and the number of longer ones, which are dropped.
 
@@ -47,10 +61,39 @@ def render_prompts(
     return kept, len(prompts) - len(kept)
 
 
-def _render_text(problem: Problem, template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase") -> str:
-    text = template.text.replace(PROBLEM, problem.text)  # not str.format, because problems contain braces
-    if not template.chat:
-        return text
-    chat = [{"role": "user", "content": text}]
-    opened = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    return opened + template.response_prefix
+def _render_text(problem: Problem, template: TemplateConfig, tokenizer: PromptTokenizer) -> str:
+    prefix = template.response_prefix
+    question = _question(problem.text, template)
+    shown = [(_question(example["question"], template), example["answer"]) for example in template.examples]
+    if template.chat:
+        chat = [{"role": "system", "content": template.system}] if template.system else []
+        for asked, answer in shown:
+            chat.append({"role": "user", "content": asked})
+            chat.append({"role": "assistant", "content": prefix + answer.removeprefix(prefix)})
+        chat.append({"role": "user", "content": question})
+        return _chat_text(chat, tokenizer) + prefix
+    space = "" if prefix or template.text[-1:].isspace() else " "
+    blocks = [f"{asked}{space}{answer.removeprefix(prefix)}" for asked, answer in shown]
+    return template.between.join([*filter(None, [template.system]), *blocks, question])
+
+
+def _chat_text(chat: list[dict[str, str]], tokenizer: PromptTokenizer) -> str:
+    from jinja2 import TemplateError
+
+    if tokenizer.chat_template is None:
+        raise ConfigError(
+            "The template is a chat, but the model's tokenizer has no chat template. Set template=r1 or "
+            "template=qwen_math, or use a model with a chat template."
+        )
+    try:
+        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise ConfigError(
+            f"The chat template of the model's tokenizer rejects a chat with the roles "
+            f"{', '.join(turn['role'] for turn in chat)}: {error}. Set template.system=null, or use a template that is "
+            "not a chat, such as template=r1."
+        ) from error
+
+
+def _question(text: str, template: TemplateConfig) -> str:
+    return template.text.replace(PROBLEM, text)  # not str.format, because problems contain braces
