@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from grpo_cli.choices import AnswerMarker, Grader
+from grpo_cli.commands.grade_run import grade_run, print_comparison
 from grpo_cli.config.reward import RewardConfig
 from grpo_cli.errors import DataError
 from grpo_cli.grading import Extraction, Judgement, VerifierPool, extract_answer
@@ -32,11 +33,14 @@ The cases are a JSONL file with one object per line:
   form          r1 (the default): think and answer tags; boxed; answer: only the final answer;
                 text: free text; the last box, otherwise a stated final answer, otherwise the last expression
   grader        math (the default), expression, or code (the gold then holds the tests)
+
+With the folder of a run, the responses in its rollouts/ are graded again, and the verdicts are compared with the run's.
 """
 EXAMPLES = """\
 examples:
   r1zero grade cases.jsonl
   r1zero grade cases.jsonl out=verdicts.jsonl
+  r1zero grade runs/quickstart
   echo '{"id": 1, "form": "answer", "completion": "1/2", "gold": "0.5"}' > one.jsonl; r1zero grade one.jsonl
 """
 
@@ -52,20 +56,28 @@ _MARKERS = {Form.r1: AnswerMarker.answer_tag, Form.boxed: AnswerMarker.boxed, Fo
 
 
 def main(argv: list[str]) -> None:
-    """Grade a file of cases. Raises DataError if the file cannot be read."""
+    """Grade a file of cases or the kept responses of a run. Raises DataError if they cannot be read."""
     parser = argparse.ArgumentParser(
         prog="r1zero grade",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("cases", type=Path, help="a JSONL file of cases")
+    parser.add_argument("cases", type=Path, help="a JSONL file of cases, or the folder of a run of `r1zero train`")
     parser.add_argument("out", nargs="?", type=_out, metavar="out=FILE", help="write the verdicts there, as JSONL")
     arguments = parser.parse_args(argv)
-    rows = list(grade(read_cases(arguments.cases)))
+    is_run = arguments.cases.is_dir()
+    rows = grade_run(arguments.cases) if is_run else list(grade(read_cases(arguments.cases)))
     if arguments.out:
         arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    _print_summary(rows, arguments.out)
+    if is_run:
+        print_comparison(rows)
+    else:
+        _print_summary(rows)
+    Screen().print(
+        f"The verdicts are in {arguments.out}" if arguments.out else "Add out=verdicts.jsonl for each verdict.",
+        highlight=False,
+    )
 
 
 def _out(argument: str) -> Path:
@@ -143,7 +155,7 @@ def _judge(verifier: VerifierPool, case: Mapping[str, Any]) -> tuple[Extraction,
     return extraction, verifier.judge(case["grader"], gold, extraction.answer).result()
 
 
-def _print_summary(rows: list[dict[str, Any]], out: Path | None) -> None:
+def _print_summary(rows: list[dict[str, Any]]) -> None:
     table = Table("verdict", "cases", "share", title=f"{len(rows)} cases")
     counts = Counter(row["verdict"] for row in rows)
     for verdict in BY_RULE:
@@ -154,4 +166,3 @@ def _print_summary(rows: list[dict[str, Any]], out: Path | None) -> None:
     console.print(table)
     slowest = max(rows, key=lambda row: row["ms"])
     console.print(f"slowest: {slowest['id']} in {slowest['ms']:.0f} ms", highlight=False)
-    console.print(f"The verdicts are in {out}" if out else "Add out=verdicts.jsonl for each case's verdict and reason.")

@@ -14,6 +14,7 @@ from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError
 from grpo_cli.printing import say
+from grpo_cli.reward.functions import check_functions
 from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
 from grpo_cli.types import Problem
 
@@ -32,6 +33,9 @@ def run(composed: DictConfig) -> float:
     check_prompts(config, problems)
     if fault := ungraded_prompts_error(problems.train, config):
         raise ConfigError(fault)
+    check_functions(
+        config.reward, problems.train[0], "data.source_columns" if config.data.path is None else "data.columns"
+    )
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
     in_slurm_job = "SLURM_JOB_ID" in os.environ and not in_sweep()

@@ -78,6 +78,7 @@ COMMANDS = {
         "write or push the model of a run in the format of transformers and vLLM", settings=ExportTask, sweeps=False
     ),
     "runs": Command("list past runs and how to resume them, or remove empty ones"),
+    "show": Command("print a problem and its responses at a step of a run"),
     "sweep-report": Command("the leaderboard and plots of a sweep"),
     "grade": Command("score responses from a file, and say why each reward was given"),
     "doctor": Command("check whether this machine can train, and say what is wrong"),

@@ -27,6 +27,14 @@ class ColumnsConfig:
     """How the row's answer is graded; the data set's grader if this is null or the column is missing."""
     answer_pattern: str | None = None
     """A regular expression for the answer column; its first group is the answer, as in "#### (.+)"."""
+    extra: Any = field(default_factory=list)
+    """Other columns that your reward functions read in `problem.extra`, as in [hint,difficulty], or all."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        if self.extra != "all" and not (
+            isinstance(self.extra, list) and all(isinstance(column, str) for column in self.extra)
+        ):
+            yield f"{key}extra={self.extra} must be a list of columns, as in {key}extra=[hint,difficulty], or all."
 
 
 @dataclass
@@ -73,6 +81,11 @@ class SourceConfig(RowsConfig):
             yield (
                 f"{key}path is not set. Give a JSONL, CSV or parquet file or an arrow folder, as in "
                 f"{key}path=train.jsonl."
+            )
+        if self.path is None and self.columns.extra:
+            yield (
+                f"{key}columns.extra names columns of the file {key}path, which is not set. Set "
+                f"{key}source_columns.extra for columns of {key}source={self.source}."
             )
         yield from super().faults(key)
 

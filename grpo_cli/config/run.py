@@ -60,9 +60,14 @@ class LoggerConfig:
     """W&B group; WANDB_RUN_GROUP or the sweep's name if not set."""
     mode: WandbMode = WandbMode.auto
     """Whether W&B uploads."""
+    groups_per_step: int = number(8, at_least=0)
+    """Prompts of each step whose responses are kept in rollouts/; 0: none."""
+    heldout_groups: int = number(32, at_least=0)
+    """Held-out problems whose greedy responses are kept at each evaluation; 0: none."""
+    token_values: bool = False
+    """Also keep each token's log-probabilities and entropy, for the responses of groups_per_step. It costs a forward
+    pass of these responses."""
     samples_every: int = number(20, at_least=0)
-    """Steps between tables of sample responses; 0: none."""
-    num_samples: int = number(8, at_least=1)
-    """Prompts in such a table."""
+    """Steps between W&B tables of the kept responses; 0: none."""
     verbose: bool = False
     """Show what vLLM, DeepSpeed and W&B print; otherwise it goes to logs/ in the run folder."""

@@ -42,6 +42,23 @@ class TemplateConfig:
         with suppress(DataError):
             self.examples = _examples(self.examples)
 
+    def turns(self, problem: str) -> list[dict[str, str]]:
+        """The turns of a chat up to the response; without a chat, one turn with the text of the prompt."""
+        system, prefix = self.system, self.response_prefix
+        solved = [(self._asked(each["question"]), each["answer"].removeprefix(prefix)) for each in self.examples]
+        if not self.chat:
+            space = "" if prefix or self.text[-1:].isspace() else " "
+            blocks = [asked + space + answer for asked, answer in solved]
+            text = self.between.join([*([system] if system else []), *blocks, self._asked(problem)])
+            return [{"role": "user", "content": text}]
+        turns = [("system", system)] if system else []
+        for asked, answer in solved:
+            turns += [("user", asked), ("assistant", prefix + answer)]
+        return [{"role": role, "content": text} for role, text in [*turns, ("user", self._asked(problem))]]
+
+    def _asked(self, question: str) -> str:
+        return self.text.replace(PROBLEM, question)  # not str.format, because problems contain braces
+
     def faults(self, key: str) -> Iterator[str]:
         for name, read in (("system", _system_text), ("examples", _examples)):
             try:

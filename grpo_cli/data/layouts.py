@@ -7,7 +7,7 @@ Known are GSM8K (`question`, `answer` with #### 72), MATH (`problem`, `solution`
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -79,6 +79,7 @@ def choose_reading(present: Sequence[str], origin: str, config: SourceConfig, ke
     is_default = all(getattr(columns, role) == getattr(ColumnsConfig(), role) for role in missing)
     if is_default and config.source and hub != columns and {hub.problem, hub.answer} <= set(present):
         sources = f"the columns of {config.source}, {hub.problem!r} and {hub.answer!r}"
+        hub = replace(hub, extra=columns.extra)  # which the user chose for this file
         return Reading(hub, f"{key}.source_columns", _column(hub.problem), _column(hub.answer), sources=sources)
     question = _find_question(columns, present) if is_default else None
     answer = _find_answer(columns, present) if is_default else None

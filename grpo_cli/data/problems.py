@@ -10,14 +10,15 @@ from types import ModuleType
 from typing import Any
 
 from grpo_cli.choices import Grader
-from grpo_cli.config.data import NUM_HELDOUT, BenchmarkConfig, DataConfig, SourceConfig
+from grpo_cli.config.data import NUM_HELDOUT, BenchmarkConfig, ColumnsConfig, DataConfig, SourceConfig
 from grpo_cli.data import make_zero, make_zero_general
 from grpo_cli.data.layouts import Reading, choose_reading
-from grpo_cli.data.rows import check_faults, column_names, draw_heldout, read_rows
-from grpo_cli.data.sources import Rows
+from grpo_cli.data.rows import check_faults, column_names, draw_heldout, missing_column, read_rows
+from grpo_cli.data.sources import Rows, unflatten
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.jsonl import check_unique, read_jsonl
-from grpo_cli.types import Problem
+from grpo_cli.nearest import did_you_mean
+from grpo_cli.types import Columns, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +124,12 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
     Raises DataError if a column is missing or more than `config.max_bad_rows` rows are invalid.
     """
     origin = str(config.path or config.source)
-    reading = choose_reading(column_names(rows, origin, "problem"), origin, config, key)
+    present = column_names(rows, origin, "problem")
+    reading = choose_reading(present, origin, config, key)
     columns, setting = reading.columns, reading.setting
+    extra_names = _extra_names(
+        columns, present, origin, f"{key}.{'source_columns' if config.path is None else 'columns'}"
+    )
     problems, faults, num_marked = [], [], 0
     places: dict[str, list[str]] = {}  # by id
     for number, (place, row) in enumerate(rows.items(), start=1):
@@ -142,7 +147,7 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
         problem_id = row.get(columns.id) if columns.id else None
         problem_id = f"{name}-{number}" if problem_id is None else str(problem_id)
         places.setdefault(problem_id, []).append(place)
-        problems.append(Problem(problem_id, text, answer, str(grader)))
+        problems.append(Problem(problem_id, text, answer, str(grader), _extra(row, extra_names)))
     check_faults(faults, len(rows), config.max_bad_rows, key)
     _report(reading, num_marked, origin)
 
@@ -174,6 +179,26 @@ def _grader(named: Any, config: SourceConfig, setting: str) -> Grader:
     if grader == Grader.model and isinstance(config, BenchmarkConfig):
         raise DataError("the grader is 'model', but a benchmark needs answers that a rule can check")
     return grader
+
+
+def _extra_names(columns: ColumnsConfig, present: list[str], origin: str, setting: str) -> list[str]:
+    """The columns for reward functions, whole ones: not each value in a list. Raises DataError if one is missing."""
+    whole = list(dict.fromkeys(column.partition(".")[0] for column in present))
+    if columns.extra == "all":
+        return whole
+    for column in columns.extra:
+        if column not in (*present, *whole):
+            raise DataError(
+                f"{origin} {missing_column(column, present)}{did_you_mean(column, present)} Correct {setting}.extra, "
+                f"or set {setting}.extra=all."
+            )
+    return list(columns.extra)
+
+
+def _extra(row: Mapping[str, Any], names: Sequence[str]) -> Columns:
+    """The row's values in these columns, None where it has none."""
+    whole = unflatten(row) if names else {}
+    return Columns({name: row[name] if name in row else whole.get(name) for name in names})
 
 
 def _to_text(value: Any, column: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Union
 
-from grpo_cli.config.template import PROBLEM, TemplateConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem, Prompt
 
@@ -62,38 +62,22 @@ def render_prompts(
 
 
 def _render_text(problem: Problem, template: TemplateConfig, tokenizer: PromptTokenizer) -> str:
-    prefix = template.response_prefix
-    question = _question(problem.text, template)
-    shown = [(_question(example["question"], template), example["answer"]) for example in template.examples]
-    if template.chat:
-        chat = [{"role": "system", "content": template.system}] if template.system else []
-        for asked, answer in shown:
-            chat.append({"role": "user", "content": asked})
-            chat.append({"role": "assistant", "content": prefix + answer.removeprefix(prefix)})
-        chat.append({"role": "user", "content": question})
-        return _chat_text(chat, tokenizer) + prefix
-    space = "" if prefix or template.text[-1:].isspace() else " "
-    blocks = [f"{asked}{space}{answer.removeprefix(prefix)}" for asked, answer in shown]
-    return template.between.join([*filter(None, [template.system]), *blocks, question])
-
-
-def _chat_text(chat: list[dict[str, str]], tokenizer: PromptTokenizer) -> str:
-    from jinja2 import TemplateError
-
+    turns = template.turns(problem.text)
+    if not template.chat:
+        return turns[-1]["content"]
     if tokenizer.chat_template is None:
         raise ConfigError(
             "The template is a chat, but the model's tokenizer has no chat template. Set template=r1 or "
             "template=qwen_math, or use a model with a chat template."
         )
+    from jinja2 import TemplateError
+
     try:
-        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        opened = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in turns)
         raise ConfigError(
-            f"The chat template of the model's tokenizer rejects a chat with the roles "
-            f"{', '.join(turn['role'] for turn in chat)}: {error}. Set template.system=null, or use a template that is "
-            "not a chat, such as template=r1."
+            f"The chat template of the model's tokenizer rejects a chat with the roles {roles}: {error}. Set "
+            "template.system=null, or choose a template that is not a chat, such as template=r1."
         ) from error
-
-
-def _question(text: str, template: TemplateConfig) -> str:
-    return template.text.replace(PROBLEM, text)  # not str.format, because problems contain braces
+    return opened + template.response_prefix

@@ -16,7 +16,7 @@ from grpo_cli.printing import printable
 
 # The metrics that are shown: label, metric, format.
 TRAINING = (
-    ("accuracy", "reward/accuracy", ".3f"),
+    ("accuracy", "reward_term/accuracy/mean", ".3f"),
     ("reward", "reward/mean", ".3f"),
     ("length", "length/mean", ".1f"),
     ("waits", "reflection/wait_rate", ".2f"),

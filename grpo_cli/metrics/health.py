@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+FORMAT, ACCURACY = "reward_term/format/mean", "reward_term/accuracy/mean"
+
 WINDOW = 5  # steps that a metric is averaged over, so that one noisy step is not a finding
 LONG_WINDOW = 100  # steps after which a reward that has not changed counts as stuck
 
@@ -17,6 +19,7 @@ FORMAT_SOLVED = 0.9  # mean format reward
 ACCURACY_LOW = 0.2  # mean accuracy; a stuck accuracy above it may be the best that the problems allow
 STUCK = 0.02  # change between the halves of the long window; about three standard errors for 128 responses per step
 SKIPPED = 1  # optimizer steps in a window; normally none
+UNPARSABLE = 0.98  # share of answers; even an untrained model finds the right place more often
 TIMED_OUT = 0.05  # share of responses; right answers among them are trained as wrong ones
 
 
@@ -87,8 +90,8 @@ class Health:
                 f"at rollout.mismatch_limit={self._mismatch_limit:g}. Look at cluster.dtype, or correct for it with "
                 "algorithm.sampler_correction.method.",
             )
-        form, accuracy = self._mean("reward/format", LONG_WINDOW), self._mean("reward/accuracy", LONG_WINDOW)
-        is_stuck = self._change("reward/format") < STUCK and self._change("reward/accuracy") < STUCK
+        form, accuracy = self._mean(FORMAT, LONG_WINDOW), self._mean(ACCURACY, LONG_WINDOW)
+        is_stuck = self._change(FORMAT) < STUCK and self._change(ACCURACY) < STUCK
         if form >= FORMAT_SOLVED and accuracy < ACCURACY_LOW and is_stuck:
             yield Finding(
                 "only the format is learned",
@@ -102,6 +105,16 @@ class Health:
                 "optimizer steps are skipped",
                 f"the gradient of {skipped:g} optimizer steps was not finite, and they were skipped. Lower "
                 "optimizer.lr, or set cluster.dtype=fp32.",
+            )
+        unparsable = self._mean("verify/unparsable")
+        if unparsable >= UNPARSABLE and cut < TRUNCATED:  # a response that was cut has no answer either
+            yield Finding(
+                "no answer is found",
+                f"{_percent(unparsable)} of the responses have no answer where the reward looks for it: at "
+                "template.answer, or at reward.terms.accuracy.marker if that is set. `r1zero grade <the run's folder>` "
+                "shows what they say. If they answer in another place, set it to that place (answer_tag, boxed or "
+                "text), or let template.text ask for the right one. If they give no answer, use a template that the "
+                "model knows, or start with `r1zero sft`.",
             )
         if (timed_out := self._mean("verify/timeout")) >= TIMED_OUT:
             yield Finding(

@@ -3,20 +3,24 @@
 A mean is kept as a sum and a count and divided last, so that merging ranks is exact.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import pstdev
 
 from grpo_cli.analysis.reflection import count_self_corrections
+from grpo_cli.runs.rollouts import KeptGroup
 from grpo_cli.types import BY_RULE, ScoredGroup, Verdict
 
 
 class Tally:
-    """Means, sums and maxima that can be merged with those of other ranks."""
+    """Means, deviations, sums, minima and maxima that can be merged with those of other ranks."""
 
     def __init__(self) -> None:
         self._means: dict[str, tuple[float, float]] = {}  # sum, count
+        self._spreads: dict[str, tuple[float, float, float]] = {}  # mean, count, sum of squared deviations
         self._sums: dict[str, float] = {}
+        self._minima: dict[str, float] = {}
         self._maxima: dict[str, float] = {}
 
     def mean(self, name: str, total: float, count: float) -> None:
@@ -24,8 +28,19 @@ class Tally:
         old_total, old_count = self._means.get(name, (0.0, 0.0))
         self._means[name] = (old_total + total, old_count + count)
 
+    def std(self, name: str, mean: float, count: float = 1, squares: float = 0.0) -> None:
+        """Add one value, or `count` values with this mean and sum of squared deviations (population, not sample)."""
+        # Not from the sum of squared values: equal values must give exactly 0.
+        old_mean, old_count, old_squares = self._spreads.get(name, (0.0, 0.0, 0.0))
+        total, change = old_count + count, mean - old_mean
+        new_squares = old_squares + squares + change**2 * old_count * count / total
+        self._spreads[name] = (old_mean + change * count / total, total, new_squares)
+
     def sum(self, name: str, value: float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def min(self, name: str, value: float) -> None:
+        self._minima[name] = min(self._minima.get(name, value), value)
 
     def max(self, name: str, value: float) -> None:
         self._maxima[name] = max(self._maxima.get(name, value), value)
@@ -38,6 +53,10 @@ class Tally:
                 merged.mean(name, total, count)
             for name, value in tally._sums.items():
                 merged.sum(name, value)
+            for name, spread in tally._spreads.items():
+                merged.std(name, *spread)
+            for name, value in tally._minima.items():
+                merged.min(name, value)
             for name, value in tally._maxima.items():
                 merged.max(name, value)
         return merged
@@ -45,7 +64,8 @@ class Tally:
     def compute(self) -> dict[str, float]:
         """The value of each metric, without means of nothing."""
         means = {name: total / count for name, (total, count) in self._means.items() if count}
-        return means | self._sums | self._maxima
+        stds = {name: math.sqrt(squares / count) for name, (_, count, squares) in self._spreads.items()}
+        return means | stds | self._sums | self._minima | self._maxima
 
 
 def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
@@ -53,24 +73,29 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
 
     Lengths are in tokens. Right and wrong use the verdict and cover only rule-graded responses; `group/general` is the
     share of groups that no rule grades. A group agrees if all its rewards are equal; it then gives no gradient.
-    `reward/group_std` is the mean population standard deviation within a group. A term's mean is over the responses
-    that it scored. `policy/entropy` is the mean of -log p of all sampled tokens, in nats: an unbiased estimate of the
-    policy's entropy per token at the sampling temperature, over responses with and without advantage.
+    `reward/group_std` is the mean population standard deviation within a group. A term's mean and deviation are over
+    the responses that it scored. `policy/entropy` is the mean of -log p of all sampled tokens, in nats: an unbiased
+    estimate of the policy's entropy per token at the sampling temperature, over responses with and without advantage.
     """
     tally = Tally()
     for group in groups:
-        rewards = [score.total for score in group.scores]
+        rewards = [score.total for score in group.scores if not math.isnan(score.total)]
         right = [score.verdict is Verdict.correct for score in group.scores]
         is_judged = group.scores[0].verdict is not Verdict.unjudged
-        tally.mean("reward/group_std", pstdev(rewards), 1)
+        tally.mean("reward/group_std", pstdev(rewards) if rewards else 0.0, bool(rewards))
+        for reward in rewards:
+            tally.mean("reward/mean", reward, 1)
+            tally.std("reward/std", reward)
+            tally.min("reward/min", reward)
+            tally.max("reward/max", reward)
         tally.mean("group/general", not is_judged, 1)
         tally.mean("group/all_right", is_judged and all(right), is_judged)
         tally.mean("group/all_wrong", is_judged and not any(right), is_judged)
-        tally.mean("group/agreeing", len(set(rewards)) == 1, 1)
+        tally.mean("group/agreeing", len(set(rewards)) <= 1, 1)
         for completion, score, is_right in zip(group.completions, group.scores, right, strict=True):
-            tally.mean("reward/mean", score.total, 1)
             for term, value in score.terms.items():
-                tally.mean(f"reward/{term}", value, 1)
+                tally.mean(f"reward_term/{term}/mean", value, 1)
+                tally.std(f"reward_term/{term}/std", value)
             length = len(completion.token_ids)
             if is_judged:
                 for verdict in BY_RULE:
@@ -88,7 +113,7 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A completion for people to read, with its reward."""
+    """A response for people to read, in the console and in the trackers' tables."""
 
     step: int
     prompt: str
@@ -97,4 +122,22 @@ class SampleRow:
     extracted: str | None
     verdict: str
     reward: float
-    advantage: float
+    advantage: float | None
+
+
+def sample_rows(groups: Iterable[KeptGroup]) -> list[SampleRow]:
+    """A row for each response."""
+    return [
+        SampleRow(
+            step=group.step,
+            prompt=group.prompt,
+            response=response.text,
+            gold=group.answer,
+            extracted=response.extracted,
+            verdict=response.verdict,
+            reward=response.reward,
+            advantage=response.advantage,
+        )
+        for group in groups
+        for response in group.responses
+    ]

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from grpo_cli.config.grammar import setting
 from grpo_cli.config.tasks import SampleTask
 from grpo_cli.data.problems import checkable, load_problem_set
 from grpo_cli.data.templates import render
@@ -109,7 +110,7 @@ def _report(
     console.print(metrics_table(difficulty_rows(results)))
     console.print(f"{traces}: {len(kept.samples)} responses, described in {card_of(traces).name}")
     console.print(f"{run_dir}: sample.json, pairs.jsonl")
-    console.print(f"Train on them: r1zero sft data.path={traces}")
+    console.print(f"Train on them: r1zero sft {setting('data.path', traces)}")
 
 
 def _nothing_kept(kept: Kept, num_samples: int, folder: Path) -> str:

@@ -20,7 +20,7 @@ from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.lock import WRITER_LOCK
 from grpo_cli.runs.resume import checkpoint_folders, command_of
 
-NOT_RUNS = {"checkpoints", "wandb", "logs", "samples", "model", ".submitit"}  # folders that hold no runs
+NOT_RUNS = {"checkpoints", "wandb", "logs", "rollouts", "model", ".submitit"}  # folders that hold no runs
 
 
 class State(StrEnum):

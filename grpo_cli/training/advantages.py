@@ -3,6 +3,7 @@
 P prompts of this rank, G completions a prompt, T tokens of a completion.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -53,7 +54,10 @@ def rollout_advantages(
 
 
 def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
-    """The (P, G) rewards that the advantages are computed from, in float64."""
+    """The (P, G) rewards that the advantages are computed from, in float64.
+
+    A response that no term applies to gets the mean of its group, which leaves the group's mean as it is.
+    """
     uses_accuracy = algorithm.advantage.reward == AdvantageReward.accuracy
     rewards_PG = torch.tensor(
         [
@@ -64,7 +68,8 @@ def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
     )
     if algorithm.overlong == Overlong.zero_reward:
         rewards_PG = rewards_PG.masked_fill(_truncated(rollout), 0.0)
-    return rewards_PG
+    means_P1 = rewards_PG.nanmean(dim=1, keepdim=True).nan_to_num(0.0)
+    return torch.where(rewards_PG.isnan(), means_P1, rewards_PG)
 
 
 def selected_responses(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
@@ -78,6 +83,8 @@ def selected_responses(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
             selected_PG &= ~truncated_PG
     if algorithm.overlong == Overlong.mask:
         selected_PG &= ~truncated_PG
+    if algorithm.advantage.reward == AdvantageReward.total:
+        selected_PG &= torch.tensor([[not math.isnan(score.total) for score in g.scores] for g in rollout.groups])
     return selected_PG
 
 

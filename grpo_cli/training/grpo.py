@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
-from torch import Tensor
 
 from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
@@ -22,19 +21,19 @@ from grpo_cli.errors import DataError
 from grpo_cli.evaluation.chosen_problems import gradable_problems
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
-from grpo_cli.metrics.metrics import SampleRow
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
-from grpo_cli.rollout.collect import Rollout, collect_rollout
+from grpo_cli.rollout.collect import collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.engine import init_distributed
-from grpo_cli.training.loop import finish_run, finish_step, open_log, say
+from grpo_cli.training.kept import first_groups
+from grpo_cli.training.loop import finish_run, finish_step, heldout_groups, open_log, say
 from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
 from grpo_cli.training.network import check_family
 from grpo_cli.training.policies import rl_policy
@@ -43,7 +42,7 @@ from grpo_cli.types import Problem, Prompt, Sampling
 
 
 def train(config: TrainConfig, terminal: TextIO) -> None:
-    """Run `config` on this rank. Rank 0 writes metrics, samples and results; every rank its part of checkpoints."""
+    """Run `config` on this rank. Rank 0 writes metrics, groups and results; every rank its part of checkpoints."""
     run_dir = Path(config.run.dir)
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
@@ -80,7 +79,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         stack.enter_context(checkpoints.advice())
         stopped_after = None
         if start_step == 0:
-            log(0, evaluate(_sampling(config, step=1)))
+            evaluation = evaluate(_sampling(config, step=1))
+            log(0, evaluation.metrics, heldout_groups(0, evaluation))
         stop.listen()
         for step in range(start_step + 1, config.steps + 1):
             clock = Clock()
@@ -91,6 +91,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
                 kl = policy.token_kl(rollout.groups) if in_reward else None
                 advantages = rollout_advantages(rollout, selected_PG, kl, config.algorithm)
+                groups = first_groups(step, rollout, advantages, config.logger, policy, model.tokenizer)
                 minibatches = make_minibatches(
                     rollout, advantages, selected_PG, config.algorithm, sampling.max_new_tokens
                 )
@@ -115,7 +116,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 learner=policy,
                 sampler=sampler,
                 peak=peak,
-                samples=_samples(step, rollout, advantages, config),
+                groups=groups,
                 check=partial(check_mismatch, limit=limit),
             )
             if must_stop:
@@ -146,25 +147,6 @@ def _sampling(config: TrainConfig, step: int) -> Sampling:
     optimizer_steps_done = (step - 1) * algorithm.num_minibatches * algorithm.num_epochs
     max_new_tokens = rollout.max_new_tokens_at(optimizer_steps_done)
     return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, tuple(config.template.stop))
-
-
-def _samples(
-    step: int, rollout: Rollout, advantages: Sequence[Sequence[Tensor]], config: TrainConfig
-) -> list[SampleRow]:
-    """The first response to each of the step's first prompts, for people to read."""
-    return [
-        SampleRow(
-            step=step,
-            prompt=group.prompt.text,
-            response=group.completions[0].text,
-            gold=group.prompt.problem.answer,
-            extracted=group.scores[0].extracted,
-            verdict=group.scores[0].verdict,
-            reward=group.scores[0].total,
-            advantage=advantages_G[0].mean().item(),  # the mean over its tokens, if each has its own
-        )
-        for group, advantages_G in zip(rollout.groups[: config.logger.num_samples], advantages, strict=False)
-    ]
 
 
 def _conclude(run_dir: Path, last_step: int, console: Console) -> None:

@@ -11,12 +11,14 @@ from rich.console import Console
 from grpo_cli import stop
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import Stopped
+from grpo_cli.evaluation.live import Evaluated
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.loggers import RunLogger
-from grpo_cli.metrics.metrics import SampleRow, Tally
+from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
 from grpo_cli.ranks import gather, rank
 from grpo_cli.runs.frozen import public_settings
+from grpo_cli.runs.rollouts import KeptGroup, Split, kept_group
 from grpo_cli.training.checkpoint import Checkpoints, Learner
 from grpo_cli.training.checkpoint_files import whole_checkpoints
 from grpo_cli.training.export import export
@@ -59,33 +61,39 @@ def finish_step(
     clock: Clock,
     *,
     eval_every: int,
-    evaluate: Callable[[], Mapping[str, float]],
+    evaluate: Callable[[], Evaluated],
     log: Callable[..., None],
     checkpoints: Checkpoints,
     learner: Learner,
     sampler: EpochSampler,
     peak: Peak | None = None,
     extra: Mapping[str, float] | None = None,
-    samples: Sequence[SampleRow] = (),
+    groups: Sequence[KeptGroup] = (),
     check: Callable[[Mapping[str, float]], None] | None = None,
 ) -> bool:
     """Evaluate if due, log the step's metrics, check them, and save a checkpoint if due. Called on all ranks.
 
     Returns whether the run must stop after this step, because it was asked to. `extra` are metrics that are the same
-    on all ranks. `check` raises an error if the metrics show a fault; nothing is saved then.
+    on all ranks; `groups` are the step's kept groups. `check` raises an error if the metrics show a fault; nothing is
+    saved then.
     """
     is_last = step == steps
-    evaluation: Mapping[str, float] = {}
+    evaluation = Evaluated({})
     if is_last or (eval_every and step % eval_every == 0):
         with clock.phase("eval"):
             evaluation = evaluate()
-    metrics = {**performance({**merged(tally), **evaluation, **clock.times()}, peak), **(extra or {})}
-    log(step, metrics, samples)
+    metrics = {**performance({**merged(tally), **evaluation.metrics, **clock.times()}, peak), **(extra or {})}
+    log(step, metrics, [*groups, *heldout_groups(step, evaluation)])
     if check:
         check(metrics)
     must_stop = any(gather(stop.is_requested())) and not is_last
     checkpoints.maybe_save(step, learner, sampler, metrics, must=is_last or must_stop)
     return must_stop
+
+
+def heldout_groups(step: int, evaluation: Evaluated) -> list[KeptGroup]:
+    """The groups of an evaluation as they are kept."""
+    return [kept_group(step, Split.heldout, group) for group in evaluation.groups]
 
 
 def finish_run(run_dir: Path, stopped_after: int | None) -> None:

@@ -121,6 +121,7 @@ def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable
     def run(policy: Policy) -> dict[str, float]:
         with engine.awake():
             sync_weights(policy, engine)
-            return check_sampler(policy, engine, check_prompts, mismatch_limit(config.cluster.dtype)) | live(sampling)
+            checked = check_sampler(policy, engine, check_prompts, mismatch_limit(config.cluster.dtype))
+            return {**checked, **live(sampling).metrics}
 
     return run

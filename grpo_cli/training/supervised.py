@@ -13,6 +13,7 @@ from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, write_result
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import ConfigError, DataError
+from grpo_cli.evaluation.live import Evaluated
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import peak_memory_gib
@@ -92,7 +93,7 @@ def fit(
                 tally,
                 clock,
                 eval_every=config.eval.every_steps,
-                evaluate=evaluate,
+                evaluate=lambda: Evaluated(evaluate()),
                 log=log,
                 checkpoints=checkpoints,
                 learner=learner,

@@ -68,8 +68,8 @@ def test_the_error_for_a_bad_file_names_the_line(tmp_path, content, fault):
         main([str(path)])
 
 
-def test_help_shows_three_examples(capsys):
+def test_help_shows_four_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    assert capsys.readouterr().out.partition("examples:")[2].count("r1zero grade ") == 3
+    assert capsys.readouterr().out.partition("examples:")[2].count("r1zero grade ") == 4

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from decimal import Decimal
 from itertools import count
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from grpo_cli.bounds import settings_faults
 from grpo_cli.choices import Grader
 from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig, DataConfig
 from grpo_cli.data.problems import load_problem_set, load_problems
@@ -85,6 +87,55 @@ def test_columns_are_read_by_their_configured_names(data):
     columns = ColumnsConfig(id="key", problem="q", answer="extra_info.gold")
     rows = {"key": 7, "q": "1+1?", "extra_info": {"gold": "2"}}
     assert load(data(rows, columns=columns)) == [Problem("7", "1+1?", "2")]
+
+
+def test_other_columns_reach_reward_functions_as_they_are_in_the_file(data):
+    rows = [row(hint="add", tests=[{"in": [1], "out": {}}], meta={"level": 3}), row(id="b", hint=None, tests=[])]
+    first, second = load(data(*rows, columns=ColumnsConfig(extra=["hint", "tests", "meta.level"])))
+    assert first.extra == {"hint": "add", "tests": [{"in": [1], "out": {}}], "meta.level": 3}
+    assert second.extra == {"hint": None, "tests": [], "meta.level": None}
+    with pytest.raises(TypeError):
+        first.extra["hint"] = "subtract"
+
+
+def test_all_columns_can_be_asked_for(data):
+    first, second = load(data(row(meta={"level": 3}), row(id="b"), columns=ColumnsConfig(extra="all")))
+    assert first.extra == {"id": "a", "problem": "1+1?", "answer": "2", "meta": {"level": 3}}
+    assert second.extra == {"id": "b", "problem": "1+1?", "answer": "2", "meta": None}
+
+
+def test_without_the_setting_a_problem_has_no_other_columns(data):
+    assert load(data(row(hint="add")))[0].extra == {}
+
+
+def test_a_missing_column_for_reward_functions_is_named(data):
+    config = data(row(hint="add"), columns=ColumnsConfig(extra=["hnt"]))
+    with pytest.raises(DataError) as error:
+        load(config)
+    assert "has no column 'hnt'; its columns are 'id', 'problem', 'answer', 'hint'." in str(error.value)
+    assert "Did you mean hint? Correct data.columns.extra, or set data.columns.extra=all." in str(error.value)
+
+
+def test_other_columns_do_not_change_what_identifies_a_problem(data):
+    # A checkpoint of a run without them can be resumed with them.
+    plain, with_hint = (load(data(row(hint="add"), columns=ColumnsConfig(extra=names)))[0] for names in ([], ["hint"]))
+    assert repr(plain) == repr(with_hint) == repr(Problem("a", "1+1?", "2", "math"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"columns": ColumnsConfig(extra="hint")}, "data.columns.extra=hint must be a list of columns"),
+        ({"columns": ColumnsConfig(extra=[3])}, "data.columns.extra=[3] must be a list of columns"),
+        (
+            {"path": None, "source": "openai/gsm8k", "columns": ColumnsConfig(extra=["hint"])},
+            "Set data.source_columns.extra for columns of data.source=openai/gsm8k",
+        ),
+    ],
+)
+def test_wrong_names_of_columns_are_a_fault_of_the_settings(data, settings, fault):
+    config = replace(data(row()), **settings)
+    assert [fault in each for each in settings_faults(config, "data.")] == [True]
 
 
 @pytest.mark.parametrize("columns", [ColumnsConfig(id="key"), ColumnsConfig(id=None)])
@@ -403,7 +454,10 @@ def test_a_local_copy_of_a_hub_data_set_is_recognised(data, conf, caplog):
     config = conf(
         "data/orz_57k", DataConfig, path=data({"0": {"value": "1+1?"}, "1": {"ground_truth": {"value": "2"}}}).path
     )
-    assert load(config) == [Problem("orz_57k-1", "1+1?", "2")]
+    config.columns.extra = ["1.ground_truth.value"]  # still the user's choice
+    (problem,) = load(config)
+    assert problem == Problem("orz_57k-1", "1+1?", "2", extra=problem.extra)
+    assert problem.extra == {"1.ground_truth.value": "2"}
     assert (
         f"{config.path}: problems and answers are read from the columns of Open-Reasoner-Zero/orz_math_57k_collection, "
         "'0.value' and '1.ground_truth.value'." in caplog.messages

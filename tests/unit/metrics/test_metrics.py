@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -36,12 +37,38 @@ def test_a_mean_divides_by_the_global_count():
     assert left.merge(right).compute() == {"loss": 1.0}
 
 
-def test_merging_adds_sums_and_takes_the_larger_maximum():
+def test_merging_adds_sums_and_takes_the_larger_maximum_and_the_smaller_minimum():
     left, right = Tally(), Tally()
     for tally, value in ((left, -2.0), (right, -3.0)):
         tally.sum("tokens", value)
         tally.max("diff", value)
-    assert left.merge(right).compute() == {"tokens": -5.0, "diff": -2.0}
+        tally.min("least", value)
+    assert left.merge(right).compute() == {"tokens": -5.0, "diff": -2.0, "least": -3.0}
+
+
+def test_a_deviation_is_over_the_values_of_all_ranks():
+    # 1 and 3 on one rank, 8 on the other: mean 4, squared deviations 9 + 1 + 16
+    left, right = Tally(), Tally()
+    for value in (1.0, 3.0):
+        left.std("x", value)
+    right.std("x", 8.0)
+    assert left.merge(right).compute() == {"x": pytest.approx(math.sqrt(26 / 3))}
+    assert left.compute() == {"x": 1.0}
+
+
+def test_equal_values_deviate_by_exactly_0():
+    tally = Tally()
+    for _ in range(7):
+        tally.std("x", 1.1)
+    assert tally.merge(tally).compute() == {"x": 0.0}
+
+
+@pytest.mark.parametrize("name", ["mean", "std", "group_std"])
+def test_a_term_may_have_the_name_of_a_metric_of_the_whole_reward(name):
+    scores = [Score(reward, {name: value}, Verdict.wrong, None) for reward, value in ((0.5, 7.0), (1.5, 9.0))]
+    metrics = rollout_tally([group(*((completion(1), score) for score in scores))]).compute()
+    assert (metrics["reward/mean"], metrics["reward/std"], metrics["reward/group_std"]) == (1.0, 0.5, 0.5)
+    assert (metrics[f"reward_term/{name}/mean"], metrics[f"reward_term/{name}/std"]) == (8.0, 1.0)
 
 
 def test_a_mean_of_nothing_is_left_out():
@@ -66,8 +93,13 @@ def test_the_metrics_of_a_rollout_worked_by_hand():
     assert rollout_tally(groups).compute() == pytest.approx(
         {
             "reward/mean": (1.1 + 0 + 0.1 + 0) / 4,
-            "reward/accuracy": 1 / 4,
-            "reward/format": 2 / 4,
+            "reward/std": math.sqrt((0.8**2 + 0.3**2 + 0.2**2 + 0.3**2) / 4),
+            "reward/min": 0,
+            "reward/max": 1.1,
+            "reward_term/accuracy/mean": 1 / 4,
+            "reward_term/accuracy/std": math.sqrt(1 / 4 * 3 / 4),
+            "reward_term/format/mean": 2 / 4,
+            "reward_term/format/std": 1 / 2,
             "reward/group_std": (0.55 + 0.05) / 2,
             "verify/correct": 1 / 4,
             "verify/wrong": 1 / 4,
@@ -126,10 +158,19 @@ def test_a_response_that_no_rule_judges_is_neither_right_nor_wrong():
     assert "verify/unjudged" not in metrics
     assert (metrics["length/correct"], metrics["length/wrong"]) == (4, 6)
     assert metrics["length/mean"] == 28 / 6
-    assert metrics["reward/accuracy"] == 0.5  # over 2 responses
-    assert metrics["reward/model"] == pytest.approx((3 - 2 + 3 + 3) / 4)
-    assert metrics["reward/format"] == pytest.approx(5 / 6)
+    assert metrics["reward_term/accuracy/mean"] == 0.5  # over 2 responses
+    assert metrics["reward_term/model/mean"] == pytest.approx((3 - 2 + 3 + 3) / 4)
+    assert metrics["reward_term/format/mean"] == pytest.approx(5 / 6)
     assert metrics["reward/mean"] == pytest.approx((1.1 + 0.1 + 3.1 - 2 + 3.1 + 3.1) / 6)
+
+
+def test_a_response_that_no_term_applies_to_has_no_reward_in_the_metrics():
+    nothing = Score(math.nan, {}, Verdict.wrong, None)
+    groups = [group((completion(1), RIGHT), (completion(1), nothing)), group((completion(1), nothing))]
+    metrics = rollout_tally(groups).compute()
+    assert (metrics["reward/mean"], metrics["reward/std"], metrics["reward/group_std"]) == (1.1, 0, 0)
+    assert metrics["group/agreeing"] == 1
+    assert metrics["verify/wrong"] == pytest.approx(2 / 3)
 
 
 def test_a_rank_with_only_general_prompts_does_not_hide_the_accuracy_of_another():
