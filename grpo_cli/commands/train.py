@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from grpo_cli.choices import AdvantageReward, Grader, Select
 from grpo_cli.commands import learning_run
+from grpo_cli.commands.data_check import check_lengths, check_prompts, data_warnings
 from grpo_cli.commands.hydra_job import earlier_objective, given_keys, in_sweep
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
@@ -27,7 +28,9 @@ def run(composed: DictConfig) -> float:
     if in_sweep() and (objective := earlier_objective(config)) is not None:
         print(f"{config.run.dir} has already finished")
         return objective
+    check_lengths(config)
     problems = load_problem_set(config.data, config.seed)  # raises for faulty data before anything heavy starts
+    check_prompts(config, problems)
     if fault := ungraded_prompts_error(problems.train, config):
         raise ConfigError(fault)
     check_functions(
@@ -35,7 +38,11 @@ def run(composed: DictConfig) -> float:
     )
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
-    for warning in config.warnings(given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):
+    in_slurm_job = "SLURM_JOB_ID" in os.environ and not in_sweep()
+    for warning in (
+        *config.warnings(given_keys(), in_slurm_job=in_slurm_job),
+        *data_warnings(config, len(problems.train)),
+    ):
         say(f"warning: {warning}")
     return learning_run.run_in_folder("train", config)["eval/heldout/avg"]
 

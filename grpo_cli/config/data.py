@@ -10,6 +10,8 @@ from omegaconf import MISSING
 from grpo_cli.bounds import number
 from grpo_cli.choices import Grader, Layout, OnBadGold
 
+NUM_HELDOUT = 256  # unless num_heldout is set or the data set is small
+
 
 @dataclass
 class ColumnsConfig:
@@ -51,6 +53,10 @@ class RowsConfig:
     """Revision on the Hub; pin it to make a run repeatable."""
     split: str = "train"
     """Split of the Hub data set, or of an arrow folder that has several."""
+    filter: dict[str, Any] = field(default_factory=dict)
+    """Use only rows with one of these values in a column, as in {level:[4,5]}."""
+    exclude: dict[str, Any] = field(default_factory=dict)
+    """Leave out rows with one of these values in a column, as in {answer:[proof,""]}; "" is a missing value."""
     max_bad_rows: int = number(0, at_least=0)
     """Rows that may be unusable; they are left out, with a warning."""
 
@@ -92,8 +98,8 @@ class DataConfig(SourceConfig):
     """The data set's name in tables and plots."""
     on_bad_gold: OnBadGold = OnBadGold.drop
     """What to do with a problem whose gold answer cannot be graded."""
-    num_heldout: int = number(256, at_least=1)
-    """Problems kept out of training, for evaluation."""
+    num_heldout: int | None = number(None, at_least=1)
+    """Problems kept out of training, for evaluation; if not set, 256, or a tenth of a small data set."""
     pass_rate: tuple[float, float] | None = number(None, at_least=0, at_most=1, count=2)
     """Train only on problems whose pass rate in `pass_rates` is in this range, as in [0.05,0.9]."""
     pass_rates: str | None = None

@@ -15,7 +15,7 @@ VALUE_FLAGS = (
     *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
     *("-i", "--info", "-sc", "--shell-completion"),
 )
-TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|response_prefix|stop)=")
+TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|system|between|response_prefix|stop)=")
 INTERPOLATION = re.compile(r"(\\*)\$\{")  # of OmegaConf; an odd number of backslashes before it escapes it
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 

@@ -134,7 +134,8 @@ def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig,
     limit = config.rollout.max_prompt_tokens
     prompts, num_dropped = render_prompts(gradable, config.template, model.tokenizer, limit)
     if num_dropped:
-        console.print(f"{num_dropped} of {len(problems)} prompts are longer than {limit} tokens and are left out.")
+        setting = f"rollout.max_prompt_tokens={limit}"
+        console.print(f"{num_dropped} of {len(problems)} prompts are longer than {setting} and are left out.")
     if not prompts:
         raise DataError("No problem is left to train or evaluate on.")
     return prompts

@@ -36,7 +36,8 @@ def short_enough(
     kept = [example for example in examples if length(example) <= limit]
     if len(kept) < len(examples):
         left_out = len(examples) - len(kept)
-        say(console, f"{left_out} of {len(examples)} {name} are longer than {limit} tokens and are left out.")
+        rule = f"{limit} tokens (data.max_tokens, or less if the model's context is shorter)"
+        say(console, f"{left_out} of {len(examples)} {name} are longer than {rule} and are left out.")
     if not kept:
         raise DataError(
             f"All {len(examples)} {name} are longer than {limit} tokens: the shortest has "

@@ -11,7 +11,7 @@ from grpo_cli.commands.plan import find_shape, run
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero, random_base
-from grpo_cli.errors import ConfigError
+from grpo_cli.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -30,6 +30,28 @@ def test_the_plan_shows_what_a_run_needs(plan, capsys):
     for shown in ["7.62 B parameters", "ZeRO-3", "1,600", "4,120,576", "6.5 GiB", "73 of the longest sequences"]:
         assert shown in printed
     assert "it fits into 80 GiB per GPU and leaves 30.0 GiB" in printed
+
+
+def test_the_plan_reads_the_data_and_shows_the_first_prompt(plan, capsys, tmp_path, monkeypatch):
+    rows = [{"question": f"{n} 1 1 2", "answer": f"#### {n}"} for n in range(40)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ("data=file", f"data.path={tmp_path}/train.jsonl", "rollout.prompts_per_step=64")
+    plan(*given)
+    printed = capsys.readouterr().out
+    for shown in ["36 to train on, 4 held out", "355.6 epochs", "median 5, 95 % have at most 5, longest 5"]:
+        assert shown in printed
+    assert "warning: rollout.prompts_per_step=64 is more than the 36 training problems" in printed
+    assert "The first prompt:" in printed
+    with pytest.raises(
+        DataError, match=r"All 36 prompts are longer than rollout.max_prompt_tokens=2: the shortest has 5"
+    ):
+        plan(*given, "rollout.max_prompt_tokens=2")
+    (tmp_path / "train.jsonl").write_text('{"text": "?"}')
+    with pytest.raises(DataError, match="has no column 'problem'"):
+        plan(*given)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    plan("data=math_12k")
+    assert "The data set hiyouga/math12k is not read: it is on the Hub" in capsys.readouterr().out
 
 
 def test_the_plan_estimates_the_time_and_names_the_hardware(plan, capsys):
