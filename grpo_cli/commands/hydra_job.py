@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from grpo_cli.analysis.report import read_result
 from grpo_cli.analysis.sweep import last_error
@@ -108,6 +108,12 @@ def earlier_objective(config: TrainConfig) -> float | None:
         say(f"warning: {error} The job resumes from its last checkpoint.")
         return None
     return result["eval/heldout/avg"] if result and result["step"] == config.steps else None
+
+
+def needs_new_folder(composed: DictConfig) -> bool:
+    """Whether the run folder is named by the time of the start, as by default, so that each start needs its own."""
+    resumes = "resume" in composed and composed.resume.run != "never"
+    return not resumes and "${now:" in OmegaConf.to_yaml(composed.run, resolve=False)
 
 
 def given_keys() -> list[str]:

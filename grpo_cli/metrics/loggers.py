@@ -99,9 +99,9 @@ class RunLogger:
             _write(self._rows, json_text(row) + "\n")
         for split in Split:
             if of_split := [group for group in groups if group.split is split]:
-                file = rollout_file(self._run_dir, split, step)
-                with _disk_faults(file):
-                    write_groups(file, of_split)
+                path = rollout_file(self._run_dir, split, step)
+                with _disk_faults(path):
+                    write_groups(path, of_split)
         samples = sample_rows(group for group in groups if group.split is Split.train)
         findings = self._health.update(row)
         if findings:

@@ -23,12 +23,12 @@ from grpo_cli.jsonl import json_text
 from grpo_cli.metrics.run_id import kept_id, restore_id
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.runs.frozen import frozen_text
-from grpo_cli.runs.resume import changes, checkpoint_folders, settings_in, step_of
+from grpo_cli.runs.resume import MANIFEST, changes, checkpoint_folders, settings_in, step_of, whole_checkpoints
 from grpo_cli.training import checkpoint_files as files
-from grpo_cli.training.checkpoint_files import DOUBTED, PROVED, UNFINISHED, whole_checkpoints
+from grpo_cli.training.checkpoint_files import DOUBTED, PROVED, UNFINISHED
 from grpo_cli.training.divergence import divergence
 from grpo_cli.training.random_states import load_random_states, save_random_states
-from grpo_cli.training.signed import MANIFEST, check_signed, signed_manifest
+from grpo_cli.training.signed import check_signed, signed_manifest
 
 DATA = ("data.", "template.", "model.", "rollout.max_prompt_tokens")  # settings that determine the sampler's items
 

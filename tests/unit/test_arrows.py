@@ -36,6 +36,7 @@ LAYERS = [
     {"config", "analysis"},
     {"planner", "runs"},
     {"data", "reward", "algorithm", "metrics"},
+    {"model_files"},
     {"model"},
     {"rollout"},
     {"evaluation"},

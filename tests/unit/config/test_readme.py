@@ -8,8 +8,8 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from grpo_cli.config.commands import COMMANDS, check_settings, expand_shorthands
-from grpo_cli.config.compose import allow_new_entries, check_overrides
+from grpo_cli.config.commands import COMMANDS, check_settings
+from grpo_cli.config.overrides import allow_new_entries, check_overrides, expand_shorthands
 
 ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"

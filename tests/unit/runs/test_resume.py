@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from grpo_cli.config.compose import allow_new_entries, to_typed
+from grpo_cli.config.compose import to_typed
+from grpo_cli.config.overrides import allow_new_entries
 from grpo_cli.errors import CheckpointError, ConfigError
 from grpo_cli.runs.resume import check_resumed, frozen_settings, resumed_settings
 
