@@ -77,6 +77,7 @@ COMMANDS = {
     "export": Command(
         "write or push the model of a run in the format of transformers and vLLM", settings=ExportTask, sweeps=False
     ),
+    "report": Command("the page of a run: is it learning, and what does it say?"),
     "runs": Command("list past runs and how to resume them, or remove empty ones"),
     "sweep-report": Command("the leaderboard and plots of a sweep"),
     "grade": Command("score responses from a file, and say why each reward was given"),

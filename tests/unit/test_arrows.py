@@ -39,6 +39,7 @@ LAYERS = [
     {"model"},
     {"rollout"},
     {"evaluation"},
+    {"report"},
     {"training", "rejection"},
     {"launch", "doctor"},
     {"pipeline"},
