@@ -24,7 +24,7 @@ SCHEMA = 1  # of the document
 def run_facts(folder: Path, state: State | None = None) -> dict[str, Any]:
     """What `r1zero report --json` prints about one run, without its groups.
 
-    `state` is the run's state, if its own process asks. Raises R1ZeroError if the folder holds no run, or a damaged one.
+    `state` is the run's state, if its own process asks. Raises R1ZeroError if the folder holds a damaged run or none.
     """
     run = read_run(folder)
     settings = read_frozen(folder / "config.yaml", is_ours=False)
@@ -45,7 +45,7 @@ def run_facts(folder: Path, state: State | None = None) -> dict[str, Any]:
             **_totals(rows),
             **describe(config, run.command),
         },
-        "verdict": verdict(rows, run.metric, findings),
+        "verdict": verdict(rows, run.metric),
         "findings": findings,
         "figures": _figures(rows),
         "checkpoints": sorted(step_of(path) for path in checkpoint_folders(folder)),
@@ -76,7 +76,7 @@ FIGURES = (
     ("eval/heldout/loss", "held-out loss", "number"),
     ("eval/heldout/pair_accuracy", "pairs in the right order", "share"),
     ("eval/heldout/length", "tokens per response", "number"),
-    ("eval/heldout/wait_rate", "self-corrections per response", "number"),
+    ("eval/heldout/wait_rate", "self-corrections", "number"),
 )
 
 

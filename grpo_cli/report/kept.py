@@ -43,9 +43,7 @@ def read_kept(run_dir: Path, room: int) -> Kept:
         notes += note
         room -= used
     if any(response.get("cut") for group in groups for response in group["responses"]):
-        notes.append(
-            f"Of a response with more than {HEAD + TAIL:,} characters, the first {HEAD:,} and the last {TAIL:,}."
-        )
+        notes.append(f"The first {HEAD:,} and the last {TAIL:,} characters of a longer response.")
     return Kept(sorted(groups, key=lambda group: group["step"]), notes)
 
 
@@ -55,23 +53,26 @@ def _read_split(split: str, files: Sequence[Path], room: int) -> tuple[list[Grou
         return [], 0, []
     first = list(_groups(files[0]))
     size = max(1, _size(first) // max(1, len(first)))
-    num_groups = min(len(first), max(LEAST_GROUPS[split], room // size // len(files)))
+    most = max(LEAST_GROUPS[split], room // size // len(files))
     groups: list[Group] = []
     used = num_files = 0
+    is_cut = False
     for number in spread(len(files)):
-        shown = list(islice(_groups(files[number]), num_groups))
+        found = list(islice(_groups(files[number]), most + 1))
+        shown = found[:most]
         needed = _size(shown)
         if used + needed > room and num_files:
             break
         groups += shown
         used += needed
         num_files += 1
+        is_cut |= len(found) > most
     name = {"heldout": "held-out", "train": "training"}[split]
     notes = []
     if num_files < len(files):
         notes.append(f"{num_files} of {len(files)} steps with {name} groups, evenly spread.")
-    if num_groups < len(first):
-        notes.append(f"The first {num_groups} of {len(first)} {name} groups of a step.")
+    if is_cut:
+        notes.append(f"The first {most} {name} groups of a step.")
     return groups, used, notes
 
 

@@ -1,6 +1,8 @@
 """What a run is: its settings by name, how they differ from the defaults, and the command that repeats it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ def describe(config: Any, command: str) -> dict[str, Any]:
                 chosen = _composed(command, *needed)
     own = {key: value for key, value in flat.items() if value != chosen.get(key) and _counts(key)}
     changed = {key: value for key, value in flat.items() if value != defaults.get(key) and _counts(key)}
-    words = [*needed, *(f"{key}={_value(value)}" for key, value in own.items())]
+    removed = sorted({_absent_part(key, flat) for key in chosen.keys() - flat.keys()} - {""})
+    words = [*needed, *(f"~{key}" for key in removed), *(f"{key}={_value(value)}" for key, value in own.items())]
     settings = [{"key": key, "value": value, "default": defaults.get(key)} for key, value in changed.items()]
     described = {
         "options": {group: option for group, option in options.items() if option},
@@ -58,11 +61,19 @@ def advantage_settings(flat: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"weighting": flat["algorithm.weighting"]}
 
 
-def _composer() -> Any:
+@contextmanager
+def _composer() -> Iterator[None]:
+    """A context in which Hydra composes from conf/, also inside another one, such as a command's own."""
+    hydra = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    return initialize_config_dir(str(conf_dir()), version_base="1.3")
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = hydra
 
 
+@cache
 def _composed(command: str, *overrides: str) -> dict[str, Any]:
     return flat_settings(to_typed(compose(command, ["run.dir=unused", *overrides]), command))
 
@@ -77,6 +88,7 @@ def _option(group: str, flat: Mapping[str, Any]) -> str | None:
     return best
 
 
+@cache
 def _values(file: Path, group: str) -> dict[str, Any]:
     """The flat values of a group's file and of the files of the same group that it starts from."""
     text = file.read_text(encoding="utf-8")
@@ -87,6 +99,17 @@ def _values(file: Path, group: str) -> dict[str, Any]:
             values |= _values(file.parent / f"{other}.yaml", group)
     content = content if "_global_" in text.partition("\n")[0] else {group: content}
     return values | flat_settings(OmegaConf.create(content))
+
+
+def _absent_part(key: str, flat: Mapping[str, Any]) -> str:
+    """The outermost part of a key that the settings lack, such as a term of the reward; empty if they have the key."""
+    parts = key.split(".")
+    for part in (".".join(parts[:length]) for length in range(1, len(parts) + 1)):
+        if part in flat:  # a plain value, which is set as a whole
+            return ""
+        if not any(name.startswith(f"{part}.") for name in flat):
+            return part
+    return ""
 
 
 def _counts(key: str) -> bool:

@@ -11,7 +11,7 @@ EDGE = 0.1  # share of the steps at each end that a trend compares
 NOTICED = 0.1  # relative change that is worth a sentence
 
 
-def verdict(rows: Sequence[Mapping[str, float]], metric: str, findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def verdict(rows: Sequence[Mapping[str, float]], metric: str) -> dict[str, Any]:
     """`answer` (yes, no, worse, unclear, early), `headline`, `reasons`, and the evaluations `before`, `after`, `best`.
 
     `metric` is the run's main metric. A difference counts if it is larger than chance explains at 95 %.
@@ -22,8 +22,6 @@ def verdict(rows: Sequence[Mapping[str, float]], metric: str, findings: Sequence
     best = (min if is_better_low(metric) else max)(evaluated, key=lambda row: row[metric], default=None)
     answer, headline = _answer(before, after, metric, steps)
     reasons = list(_reasons(before, after, best, metric, steps))
-    if findings:
-        reasons.append(f"Health findings: {', '.join(dict.fromkeys(str(finding['name']) for finding in findings))}.")
     return {
         "answer": answer,
         "headline": headline,
@@ -88,7 +86,7 @@ def _reasons(
 
 
 def _trend(name: str, steps: Sequence[Mapping[str, float]], *, grew: bool = False) -> tuple[float, float] | None:
-    """The means over the first and the last tenth of the steps, if they differ clearly (`grew`: and the last is larger)."""
+    """The means over the first and last tenth of the steps, if they differ clearly (`grew`: and the last is larger)."""
     values = [row[name] for row in steps if math.isfinite(row.get(name, math.nan))]
     size = max(1, round(EDGE * len(values)))
     if len(values) < 2 * size:

@@ -79,7 +79,7 @@ function draw(made) {
     width: box.clientWidth,
     height: 168,
     legend: { show: false },
-    padding: [8, 6, 0, 0],
+    padding: [8, 14, 0, 0],
     cursor: { sync: { key: "steps" }, points: { show: false }, drag: { x: false, y: false }, y: false },
     scales: { x: { time: false }, y: { range: (_, low, high) => range(low, high) } },
     axes: [axis({ size: 26, space: 56 }),

@@ -42,13 +42,15 @@ function responseCard(group, number, range) {
       update({ sample: number });
     } }, `#${number}`)),
   h("dl", { class: "terms" },
-    Object.entries(response.terms).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, figure(value))]),
-    h("dt", {}, "tokens"), h("dd", {}, response.tokens.toLocaleString("en"), response.truncated ? " (cut)" : ""),
-    h("dt", {}, "answer"), h("dd", {}, response.extracted === null ? "none found" : clip(response.extracted, 60),
+    Object.entries(response.terms).map(([name, value]) => pair(name, figure(value))),
+    pair("tokens", response.tokens.toLocaleString("en"), response.truncated ? " (cut)" : ""),
+    pair("answer", response.extracted === null ? "none found" : clip(response.extracted, 60),
       kind === "wrong" && gold && response.extracted !== null ? h("span", { class: "gold" }, ` expected ${clip(gold, 40)}`) : null)),
   response.advantage === null || response.advantage === undefined ? null : advantageBar(response.advantage, range),
   h("div", { class: "text", tabindex: "0", role: "group", "aria-label": `Text of response ${number}` }, ...body(response)));
 }
+
+const pair = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value));
 
 function body(response) {
   if (tokenView.by !== "none" && response.token_texts) return colouredTokens(response);

@@ -7,8 +7,10 @@ async function start() {
   await unpack();
   if (hasGroups()) {
     showGroups();
+    showExplorer();
     restore();
   }
+  if (location.hash && !linked()) document.querySelector(location.hash)?.scrollIntoView();
   document.documentElement.setAttribute("data-ready", "");
 }
 
