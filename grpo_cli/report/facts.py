@@ -11,7 +11,9 @@ from grpo_cli.analysis.reflection import SELF_CORRECTIONS
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.config.compose import flat_settings, to_typed
 from grpo_cli.jsonl import read_objects
+from grpo_cli.report.cost import cost
 from grpo_cli.report.curves import curves
+from grpo_cli.report.evaluation import evaluations
 from grpo_cli.report.settings import advantage_settings, describe
 from grpo_cli.report.verdict import verdict
 from grpo_cli.runs.frozen import read_frozen
@@ -42,6 +44,7 @@ def run_facts(folder: Path, state: State | None = None) -> dict[str, Any]:
             "step": run.step,
             "steps": run.steps,
             "resume": "" if state else run.resume,
+            "size": _size(config),
             **_totals(rows),
             **describe(config, run.command),
         },
@@ -51,8 +54,20 @@ def run_facts(folder: Path, state: State | None = None) -> dict[str, Any]:
         "checkpoints": sorted(step_of(path) for path in checkpoint_folders(folder)),
         "curves": curves(rows),
         "advantage": _advantage(config),
+        "evaluations": evaluations(rows),
+        "cost": cost(config),
         "self_corrections": list(SELF_CORRECTIONS),
     }
+
+
+def _size(config: Any) -> str:
+    """What one step takes, in words."""
+    if rollout := getattr(config, "rollout", None):
+        return (
+            f"{rollout.prompts_per_step} prompts x {rollout.group_size} responses of at most "
+            f"{rollout.max_new_tokens:,} tokens, lr {config.optimizer.lr:g}"
+        )
+    return f"{config.batch_size} examples, lr {config.optimizer.lr:g}"
 
 
 def _findings(folder: Path) -> list[dict[str, Any]]:

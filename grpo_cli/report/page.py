@@ -3,7 +3,7 @@
 import base64
 import gzip
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 from grpo_cli.files import write_whole
 from grpo_cli.jsonl import json_text
+from grpo_cli.report.aids import aids
+from grpo_cli.report.comparison import comparison
 from grpo_cli.report.facts import run_facts
 from grpo_cli.report.kept import Group, read_kept
 from grpo_cli.report.settings import algorithms
@@ -39,14 +41,31 @@ def write_page(folders: Sequence[Path], file: Path, *, state: State | None = Non
     return document
 
 
+def refresh_page(run_dir: Path, state: State, say: Callable[[str], None]) -> None:
+    """Write the page of this process' own run. A fault never stops the run: it becomes one message."""
+    try:
+        write_page([run_dir], run_dir / PAGE, state=state)
+    except Exception as fault:  # of any kind: a page is not worth a run
+        say(f"{run_dir / PAGE} was not written: {fault!r}. The run continues; `r1zero report {run_dir}` tries again.")
+
+
 def collect(
     folders: Sequence[Path], *, state: State | None = None, room: int = ROOM
 ) -> tuple[dict[str, Any], list[list[Group]]]:
     """The document with the facts of all runs, and the groups of each."""
     each = int((room - OTHER) / BASE64 / len(folders))
     kept = [read_kept(folder, each) for folder in folders]
-    runs = [run_facts(folder, state) | {"shown": groups.notes} for folder, groups in zip(folders, kept, strict=True)]
-    return {"runs": runs, "algorithms": algorithms()}, [groups.groups for groups in kept]
+    runs = [
+        run_facts(folder, state) | {"shown": of_run.notes, "aids": aids(of_run.groups)}
+        for folder, of_run in zip(folders, kept, strict=True)
+    ]
+    names = [run["run"]["name"] for run in runs]
+    if len(set(names)) < len(names):  # a link names its run
+        for run in runs:
+            run["run"]["name"] = run["run"]["folder"]
+    document = {"runs": runs, "algorithms": algorithms()}
+    groups = [of_run.groups for of_run in kept]
+    return document | ({"comparison": comparison(runs, groups)} if len(runs) > 1 else {}), groups
 
 
 def page(document: Mapping[str, Any], groups: Sequence[Sequence[Group]]) -> str:

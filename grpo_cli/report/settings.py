@@ -15,6 +15,7 @@ from grpo_cli.config.grammar import quoted, shell_word
 from grpo_cli.secret import mapped, masked
 
 GROUPS = ("model", "data", "template", "reward", "algorithm", "cluster")
+_register_once = cache(register_schemas)
 NOT_PART_OF_THE_RESULT = ("run.", "resume.", "logger.", "cluster.slurm.")
 
 
@@ -24,7 +25,6 @@ def describe(config: Any, command: str) -> dict[str, Any]:
     """
     flat = flat_settings(config)
     options = {group: _option(group, flat) for group in GROUPS if any(key.startswith(f"{group}.") for key in flat)}
-    register_schemas()
     with _composer():
         defaults = chosen = _composed(command)
         needed: list[str] = []
@@ -47,7 +47,6 @@ def describe(config: Any, command: str) -> dict[str, Any]:
 
 def algorithms() -> dict[str, dict[str, Any]]:
     """The advantage and weighting of each method in conf/algorithm, by name."""
-    register_schemas()
     with _composer():
         defaults = _composed("train")
     files = sorted((conf_dir() / "algorithm").glob("*.yaml"))
@@ -64,6 +63,7 @@ def advantage_settings(flat: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _composer() -> Iterator[None]:
     """A context in which Hydra composes from conf/, also inside another one, such as a command's own."""
+    _register_once()
     hydra = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

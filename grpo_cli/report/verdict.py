@@ -44,9 +44,9 @@ def _answer(
                 f"to {trend[1]:.3g}."
             )
         return "early", "Too early to tell: there is no evaluation yet after training."
-    first, last, name = before[metric], after[metric], _spoken(metric)
+    first, last, name = before[metric], after[metric], spoken(metric)
     change = first - last if is_better_low(metric) else last - first
-    values = f"from {_shown(first, metric)} to {_shown(last, metric)}"
+    values = f"from {shown(first, metric)} to {shown(last, metric)}"
     se = math.hypot(before.get(f"{metric}_se", 0.0), after.get(f"{metric}_se", 0.0))
     if abs(change) > CLEAR * se and change > 0:
         return "yes", f"It is learning: {name} {'fell' if is_better_low(metric) else 'rose'} {values}."
@@ -69,7 +69,7 @@ def _reasons(
     if before and after and best and best is not after:
         behind = abs(best[metric] - after[metric])
         if behind > CLEAR * after.get(f"{metric}_se", 0.0):
-            yield f"It was better at step {best['step']:.0f} ({_shown(best[metric], metric)})."
+            yield f"It was better at step {best['step']:.0f} ({shown(best[metric], metric)})."
     for name, words in (
         ("reward/mean", "The training reward"),
         ("length/mean", "The length of a response, in tokens,"),
@@ -104,12 +104,12 @@ def _point(row: Mapping[str, float] | None, metric: str) -> dict[str, float] | N
 
 
 def _interval(row: Mapping[str, float], metric: str) -> str:
-    return f"{_shown(row[f'{metric}_low'], metric)} to {_shown(row[f'{metric}_high'], metric)}"
+    return f"{shown(row[f'{metric}_low'], metric)} to {shown(row[f'{metric}_high'], metric)}"
 
 
-def _spoken(metric: str) -> str:
+def spoken(metric: str) -> str:
     """
-    >>> _spoken("eval/heldout/avg"), _spoken("eval/math500/pass@4")
+    >>> spoken("eval/heldout/avg"), spoken("eval/math500/pass@4")
     ('held-out accuracy', 'math500 pass@4')
     """
     _, name, measure = metric.split("/", 2)
@@ -117,5 +117,5 @@ def _spoken(metric: str) -> str:
     return f"{name} {'accuracy' if measure == 'avg' else measure.replace('_', ' ')}"
 
 
-def _shown(value: float, metric: str) -> str:
+def shown(value: float, metric: str) -> str:
     return f"{value:.3f}" if metric.endswith(("loss", "margin")) else f"{100 * value:.1f} %"

@@ -23,16 +23,16 @@ function valueAt(values, index) {
 }
 
 /** A figure with a chart of `curves`: {label, steps, values, low, high, colour}. All share `steps`. */
-function chart(title, unit, steps, curves, marks) {
+function chart(title, unit, steps, curves, marks, { x = "step" } = {}) {
   const outputs = curves.map(() => h("output", {}));
   const legend = h("div", { class: "legend" }, curves.map((curve, n) =>
     h("span", { class: "key" }, swatch(curve.colour, curve.dashed), curve.label, outputs[n])));
-  const box = h("div", { class: "plot", role: "img", "aria-label": summary(title, unit, steps, curves) });
+  const box = h("div", { class: "plot", role: "img", "aria-label": summary(title, unit, steps, curves, x) });
   const node = h("figure", { class: "panel" }, h("figcaption", {}, h("h3", {}, title), legend), box);
   const show = (index) => curves.forEach((curve, n) =>
     outputs[n].replaceChildren(figure(valueAt(curve.values, index ?? steps.length - 1), unit)));
   show(null);
-  const made = { box, steps, curves, unit, marks, show, plot: null };
+  const made = { box, steps, curves, unit, marks, show, x, plot: null };
   charts.push(made);
   return node;
 }
@@ -43,17 +43,17 @@ function swatch(colour, dashed) {
   return node;
 }
 
-function summary(title, unit, steps, curves) {
+function summary(title, unit, steps, curves, x) {
   const parts = curves.map((curve) => {
     const values = curve.values.filter((value) => value !== null);
     return `${curve.label} from ${figure(values[0], unit)} to ${figure(values[values.length - 1], unit)}`;
   });
-  return `${title}, step ${steps[0]} to ${steps[steps.length - 1]}: ${parts.join("; ")}`;
+  return `${title}, ${x} ${steps[0]} to ${steps[steps.length - 1]}: ${parts.join("; ")}`;
 }
 
 /** Draw the chart once its box has a size. */
 function draw(made) {
-  const { box, steps, curves, unit, marks } = made;
+  const { box, steps, curves, unit, marks, x } = made;
   const data = [steps];
   const series = [{}];
   const bands = [];
@@ -80,7 +80,7 @@ function draw(made) {
     height: 168,
     legend: { show: false },
     padding: [8, 14, 0, 0],
-    cursor: { sync: { key: "steps" }, points: { show: false }, drag: { x: false, y: false }, y: false },
+    cursor: { sync: { key: x }, points: { show: false }, drag: { x: false, y: false }, y: false },
     scales: { x: { time: false }, y: { range: (_, low, high) => range(low, high) } },
     axes: [axis({ size: 26, space: 56 }),
       axis({ size: 46, space: 34, values: (_, ticks) => ticks.map((tick) => tickText(tick, unit)) })],
@@ -89,7 +89,7 @@ function draw(made) {
     hooks: { setCursor: [(plot) => made.show(plot.cursor.idx)], drawAxes: [(plot) => drawMarks(plot, marks)] },
   }, data, box);
   box.querySelector(".u-over").addEventListener("click", () => {
-    if (made.plot.cursor.idx !== null) showStep(steps[made.plot.cursor.idx]);
+    if (x === "step" && made.plot.cursor.idx !== null) showStep(steps[made.plot.cursor.idx]);
   });
 }
 
@@ -133,7 +133,7 @@ function drawMarks(plot, marks) {
 
 /** Show the values of all charts at one place. */
 function pointAt(index) {
-  for (const { plot, steps, show } of charts) {
+  for (const { plot, steps, show } of charts.filter(({ x }) => x === "step")) {
     if (plot) plot.setCursor({ left: plot.valToPos(steps[index], "x"), top: 4 });
     show(index);
   }

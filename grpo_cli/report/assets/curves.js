@@ -16,7 +16,7 @@ function showCurves() {
     h("div", { class: "control" }, h("label", { for: "curve-step" }, "Values at"), slider, place),
     h("div", { class: "panels" }, panels));
   window.addEventListener("pointermove", ({ target }) => {
-    const over = charts.find(({ plot }) => plot && plot.over === target);
+    const over = charts.find(({ plot, x }) => x === "step" && plot && plot.over === target);
     if (over && over.plot.cursor.idx !== null) {
       slider.value = over.plot.cursor.idx;
       place.replaceChildren(`step ${over.steps[over.plot.cursor.idx]}`);

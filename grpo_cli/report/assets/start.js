@@ -3,13 +3,17 @@
 
 async function start() {
   showTop();
+  showComparison();
   showCurves();
   await unpack();
   if (hasGroups()) {
     showGroups();
     showExplorer();
+    showAids();
     restore();
   }
+  showEvaluations();
+  showCost();
   if (location.hash && !linked()) document.querySelector(location.hash)?.scrollIntoView();
   document.documentElement.setAttribute("data-ready", "");
 }

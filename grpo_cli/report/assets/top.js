@@ -59,7 +59,7 @@ function showStep(step) {
 }
 
 function about(run) {
-  const rows = Object.entries(run.options).map(([group, option]) => [group, option]);
+  const rows = [...Object.entries(run.options), ["each step", run.size]];
   const changes = run.changes.map(({ key, value, default: usual }) =>
     h("li", {}, h("code", {}, `${key}=${plainValue(value)}`),
       h("span", { class: "usual" }, usual === null || usual === undefined ? "" : ` default ${plainValue(usual)}`)));

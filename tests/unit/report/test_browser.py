@@ -248,6 +248,24 @@ def test_tokens_are_coloured_by_what_the_model_thought(open_page):
     assert colours == ["2%", "38%"]
 
 
+def test_signs_of_reward_hacking_lead_to_responses(open_page):
+    page = open_page()
+    page.locator("#hacking").get_by_role("button", name="5 tokens, step 17").first.click()
+    assert page.url.endswith("#split=train&step=17&problem=4%2B17&sample=0")
+    assert page.locator(".response.chosen").get_attribute("id") == "sample-0"
+
+
+def test_two_runs_are_compared_on_one_page(open_page, runs, tmp_path):
+    write_page(runs, tmp_path / "both.html")
+    page = open_page(tmp_path / "both.html", viewport=PHONE)
+    assert "are equal: held-out accuracy 80.0 %" in page.locator("h1").inner_text().replace("\u2011", "-")
+    page.wait_for_selector(".u-over")
+    assert page.locator(".panel").first.locator(".key").all_inner_texts() == ["first80.0 %", "second80.0 %"]
+    page.get_by_role("button", name="second", exact=True).click()
+    assert "run=second" in page.url
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
 def test_the_page_is_readable(open_page, viewport, scheme):

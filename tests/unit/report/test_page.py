@@ -14,7 +14,8 @@ from report_run import group, learning_groups, learning_rows, response, write_ru
 import grpo_cli.report
 from grpo_cli.commands import report
 from grpo_cli.errors import ConfigError
-from grpo_cli.report.page import SCRIPTS, page, write_page
+from grpo_cli.report.page import SCRIPTS, page, refresh_page, write_page
+from grpo_cli.runs.listing import State
 
 ATTACK = "</script><script>alert(1)</script><!--<img src=x onerror=alert(1)>@@SCRIPT@@ "
 
@@ -81,6 +82,13 @@ def test_a_page_keeps_to_its_size(tmp_path, compose_as):
     folder = write_run(tmp_path / "first", compose_as("train", "steps=20"), learning_rows(), groups)
     write_page([folder], folder / "report.html", room=1_500_000)
     assert 700_000 < (folder / "report.html").stat().st_size <= 1_500_000
+
+
+def test_a_page_that_cannot_be_written_does_not_stop_the_run(tmp_path):
+    said: list[str] = []
+    refresh_page(tmp_path, State.running, said.append)  # there is no config.yaml
+    assert "report.html was not written" in said[0]
+    assert f"`r1zero report {tmp_path}` tries again" in said[0]
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
