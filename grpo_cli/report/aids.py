@@ -69,7 +69,7 @@ def _repeats(response: Mapping[str, Any]) -> Counter[str]:
 
 
 def _earns_without_answer(response: Mapping[str, Any]) -> bool:
-    return response["correct"] is False and response["reward"] > 0
+    return response["correct"] is False and (response["reward"] or 0) > 0
 
 
 SHARES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool]], ...] = (

@@ -77,7 +77,7 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Memory, GiB", NUMBER, (("perf/peak_memory_gib", "most used"),)),
     ("Learning rate", NUMBER, (("policy/lr", "optimizer"),)),
 )
-NOT_TERMS = ("reward/mean", "reward/group_std")
+NOT_TERMS = ("reward/mean", "reward/group_std", "reward/std", "reward/min", "reward/max")
 HELDOUT_AGAIN = "eval/heldout/avg"
 
 

@@ -114,4 +114,4 @@ def _advantage(config: Any) -> dict[str, Any] | None:
     if not hasattr(config, "algorithm"):
         return None
     settings = advantage_settings(flat_settings(OmegaConf.structured(config)))
-    return settings | {"max_new_tokens": config.rollout.max_new_tokens, "select": config.algorithm.select.value}
+    return settings | {"max_new_tokens": config.rollout.max_new_tokens, "overlong": config.algorithm.overlong.value}

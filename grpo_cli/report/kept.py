@@ -84,19 +84,18 @@ def _groups(file: Path) -> Iterator[Group]:
 def _trimmed(response: Mapping[str, Any]) -> dict[str, Any]:
     """The response as the page needs it: long texts are cut in the middle, numbers rounded."""
     trimmed = {key: value for key, value in response.items() if key not in TOKEN_VALUES}
-    trimmed["reward"] = round(response["reward"], 4)
-    trimmed["terms"] = {name: round(value, 4) for name, value in response["terms"].items() if value is not None}
-    if response.get("advantage") is not None:
-        trimmed["advantage"] = round(response["advantage"], 5)
+    trimmed |= {name: _rounded(response.get(name), 5) for name in ("reward", "advantage")}
+    trimmed["terms"] = {name: _rounded(value, 4) for name, value in response["terms"].items()}
     if "token_texts" in response:
-        trimmed |= {key: _numbers(response[key]) for key in TOKEN_VALUES if key in response}
+        trimmed |= {key: [_rounded(value, 3) for value in response[key]] for key in TOKEN_VALUES if key in response}
     if len(text := response["text"]) > HEAD + TAIL:
         trimmed |= {"text": text[:HEAD], "tail": text[-TAIL:], "cut": len(text) - HEAD - TAIL}
     return trimmed
 
 
-def _numbers(values: Sequence[Any]) -> list[Any]:
-    return [round(value, 3) if isinstance(value, float) else value for value in values]
+def _rounded(value: Any, digits: int) -> Any:
+    """A number with fewer digits; texts and null, which stands for nan, as they are."""
+    return round(value, digits) if isinstance(value, float) else value
 
 
 def _size(groups: Sequence[Group]) -> int:

@@ -24,7 +24,7 @@ function showCurves() {
   });
 }
 
-const marksOf = (run) => ({ findings: run.findings.map(({ step }) => step), checkpoints: run.checkpoints });
+const marksOf = (run) => ({ findings: run.findings.filter(({ fix }) => fix).map(({ step }) => step), checkpoints: run.checkpoints });
 
 const longest = () => runs.map((run) => run.curves).sort((a, b) => b.steps.length - a.steps.length)[0];
 

@@ -4,13 +4,20 @@
 const explorer = { group: null, rewards: [], method: "this run" };
 
 const PRESETS = {
-  "as sampled": ({ responses }) => responses.map(({ reward }) => reward),
+  "as sampled": ({ responses }) => responses.map(objectiveReward),
   "all right": ({ responses }) => responses.map(() => best(responses)),
   "all wrong": ({ responses }) => responses.map(() => 0),
   "one right": ({ responses }) => responses.map((_, n) => (n === 0 ? best(responses) : 0)),
   "one wrong": ({ responses }) => responses.map((_, n) => (n === 0 ? 0 : best(responses))),
 };
-const best = (responses) => Math.max(1, ...responses.map(({ reward }) => reward));
+/** The reward that the run's advantages are computed from. */
+function objectiveReward({ reward, correct, truncated }) {
+  const { reward: kind, overlong } = runs[state.run].advantage || {};
+  if (overlong === "zero_reward" && truncated) return 0;
+  return kind === "accuracy" ? Number(correct === true) : reward ?? 0;
+}
+
+const best = (responses) => Math.max(1, ...responses.map(objectiveReward));
 
 const SAYS = {
   group_mean: "the mean of the group", leave_one_out: "the mean of the others in the group", batch_mean: "the mean of the batch",
@@ -57,7 +64,7 @@ function drawExplorer(node) {
   method.value = explorer.method;
   const words = h("p", { class: "calm", "aria-live": "polite" });
   const top = best(group.responses);
-  const least = Math.min(0, ...group.responses.map(({ reward }) => reward));
+  const least = Math.min(0, ...group.responses.map(objectiveReward));
   const rows = group.responses.map((response, n) => {
     const slider = h("input", { type: "range", min: least, max: top, step: (top - least) / 100, "aria-label": `Reward of response ${n}`,
       oninput: () => { explorer.rewards[n] = Number(slider.value); draw(); } });
@@ -95,7 +102,7 @@ function explored() {
   const { group, rewards } = explorer;
   const settings = methodSettings();
   const others = groupsAt(group.step, group.split).filter((each) => each !== group);
-  const rewardsPG = [rewards, ...others.map(({ responses }) => responses.map(({ reward }) => reward))];
+  const rewardsPG = [rewards, ...others.map(({ responses }) => responses.map(objectiveReward))];
   const lengthsPG = [group, ...others].map(({ responses }) => responses.map(({ tokens }) => tokens));
   const limit = runs[state.run].advantage ? runs[state.run].advantage.max_new_tokens : Math.max(...lengthsPG.flat());
   const [advantages] = advantagesOf(rewardsPG, lengthsPG, settings);

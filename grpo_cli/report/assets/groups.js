@@ -25,7 +25,7 @@ const shareRight = ({ responses }) => responses.filter(isRight).length / respons
 
 /** Whether a problem was answered now and not before (true), before and not now (false), or neither (null). */
 function becameRight(group) {
-  const seen = kept[state.run].byProblem.get(group.problem).filter(({ split }) => split === group.split);
+  const seen = seenOf(group);
   const before = seen[seen.indexOf(group) - 1];
   if (!before) return null;
   const [was, is] = [shareRight(before) >= 0.5, shareRight(group) >= 0.5];

@@ -20,18 +20,26 @@ function showProblem(detail, group) {
       h("details", {}, h("summary", {}, "The prompt as the model sees it"), h("pre", { tabindex: "0" }, prompt))),
     wayThroughTraining(group) || "",
     hasTokens() ? tokenChoice() : "",
-    h("div", { class: "responses" }, order.map((number) => responseCard(group, number, range))));
+    h("div", { class: "responses" }, before(group), order.map((number) => responseCard(group, number, range))));
   if (focused === "way") document.getElementById("way")?.focus();
   if (state.sample !== null && shownSample !== link()) document.getElementById(`sample-${state.sample}`)?.scrollIntoView({ block: "nearest" });
   shownSample = link();
 }
+
+/** The first response to the problem, next to the one that is shown; null for groups of several responses. */
+function before(group) {
+  const first = seenOf(group)[0];
+  return group.responses.length > 1 || first === group ? null : responseCard(first, 0, 0, `step ${first.step}`);
+}
+
+const seenOf = (group) => kept[state.run].byProblem.get(group.problem).filter(({ split }) => split === group.split);
 
 let shownSample = "";
 const rankOf = ({ advantage, reward }) => advantage ?? reward;
 
 /** A slider over the steps at which this problem was sampled, with the share of right responses at each. */
 function wayThroughTraining(group) {
-  const seen = kept[state.run].byProblem.get(group.problem).filter(({ split }) => split === group.split);
+  const seen = seenOf(group);
   if (seen.length < 2) return null;
   const now = seen.indexOf(group);
   const go = (n) => update({ step: seen[n].step, sample: null });

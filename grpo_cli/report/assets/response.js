@@ -25,22 +25,24 @@ function wordPattern() {
 const VERDICTS = { right: ["✓", "right"], wrong: ["✕", "wrong"], unknown: ["·", "not judged"] };
 const verdictOf = ({ correct }) => (correct === true ? "right" : correct === false ? "wrong" : "unknown");
 
-function responseCard(group, number, range) {
+/** `at` labels a card of another step than the one that is shown. */
+function responseCard(group, number, range, at = null) {
   const response = group.responses[number];
   const kind = verdictOf(response);
   const [symbol, word] = VERDICTS[kind];
   const said = response.verdict && !["correct", "wrong"].includes(response.verdict) ? response.verdict : word;
-  const address = link({ ...state, problem: group.problem, step: group.step, sample: number });
+  const place = { problem: group.problem, step: group.step, sample: number };
   const gold = kept[state.run].problems[group.problem].answer;
-  return h("article", { class: `response ${kind}${state.sample === number ? " chosen" : ""}`, id: `sample-${number}`,
-    "aria-label": `Response ${number}: ${said}, reward ${figure(response.reward)}` },
+  const isChosen = !at && state.sample === number;
+  return h("article", { class: `response ${kind}${isChosen ? " chosen" : ""}`, id: at ? null : `sample-${number}`,
+    "aria-label": `Response ${number}${at ? ` at ${at}` : ""}: ${said}, reward ${figure(response.reward)}` },
   h("header", {},
     h("span", { class: `badge ${kind}` }, `${symbol} ${said}`),
     h("span", { class: "amount" }, "reward ", h("b", {}, figure(response.reward))),
-    h("a", { href: address, title: "Link to this response", onclick: (event) => {
+    h("a", { href: link({ ...state, ...place }), title: "Link to this response", onclick: (event) => {
       event.preventDefault();
-      update({ sample: number });
-    } }, `#${number}`)),
+      update(place);
+    } }, at || `#${number}`)),
   h("dl", { class: "terms" },
     Object.entries(response.terms).map(([name, value]) => pair(name, figure(value))),
     pair("tokens", response.tokens.toLocaleString("en"), response.truncated ? " (cut)" : ""),

@@ -44,7 +44,7 @@ function plainNumber(name, value, note) {
 function findingList(findings) {
   if (!findings.length) return h("p", { class: "calm" }, "No health findings.");
   return h("ul", { class: "findings" }, findings.map(({ step, name, words, fix }) =>
-    h("li", {}, h("strong", {}, name), ` from `, stepLink(step), h("span", {}, words),
+    h("li", { class: fix ? null : "note" }, h("strong", {}, name), ` from `, stepLink(step), h("span", {}, words),
       fix && h("span", { class: "fix" }, fix))));
 }
 

@@ -67,7 +67,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, config: Any) -> tuple[Path, P
     """The folders of two runs; the responses of the first attack the page."""
     folder = tmp_path_factory.mktemp("runs")
     tokens = {"token_texts": ["no", " wait"], "sampler_logprobs": [-0.1, -2.0], "trainer_logprobs": [-0.1, -2.1]}
-    attack = response(ATTACK, correct=False, extracted=ATTACK, truncated=True) | tokens | {"entropies": [0.1, 0.9]}
+    attack = (
+        response(ATTACK, correct=False, extracted=ATTACK, truncated=True, reward=None)
+        | tokens
+        | {"entropies": [0.1, 0.9]}
+    )
     attacked = group(15, ATTACK, [attack, response(RIGHT, correct=True)])
     first = write_run(folder / "first", config, learning_rows(), [*learning_groups(), attacked])
     (first / "health.jsonl").write_text(
@@ -150,6 +154,7 @@ def test_one_slider_plays_a_problem_through_training(open_page):
     assert page.locator(".response mark").inner_text() == "wait"
     way.press("ArrowRight")
     assert page.locator("output[for=way]").inner_text() == "step 10: 1 of 1 right"
+    assert page.locator(".badge").all_inner_texts() == ["✕ wrong", "✓ right"]  # at first, and now
 
 
 def test_filters_and_search_choose_groups(open_page):

@@ -95,7 +95,7 @@ def test_a_curve_that_is_always_zero_is_left_out():
 
 
 def test_each_term_of_the_reward_has_its_curve():
-    (panel,) = curves([{"step": 1, "reward/mean": 1.1, "reward_term/format/mean": 1.0}])["panels"]
+    (panel,) = curves([{"step": 1, "reward/mean": 1.1, "reward/max": 2.0, "reward_term/format/mean": 1.0}])["panels"]
     assert [curve["label"] for curve in panel["series"]] == ["total", "format"]
 
 

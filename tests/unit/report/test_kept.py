@@ -62,6 +62,12 @@ def test_a_long_response_is_cut_in_the_middle(tmp_path):
     assert "of a longer response" in kept.notes[0]
 
 
+def test_a_reward_that_is_not_a_number_is_kept_as_null(tmp_path):
+    write_groups(tmp_path, [group(1, "p", [response(RIGHT, correct=False, reward=None, terms={"accuracy": None})])])
+    (shown,) = read_kept(tmp_path, 10**6).groups[0]["responses"]
+    assert (shown["reward"], shown["terms"]) == (None, {"accuracy": None})
+
+
 def test_a_run_without_groups_has_none(tmp_path):
     assert read_kept(tmp_path, 10**6).groups == []
 
