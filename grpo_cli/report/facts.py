@@ -9,7 +9,9 @@ from omegaconf import OmegaConf
 
 from grpo_cli.analysis.reflection import SELF_CORRECTIONS
 from grpo_cli.analysis.report import read_metrics
+from grpo_cli.config.commands import COMMANDS
 from grpo_cli.config.compose import flat_settings, to_typed
+from grpo_cli.errors import DataError
 from grpo_cli.jsonl import read_objects
 from grpo_cli.report.cost import cost
 from grpo_cli.report.curves import curves
@@ -29,6 +31,10 @@ def run_facts(folder: Path, state: State | None = None) -> dict[str, Any]:
     `state` is the run's state, if its own process asks. Raises R1ZeroError if the folder holds a damaged run or none.
     """
     run = read_run(folder)
+    if run.state is State.unreadable:
+        raise DataError(f"{folder}: config.yaml or metrics.jsonl is damaged, or another version of r1zero wrote it.")
+    if not COMMANDS[run.command].saves:
+        raise DataError(f"{folder} holds a run of `r1zero {run.command}`, which trains nothing and has no page.")
     settings = read_frozen(folder / "config.yaml", is_ours=False)
     config = to_typed(settings, run.command)
     file = folder / "metrics.jsonl"

@@ -26,7 +26,7 @@ SCRIPTS = (
     "uplot/uPlot.iife.min.js",
     *("base.js", "top.js", "charts.js", "curves.js"),
     *("groups.js", "response.js", "problem.js", "advantage.js", "explorer.js"),
-    *("tokens.js", "aids.js", "compare.js", "cost.js", "start.js"),
+    *("tokens.js", "aids.js", "compare.js", "cost.js", "sweep.js", "start.js"),
 )
 STYLES = ("uplot/uPlot.min.css", "style.css")
 
@@ -80,7 +80,7 @@ def page(document: Mapping[str, Any], groups: Sequence[Sequence[Group]]) -> str:
         "SCRIPT_HASH": _hash(script),
         "FACTS": _inert(document),
         "GROUPS": packed,
-        "TITLE": escape(" and ".join(run["run"]["name"] for run in document["runs"])),
+        "TITLE": escape(document.get("title") or " and ".join(run["run"]["name"] for run in document["runs"])),
     }
     pieces = _asset("page.html").split("@@")  # text and names by turns, so that no value can hold another's place
     return "".join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))

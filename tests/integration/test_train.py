@@ -72,6 +72,7 @@ def test_the_output_shows_the_accuracy_and_how_to_resume(run):
     assert "held-out accuracy greedy:" in run[1]
     assert "r1zero train resume=run steps=4" in run[1]
     assert (run[0] / "learning_curve.png").stat().st_size > 1000
+    assert '"state": "finished"' in (run[0] / "report.html").read_text()
 
 
 def test_wandb_has_every_step_once_and_in_order(run):

@@ -23,16 +23,17 @@ function valueAt(values, index) {
 }
 
 /** A figure with a chart of `curves`: {label, steps, values, low, high, colour}. All share `steps`. */
-function chart(title, unit, steps, curves, marks, { x = "step" } = {}) {
-  const outputs = curves.map(() => h("output", {}));
-  const legend = h("div", { class: "legend" }, curves.map((curve, n) =>
+function chart(title, unit, steps, curves, marks, { x = "step", top = null } = {}) {
+  const named = curves.filter(({ isBehind }) => !isBehind);
+  const outputs = named.map(() => h("output", {}));
+  const legend = h("div", { class: "legend" }, named.map((curve, n) =>
     h("span", { class: "key" }, swatch(curve.colour, curve.dashed), curve.label, outputs[n])));
-  const box = h("div", { class: "plot", role: "img", "aria-label": summary(title, unit, steps, curves, x) });
+  const box = h("div", { class: "plot", role: "img", "aria-label": summary(title, unit, steps, named, x) });
   const node = h("figure", { class: "panel" }, h("figcaption", {}, h("h3", {}, title), legend), box);
-  const show = (index) => curves.forEach((curve, n) =>
+  const show = (index) => named.forEach((curve, n) =>
     outputs[n].replaceChildren(figure(valueAt(curve.values, index ?? steps.length - 1), unit)));
   show(null);
-  const made = { box, steps, curves, unit, marks, show, x, plot: null };
+  const made = { box, steps, curves, unit, marks, show, x, top, plot: null };
   charts.push(made);
   return node;
 }
@@ -53,7 +54,7 @@ function summary(title, unit, steps, curves, x) {
 
 /** Draw the chart once its box has a size. */
 function draw(made) {
-  const { box, steps, curves, unit, marks, x } = made;
+  const { box, steps, curves, unit, marks, x, top } = made;
   const data = [steps];
   const series = [{}];
   const bands = [];
@@ -72,7 +73,7 @@ function draw(made) {
       series.push({ stroke: () => `${css(curve.colour)}40`, width: 1, points: { show: false } });
     }
     data.push(isSparse ? curve.values : smoothed(curve.values, radius));
-    const points = { show: isSparse, size: 5, fill: stroke };
+    const points = { show: isSparse && !curve.isBehind, size: 5, fill: stroke };
     series.push({ stroke, width: 1.75, spanGaps: true, dash, points });
   }
   made.plot = new uPlot({
@@ -81,7 +82,7 @@ function draw(made) {
     legend: { show: false },
     padding: [8, 14, 0, 0],
     cursor: { sync: { key: x }, points: { show: false }, drag: { x: false, y: false }, y: false },
-    scales: { x: { time: false }, y: { range: (_, low, high) => range(low, high) } },
+    scales: { x: { time: false }, y: { range: (_, low, high) => range(low, top ?? high) } },
     axes: [axis({ size: 26, space: 56 }),
       axis({ size: 46, space: 34, values: (_, ticks) => ticks.map((tick) => tickText(tick, unit)) })],
     series,

@@ -2,6 +2,13 @@
 // Builds the page, then the state that its link names.
 
 async function start() {
+  if (facts.sweep) showSweep();
+  else await showRuns();
+  if (location.hash && !linked()) document.querySelector(location.hash)?.scrollIntoView();
+  document.documentElement.setAttribute("data-ready", "");
+}
+
+async function showRuns() {
   showTop();
   showComparison();
   showCurves();
@@ -14,8 +21,6 @@ async function start() {
   }
   showEvaluations();
   showCost();
-  if (location.hash && !linked()) document.querySelector(location.hash)?.scrollIntoView();
-  document.documentElement.setAttribute("data-ready", "");
 }
 
 /** The response that the link names; otherwise a problem that training solved, at the last step. */

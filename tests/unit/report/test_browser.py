@@ -1,29 +1,11 @@
-"""The page in a real browser, opened from disk. Skipped without Chromium or playwright."""
-
-import random
-import shutil
-from collections.abc import Iterator
-from itertools import product
-from pathlib import Path
-from typing import Any
+"""The page in a real browser, opened from disk."""
 
 import pytest
-import torch
-from hydra import compose, initialize_config_dir
-from report_run import RIGHT, group, learning_groups, learning_rows, response, write_run
 
-from grpo_cli.algorithm.advantage import group_advantages, whitened
-from grpo_cli.algorithm.weighting import token_weights
-from grpo_cli.choices import AdvantageScale, Baseline, Weighting
-from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
+from grpo_cli.analysis.sweep import SweepJob
 from grpo_cli.report.page import write_page
-from grpo_cli.report.settings import algorithms
+from grpo_cli.report.sweep import sweep_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-ATTACK = "<img src=x onerror='window.attacked=1'></script><script>window.attacked=1</script>"
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 # The texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
 FAINT_TEXTS = """() => {
@@ -52,67 +34,6 @@ UNNAMED_CONTROLS = """() => [...document.querySelectorAll("button, input, select
   .map((node) => node.outerHTML)"""
 REPEATED_IDS = """() => [...document.querySelectorAll("[id]")].map((node) => node.id)
   .filter((id, place, all) => all.indexOf(id) !== place)"""
-FINDING = '{"step": 4, "name": "groups agree", "words": "Most agree.", "fix": "Raise G."}\n'
-
-
-@pytest.fixture(scope="module")
-def config() -> Any:
-    register_schemas()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return to_typed(compose("train", ["run.dir=unused", "steps=20", "algorithm.advantage.std_ddof=1"]), "train")
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, config: Any) -> tuple[Path, Path]:
-    """The folders of two runs; the responses of the first attack the page."""
-    folder = tmp_path_factory.mktemp("runs")
-    tokens = {"token_texts": ["no", " wait"], "sampler_logprobs": [-0.1, -2.0], "trainer_logprobs": [-0.1, -2.1]}
-    attack = (
-        response(ATTACK, correct=False, extracted=ATTACK, truncated=True, reward=None)
-        | tokens
-        | {"entropies": [0.1, 0.9]}
-    )
-    attacked = group(15, ATTACK, [attack, response(RIGHT, correct=True)])
-    first = write_run(folder / "first", config, learning_rows(), [*learning_groups(), attacked])
-    (first / "health.jsonl").write_text(
-        '{"step": 4, "name": "groups agree", "words": "Most agree.", "fix": "Raise G."}\n'
-    )
-    return first, write_run(folder / "second", config, learning_rows(), learning_groups())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def file(runs: tuple[Path, Path]) -> Path:
-    write_page(runs[:1], runs[0] / "report.html")
-    return runs[0] / "report.html"
-
-
-@pytest.fixture
-def open_page(browser: Any, file: Path) -> Iterator[Any]:
-    """A function that opens the page in a context of its own; its console must stay silent."""
-    errors: list[str] = []
-    contexts = []
-
-    def opened(file: Path = file, link: str = "", **options: Any) -> Any:
-        contexts.append(browser.new_context(**({"viewport": DESKTOP} | options)))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{file.as_uri()}{link}")
-        page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert errors == []
 
 
 def test_every_view_opens_from_disk_and_charts_are_drawn(open_page):
@@ -124,10 +45,10 @@ def test_every_view_opens_from_disk_and_charts_are_drawn(open_page):
     assert "Raise G." in page.locator(".findings").inner_text()
 
 
-def test_text_of_a_response_does_not_run(open_page):
+def test_text_of_a_response_does_not_run(open_page, attack):
     page = open_page(link="#split=train&step=15")
-    page.locator(".problems button", has_text=ATTACK[:20]).click()
-    assert ATTACK in page.locator("#sample-0 .text").inner_text()
+    page.locator(".problems button", has_text=attack[:20]).click()
+    assert attack in page.locator("#sample-0 .text").inner_text()
     assert page.evaluate("window.attacked") is None
     assert page.locator("img").count() == 0
 
@@ -191,61 +112,9 @@ def test_a_link_restores_a_response(open_page):
     page.wait_for_function("document.querySelector('.problem .eyebrow').textContent === 'held · step 10'")
 
 
-def test_the_page_computes_the_advantages_and_weights_of_the_trainer(open_page):
-    page, draw = open_page(), random.Random(0)
-    batches = [[[draw.choice([0.0, 0.1, 1.0, 1.1]) for _ in range(4)] for _ in range(3)] for _ in range(4)]
-    batches += [[[0.1] * 16] * 2, [[1.1] * 4] * 2, [[0.0] * 4] * 2, [[1.0, 0.0, 0.0, 0.0]]]
-    for name, settings in algorithms().items():
-        for rewards in batches:
-            lengths = [[draw.randrange(1, 50) for _ in each] for each in rewards]
-            ours = page.evaluate("([r, l, s]) => advantagesOf(r, l, s)", [rewards, lengths, settings])
-            advantages = group_advantages(
-                torch.tensor(rewards, dtype=torch.float64),
-                baseline=Baseline(settings["baseline"]),
-                scale=AdvantageScale(settings["scale"]),
-                std_ddof=settings["std_ddof"],
-                eps=settings["eps"],
-            )
-            flat = [value for each in lengths for value in each]
-            if settings["whiten"]:
-                values = whitened(list(advantages.flatten()), flat, [True] * len(flat), eps=settings["eps"])
-                advantages = torch.stack(values).view(advantages.shape)
-            torch.testing.assert_close(torch.tensor(ours).double(), advantages, rtol=1e-5, atol=1e-9, msg=name)
-            weights = page.evaluate("([l, s]) => tokenWeights(l, s, 64)", [flat, settings])
-            theirs = token_weights(torch.tensor(flat), weighting=Weighting(settings["weighting"]), max_new_tokens=64)
-            torch.testing.assert_close(torch.tensor(weights), theirs)
-
-
-def test_every_baseline_and_scale_is_known(open_page):
-    page, rewards = open_page(), [[1.0, 0.0, 0.5], [0.0, 0.0, 1.0]]
-    for baseline, scale in product(Baseline, AdvantageScale):
-        settings = {"baseline": baseline.value, "scale": scale.value, "std_ddof": 1, "eps": 1e-6}
-        expected = group_advantages(torch.tensor(rewards).double(), baseline=baseline, scale=scale, std_ddof=1)
-        ours = page.evaluate("([r, s]) => groupAdvantages(r, s)", [rewards, settings])
-        torch.testing.assert_close(torch.tensor(ours).double(), expected, rtol=1e-5, atol=1e-9)
-
-
-def test_a_group_that_is_all_right_or_all_wrong_teaches_nothing(open_page):
-    page = open_page(link="#split=train&step=3&problem=3%2B3")
-    advantages = page.locator(".explorer .amount b")
-    assert [float(text.replace("\u2212", "-")) for text in advantages.all_inner_texts()] == [
-        1.15,
-        -0.58,
-        -0.58,
-    ]  # ddof 1
-    page.locator("#method").select_option("dr_grpo")
-    assert advantages.all_inner_texts() == ["+0.67", "\u22120.33", "\u22120.33"]
-    for preset in ("all right", "all wrong"):
-        page.get_by_role("button", name=preset).click()
-        assert advantages.all_inner_texts() == ["0.00"] * 3
-        assert "the group teaches nothing" in page.locator("#advantages").inner_text()
-    page.get_by_role("slider", name="Reward of response 1").fill("1.1")
-    assert advantages.nth(1).inner_text() == "+0.73"  # 1.1 - 1.1 / 3
-
-
-def test_tokens_are_coloured_by_what_the_model_thought(open_page):
+def test_tokens_are_coloured_by_what_the_model_thought(open_page, attack):
     page = open_page(link="#split=train&step=15")
-    page.locator(".problems button", has_text=ATTACK[:20]).click()
+    page.locator(".problems button", has_text=attack[:20]).click()
     page.get_by_role("button", name="log-probability").click()
     tokens = page.locator("#sample-0 .token")
     assert tokens.all_inner_texts() == ["no", " wait"]
@@ -268,6 +137,26 @@ def test_two_runs_are_compared_on_one_page(open_page, runs, tmp_path):
     assert page.locator(".panel").first.locator(".key").all_inner_texts() == ["first80.0 %", "second80.0 %"]
     page.get_by_role("button", name="second", exact=True).click()
     assert "run=second" in page.url
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_sweep_shows_every_setting(open_page, tmp_path, attack):
+    curve = ((0, 0.1), (5, 0.3))
+    jobs = [
+        SweepJob(tmp_path / str(n), {"beta": str(n), "text": attack}, 0.3 * (n + 1), None, None, 9, 1.0, curve)
+        for n in range(3)
+    ]
+    failed = SweepJob(tmp_path / "3", {"beta": "3", "text": ""}, None, None, attack, None, None, ())
+    (tmp_path / "sweep.html").write_text(sweep_page("mine", [*jobs, failed]))
+    page = open_page(tmp_path / "sweep.html", viewport=PHONE)
+    page.wait_for_selector(".u-over")
+    assert page.locator("h1").inner_text() == f"Best: beta 2, text {attack}: 0.900."
+    assert page.locator("#leaderboard tbody th").all_inner_texts() == ["2", "1", "0", "3"]
+    assert page.locator("#leaderboard a").first.get_attribute("href") == "2/report.html"
+    assert page.locator("#unfinished li").inner_text().startswith("3 failed")
+    assert page.locator(".panel canvas").count() == 3
+    assert page.locator("svg .line").count() == 3
+    assert page.evaluate("window.attacked") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import random
 import re
 from importlib.resources import files
@@ -13,7 +14,7 @@ from report_run import group, learning_groups, learning_rows, response, write_ru
 
 import grpo_cli.report
 from grpo_cli.commands import report
-from grpo_cli.errors import ConfigError
+from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.report.page import SCRIPTS, page, refresh_page, write_page
 from grpo_cli.runs.listing import State
 
@@ -89,6 +90,28 @@ def test_a_page_that_cannot_be_written_does_not_stop_the_run(tmp_path):
     refresh_page(tmp_path, State.running, said.append)  # there is no config.yaml
     assert "report.html was not written" in said[0]
     assert f"`r1zero report {tmp_path}` tries again" in said[0]
+
+
+def test_the_stages_of_a_pipeline_are_on_one_page_in_order(tmp_path, compose_as, capsys):
+    for name, command in (("start", "sft"), ("rl", "train")):
+        loss = {"step": 3, "eval/heldout/loss": 1.0}
+        rows = learning_rows() if command == "train" else [{"step": 0, "eval/heldout/loss": 2.0}, loss]
+        required = ["data.file=x.jsonl"] if command == "sft" else []
+        folder = write_run(tmp_path / name, compose_as(command, *required), rows, [])
+        os.utime(folder / "metrics.jsonl", (len(rows), len(rows)))
+        os.utime(folder / "config.yaml", (len(rows), len(rows)))
+    report.main([str(tmp_path)])
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "start: It is learning: held-out loss fell from 2.000 to 1.000.",
+        "rl: It is learning: held-out accuracy rose from 20.0 % to 80.0 %.",
+    ]
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_an_evaluation_has_no_page(tmp_path, compose_as):
+    folder = write_run(tmp_path / "e", compose_as("eval", "model=tiny", "benchmark=make_zero"), [{"step": 0}], [])
+    with pytest.raises(DataError, match="holds a run of `r1zero eval`, which trains nothing"):
+        report.main([str(folder)])
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
