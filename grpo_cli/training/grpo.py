@@ -24,9 +24,11 @@ from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.ranks import rank
+from grpo_cli.report.page import refresh_page
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
+from grpo_cli.runs.listing import State
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
@@ -150,15 +152,16 @@ def _sampling(config: TrainConfig, step: int) -> Sampling:
 
 
 def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
-    """Write result.json, draw the learning curve, and print the accuracies and the command that trains longer."""
+    """Write result.json, the page and the learning curve; print the accuracies and how to train longer."""
     rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
     write_result(run_dir, after)
+    refresh_page(run_dir, State.finished, partial(say, console))
     plot_learning_curve(run_dir / "metrics.jsonl", run_dir / "learning_curve.png")
     lines = []
     for name, label in (("avg", "at temperature 1"), ("greedy", "greedy")):
         key = f"eval/heldout/{name}"
         lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
-    lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, learning_curve.png")
+    lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, report.html")
     lines.append(f"To train longer: r1zero train {resuming(run_dir)} steps={2 * int(after['step'])}")
     say(console, "\n".join(lines))

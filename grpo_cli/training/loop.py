@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
 from grpo_cli.ranks import gather, rank
+from grpo_cli.report.page import refresh_page
 from grpo_cli.runs.frozen import public_settings
+from grpo_cli.runs.listing import State
 from grpo_cli.runs.resume import whole_checkpoints
 from grpo_cli.runs.rollouts import KeptGroup, Split, kept_group
 from grpo_cli.training.checkpoint import Checkpoints, Learner
@@ -32,7 +34,9 @@ def say(console: Console, text: str) -> None:
 def open_log(
     stack: ExitStack, config: Any, steps: int, start_step: int, console: Console, mismatch_limit: float | None = None
 ) -> Callable[..., None]:
-    """The function that logs a step on rank 0; on other ranks it does nothing. The log is closed with `stack`."""
+    """The function that logs a step on rank 0, and writes the run's page if the step has an evaluation; on other ranks
+    it does nothing. The log is closed with `stack`.
+    """
     if rank() != 0:
         return lambda *_: None
     run_dir = Path(config.run.dir)
@@ -46,7 +50,14 @@ def open_log(
         mismatch_limit=mismatch_limit,
         console=console,
     )
-    return stack.enter_context(logger).log
+    stack.enter_context(logger)
+
+    def log(step: int, metrics: Mapping[str, float], *kept: Any) -> None:
+        logger.log(step, metrics, *kept)
+        if any(name.startswith("eval/") for name in metrics):
+            refresh_page(run_dir, State.running, partial(say, console))
+
+    return log
 
 
 def merged(tally: Tally) -> dict[str, float]:

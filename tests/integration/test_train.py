@@ -76,6 +76,7 @@ def test_the_output_shows_the_accuracy_and_how_to_resume(run):
     assert "held-out accuracy greedy:" in run[1]
     assert "r1zero train resume=run steps=4" in run[1]
     assert (run[0] / "learning_curve.png").stat().st_size > 1000
+    assert '"state": "finished"' in (run[0] / "report.html").read_text()
 
 
 def test_whole_groups_are_kept_of_each_step_and_each_evaluation(run):

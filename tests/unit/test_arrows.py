@@ -40,6 +40,7 @@ LAYERS = [
     {"model"},
     {"rollout"},
     {"evaluation"},
+    {"report"},
     {"training", "rejection"},
     {"launch", "doctor"},
     {"pipeline"},
