@@ -5,7 +5,8 @@ import shlex
 import pytest
 from report_run import learning_groups, learning_rows, metrics_row, write_run
 
-from grpo_cli.config.compose import allow_new_entries, flat_settings
+from grpo_cli.config.compose import flat_settings
+from grpo_cli.config.overrides import allow_new_entries
 from grpo_cli.report.curves import MAX_ROWS, curves
 from grpo_cli.report.facts import run_facts
 from grpo_cli.report.settings import algorithms, describe
