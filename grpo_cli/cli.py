@@ -69,20 +69,22 @@ def _run(arguments: Sequence[str]) -> None:
     if "--version" in arguments or arguments[:1] == ["-V"]:
         print(f"r1zero {__version__}")
         return
+    import difflib
+
     from grpo_cli.config.commands import COMMANDS
-    from grpo_cli.nearest import did_you_mean
     from grpo_cli.paths import shorten_temporary_folder
 
     usage = USAGE.format(commands="\n".join(f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()))
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage, end="")
         return
-    if {"-sc", "--shell-completion"} & set(arguments):
-        importlib.import_module("grpo_cli.commands.shell_completion").main(arguments)
-        return
     name, *rest = arguments
-    if name not in COMMANDS:
-        _fail(f"There is no command {name!r}.{did_you_mean(name, COMMANDS)}\n\n{usage}", status=2)
+    if {"-sc", "--shell-completion"} & set(arguments):
+        name, rest = "shell-completion", list(arguments)
+    elif name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
+        hint = f" Did you mean `r1zero {near[0]}`?" if near else ""
+        _fail(f"There is no command {name!r}.{hint}\n\n{usage}", status=2)
     shorten_temporary_folder()
     try:
         _dispatch(name, rest)
@@ -96,7 +98,7 @@ def _dispatch(name: str, arguments: list[str]) -> None:
     module = f"grpo_cli.commands.{name.replace('-', '_')}"
     if name == "eval" and "--compare" in arguments:  # takes no settings
         importlib.import_module("grpo_cli.commands.compare").main(arguments)
-    elif COMMANDS[name].settings:
+    elif name in COMMANDS and COMMANDS[name].settings:
         _run_hydra_app(name, module, arguments)
     else:
         importlib.import_module(module).main(arguments)

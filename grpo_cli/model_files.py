@@ -30,37 +30,38 @@ def model_folder(config: ModelConfig) -> Path:
     if config.path in BUILTIN:
         return BUILTIN[config.path]()
     folder = Path(config.path).expanduser()
-    return folder if folder.is_dir() else _download(config, (*SETTINGS, *WEIGHTS))
+    return folder if folder.is_dir() else _download(config, (*SETTINGS, *WEIGHTS), "model.path")
 
 
 def check_model(
     config: ModelConfig,
-    templates: Iterable[TemplateConfig],
+    templates: Iterable[TemplateConfig] = (),
     needed_len: int | None = None,
     *,
+    key: str = "model.path",
     ask_hub: bool = True,
 ) -> None:
     """Raise what is wrong with a model before transformers is imported: it is missing, reads too few tokens, or has no
     tokenizer or, for a template that is a chat, no chat template.
 
-    `needed_len` is that of `load_base_model`. Of a model on the Hub, only the small files are downloaded; without
-    `ask_hub` it is not checked.
+    `needed_len` is that of `load_base_model`, and `key` the setting that the path comes from. Of a model on the Hub,
+    only the small files are downloaded; without `ask_hub` it is not checked.
     """
     path = Path(config.path).expanduser()
     if config.path in BUILTIN:
         folder = BUILTIN[config.path]()
     elif path.is_dir() or ask_hub:
-        folder = path if path.is_dir() else _download(config, SETTINGS)
+        folder = path if path.is_dir() else _download(config, SETTINGS, key)
     else:
         return
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ConfigError(
-            f"model.path={config.path}: it has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Give a folder "
+            f"{key}={config.path}: it has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Give a folder "
             "with the config.json and the tokenizer of the model; save_pretrained of the tokenizer writes it."
         )
     if any(template.chat for template in templates) and not _has_chat_template(folder):
         raise ConfigError(
-            f"model.path={config.path}: the template is a chat, and the model's tokenizer has no chat template. Set "
+            f"{key}={config.path}: the template is a chat, and the model's tokenizer has no chat template. Set "
             "template=r1 or template=qwen_math, or use a model with a chat template."
         )
     with suppress(OSError, ValueError, AttributeError):  # a damaged file: transformers says what is wrong with it
@@ -90,7 +91,7 @@ def _has_chat_template(folder: Path) -> bool:
         return True
 
 
-def _download(config: ModelConfig, patterns: Sequence[str]) -> Path:
+def _download(config: ModelConfig, patterns: Sequence[str], key: str) -> Path:
     """Download the files of a model on the Hub that match `patterns`, or find them in the cache."""
     from huggingface_hub import HfApi, constants, errors, snapshot_download
 
@@ -111,10 +112,10 @@ def _download(config: ModelConfig, patterns: Sequence[str]) -> Path:
             )
         )
     except absent as error:
-        raise ConfigError(f"model.path={config.path}: neither a folder here nor a model on the Hub. {error}") from error
+        raise ConfigError(f"{key}={config.path}: neither a folder here nor a model on the Hub. {error}") from error
     except (OSError, errors.HTTPError) as error:
         raise SetupError(
-            f"model.path={config.path}: there is no such folder, the Hub cannot be reached ({type(error).__name__}), "
+            f"{key}={config.path}: there is no such folder, the Hub cannot be reached ({type(error).__name__}), "
             "and the model is not in the cache. Download it on a machine with a network (`hf download`), or set "
-            "model.path to a folder."
+            f"{key} to a folder."
         ) from error

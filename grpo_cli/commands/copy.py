@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     group, choice = wanted.split("/")
     name = options.name or f"my_{choice}"
     if name in groups[group]:  # Hydra would still use the built-in file
-        raise ConfigError(f"--name={name}: r1zero has a {group} of that name. Give another one, such as my_{name}.")
+        raise ConfigError(f"--name={name}: a built-in {group} has that name. Give another one, such as my_{name}.")
     copy = options.folder / group / f"{name}.yaml"
     if copy.exists():
         raise ConfigError(f"{copy} exists, and is not overwritten. Give another --name.")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
 from enum import EnumType
+from typing import Any
 
 from grpo_cli.config.commands import COMMANDS, SCHEMAS
 from grpo_cli.config.compose import conf_dir
@@ -77,10 +78,10 @@ def _of_settings(command: str, word: str, typed: Sequence[str]) -> Iterator[str]
             head, dot, _ = setting.key[len(word) :].partition(".")
             yield f"{word}{head}{dot or '='}" if setting.key.startswith(word) else ""
         return
-    kind = next((setting.kind for setting in settings if setting.key == name), None)
-    choices: list[str] = list(groups.get(name, ()))
+    kind: Any = next((setting.kind for setting in settings if setting.key == name), None)
+    choices = list(groups.get(name, ()))
     if isinstance(kind, EnumType):
-        choices += map(str, kind)
+        choices += kind.__members__
     elif kind is bool:
         choices += ["true", "false"]
     yield from (f"{name}={choice} " for choice in choices)

@@ -38,7 +38,7 @@ def test_a_copy_composes_as_printed(capsys, tmp_path, compose_train):
     ("arguments", "message"),
     [
         (["algorithm/grppo"], "Did you mean algorithm/grpo?"),
-        (["algorithm/grpo", "--name", "dapo"], "r1zero has a algorithm of that name"),
+        (["algorithm/grpo", "--name", "dapo"], "--name=dapo: a built-in algorithm has that name"),
         (["reward/r1"], "exists, and is not overwritten"),
     ],
 )

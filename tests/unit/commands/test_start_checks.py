@@ -71,6 +71,12 @@ def test_a_model_that_is_neither_here_nor_in_the_cache_is_rejected_without_a_net
     with pytest.raises(SetupError, match=r"model\.path=me/it: .* the model is not in the cache"):
         check("eval", "model=file", "model.path=me/it")
     check("eval", "model=file", "model.path=me/it", "cluster=slurm_1x8")  # the nodes may reach the Hub
+    with pytest.raises(
+        SetupError, match=r"reward\.terms\.model\.path=me/it: .* set reward\.terms\.model\.path to a folder"
+    ):
+        check("train", "reward=r1_general", "reward.terms.model.path=me/it")
+    with pytest.raises(SetupError, match=r"analyze\.judge=me/it: "):
+        check("analyze", "analyze.judge=me/it")
 
 
 def test_a_reward_function_that_cannot_be_imported_is_rejected(check):

@@ -36,6 +36,8 @@ COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and
 USERS_FILES = {
     "model.path=base/": "model.path=org/base",
     "algorithm=mine": "algorithm=grpo",
+    "algorithm=my_dr_grpo": "algorithm=dr_grpo",
+    "my_conf": "docs",
 }
 
 

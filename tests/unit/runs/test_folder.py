@@ -55,7 +55,8 @@ def test_results_block_the_next_start(tmp_path):
 
 
 def test_a_folder_that_held_something_stays(tmp_path):
-    (tmp_path / "run" / "logs").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()  # of an earlier start
     fail(tmp_path / "run", TrainingError("x"))
     assert (tmp_path / "run" / "config.yaml").is_file()
 
