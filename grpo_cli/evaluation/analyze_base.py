@@ -24,6 +24,7 @@ from grpo_cli.evaluation.judge import judge_model, load_judge
 from grpo_cli.evaluation.provenance import data_source, provenance, results_text
 from grpo_cli.evaluation.samples import Sample, right_by_problem
 from grpo_cli.model import load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.reward.reward import Reward
 
@@ -33,7 +34,8 @@ def analyze(config: AnalyzeTask, terminal: TextIO) -> None:
     start_ranks(config.cluster.device)
     console = report_console(terminal)
     all_series = _all_series(config)
-    model = load_base_model(config.model)
+    with stage(console, f"loading {config.model.name}"):
+        model = load_base_model(config.model)
     if config.analyze.judge is not None:
         judge_model(config.analyze.judge)  # reports its errors before anything is sampled
     with ExitStack() as stack:

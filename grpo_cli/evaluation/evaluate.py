@@ -16,6 +16,7 @@ from grpo_cli.evaluation.measures import accuracy_curve, macro_average, measure
 from grpo_cli.evaluation.provenance import data_source, provenance, results_text
 from grpo_cli.evaluation.responses import Responder, StoredResponder
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Problem
@@ -26,8 +27,9 @@ def evaluate(config: EvalTask, terminal: TextIO) -> None:
     start_ranks(config.cluster.device)
     console = report_console(terminal)
     problems = {name: load_benchmark(name, benchmark) for name, benchmark in config.benchmark.items()}
-    stored = StoredResponder(Path(config.rescore)) if config.rescore else None
-    model = None if stored else load_base_model(config.model)
+    with stage(console, f"loading {config.rescore or config.model.name}"):
+        stored = StoredResponder(Path(config.rescore)) if config.rescore else None
+        model = None if stored else load_base_model(config.model)
     all_series = [
         Series(name, asked, config.template, stored.num_samples(name, asked) if stored else config.eval.n)
         for name, asked in problems.items()

@@ -23,6 +23,7 @@ from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import rank
 from grpo_cli.report.page import refresh_page
 from grpo_cli.reward.reward import Reward
@@ -48,8 +49,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     run_dir = Path(config.run.dir)
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    say(console, f"{run_dir}: loading {config.model.name}, vLLM and DeepSpeed")
-    model = load_base_model(config.model, config.rollout.longest_sequence)
+    with stage(console, f"loading {config.model.name}"):
+        model = load_base_model(config.model, config.rollout.longest_sequence)
     check_family(model, config.cluster)
     problems = load_problem_set(config.data, config.seed)
     train_prompts, heldout_prompts = (
@@ -68,15 +69,16 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         reward = stack.enter_context(
             Reward(config.reward, config.template, config.rollout.max_new_tokens, config.cluster.device)
         )
-        engine = RolloutEngine(model, config.cluster, for_training=True)
-        with engine.asleep():
+        with stage(console, "starting vLLM"):
+            engine = RolloutEngine(model, config.cluster, for_training=True)
+        with engine.asleep(), stage(console, "building DeepSpeed"):
             policy = rl_policy(model, config)
             start_step = checkpoints.load_latest(policy, sampler)
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
         log = open_log(stack, config, config.steps, start_step, console, limit)
-        evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len)
+        evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len, console)
 
         stack.enter_context(checkpoints.advice())
         stopped_after = None

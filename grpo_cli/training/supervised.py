@@ -17,6 +17,7 @@ from grpo_cli.evaluation.live import Evaluated
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import peak_memory_gib
+from grpo_cli.progress import stage
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.report.page import refresh_page
 from grpo_cli.runs.listing import State
@@ -81,7 +82,9 @@ def fit(
     with checkpoints.advice(), ExitStack() as stack:
         log = open_log(stack, config, steps, start_step, console)
         if start_step == 0:
-            log(0, evaluate())
+            with stage(console, "evaluating before training"):
+                before = evaluate()
+            log(0, before)
         stop.listen()
         for step in range(start_step + 1, steps + 1):
             clock = Clock()

@@ -29,7 +29,7 @@ LAYERS = [
             "signature",
         ],
     },
-    {"jsonl", "limits", "screen", "bounds", "nearest", "files"},
+    {"jsonl", "limits", "screen", "progress", "bounds", "nearest", "files"},
     {"grading"},
     {"sandbox"},
     {"reward.terms"},

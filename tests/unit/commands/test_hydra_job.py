@@ -90,6 +90,8 @@ def test_after_a_failed_job_the_others_run_and_the_status_is_1(sweep, capsys):
     printed = capsys.readouterr()
     assert "1_beta-0.5 failed: ValueError: beta is half" in printed.out
     assert "r1zero: 1_beta-0.5 failed: ValueError: beta is half" in printed.err
+    assert "job 1 of 3: 0_beta-0\n" in printed.err
+    assert re.search(r"job 3 of 3: 2_beta-0\.04, 0:0\d:\d\d left\n", printed.err)
     assert "Traceback" not in printed.err
     assert Path("sw/sweep.csv").is_file()
     assert Path("sw/sweep.html").is_file()
