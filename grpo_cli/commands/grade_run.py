@@ -20,6 +20,7 @@ from grpo_cli.screen import Screen
 from grpo_cli.types import BY_RULE, Completion, Problem, Verdict
 
 NUM_SHOWN = 5  # verdicts that differ
+END = 80  # characters of a response
 
 
 def grade_run(run_dir: Path) -> list[dict[str, Any]]:
@@ -50,6 +51,9 @@ def grade_run(run_dir: Path) -> list[dict[str, Any]]:
                 "split": group.split.value,
                 "problem": group.problem,
                 "sample": sample,
+                "id": f"{group.problem} #{sample}",
+                "gold": group.answer,
+                "end": group.responses[sample].text[-END:],
                 "verdict": (score := future.result()).verdict.value,
                 "extracted": score.extracted,
                 "verdict_in_run": group.responses[sample].verdict.value,

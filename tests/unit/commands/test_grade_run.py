@@ -47,6 +47,8 @@ def test_responses_are_graded_as_in_the_run_and_compared(make_run, capsys):
         ("half", 2, "unparsable", "unparsable"),
     ]
     printed = capsys.readouterr().out
+    assert "half #2" in printed  # of the last step
+    assert "numbers #0" not in printed
     assert "1 of 4 verdicts differ from the run's.\n" in printed
     assert "step 7, train, problem half, sample 1: wrong in the run, correct now" in printed
 
