@@ -49,17 +49,17 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     run_dir = Path(config.run.dir)
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    with stage(console, f"loading {config.model.name}"):
+    with stage(console, f"loading {config.model.name} and {config.data.name}"):
         model = load_base_model(config.model, config.rollout.longest_sequence)
-    check_family(model, config.cluster)
-    problems = load_problem_set(config.data, config.seed)
-    train_prompts, heldout_prompts = (
-        _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
-    )
-    benchmarks = {
-        name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
-        for name, benchmark in config.benchmark.items()
-    }
+        check_family(model, config.cluster)
+        problems = load_problem_set(config.data, config.seed)
+        train_prompts, heldout_prompts = (
+            _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
+        )
+        benchmarks = {
+            name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
+            for name, benchmark in config.benchmark.items()
+        }
     sampler = EpochSampler(train_prompts, config.seed)
     checkpoints = Checkpoints(config, "train", partial(say, console))
     peak = find_peak(model.folder, config)
@@ -126,7 +126,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             if must_stop:
                 stopped_after = step
                 break
-        finish_run(run_dir, stopped_after)
+        finish_run(run_dir, stopped_after, console)
 
     if rank() == 0:
         _conclude(run_dir, config.steps, console)

@@ -16,6 +16,7 @@ from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
+from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank
 from grpo_cli.report.page import refresh_page
 from grpo_cli.runs.frozen import public_settings
@@ -107,7 +108,7 @@ def heldout_groups(step: int, evaluation: Evaluated) -> list[KeptGroup]:
     return [kept_group(step, Split.heldout, group) for group in evaluation.groups]
 
 
-def finish_run(run_dir: Path, stopped_after: int | None) -> None:
+def finish_run(run_dir: Path, stopped_after: int | None, console: Console) -> None:
     """Export the model of the last checkpoint to `model/`. Called on all ranks.
 
     Raises Stopped if the run was asked to stop, after the step `stopped_after`.
@@ -117,4 +118,5 @@ def finish_run(run_dir: Path, stopped_after: int | None) -> None:
         # The launcher adds how to resume.
         raise Stopped(f"Stopped on request after step {stopped_after}, which is saved.")
     if rank() == 0:
-        export(whole_checkpoints(run_dir)[0], run_dir / "model")
+        with stage(console, "exporting the model"):
+            export(whole_checkpoints(run_dir)[0], run_dir / "model")

@@ -107,7 +107,7 @@ def fit(
             if must_stop:
                 stopped_after = step
                 break
-        finish_run(run_dir, stopped_after)
+        finish_run(run_dir, stopped_after, console)
     if rank() == 0:
         _conclude(run_dir, steps, console)
 
