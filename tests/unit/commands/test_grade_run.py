@@ -1,6 +1,7 @@
 """`r1zero grade` on the responses that a run has kept."""
 
 import json
+import shutil
 
 import pytest
 from kept_groups import group, response
@@ -53,24 +54,18 @@ def test_responses_are_graded_as_in_the_run_and_compared(make_run, capsys):
     assert "step 7, train, problem half, sample 1: wrong in the run, correct now" in printed
 
 
-def test_neither_the_functions_nor_the_sandbox_of_a_run_are_used(make_run, tmp_path, monkeypatch):
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")
+def test_neither_the_functions_nor_the_sandbox_of_a_run_are_used(make_run, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text("open('ran', 'w')\ndef reward(**_): return [0.0]\n")
     monkeypatch.chdir(tmp_path)
-    program = '```python\nopen("escaped", "w")\nprint(1)\n```'
+    program = f'</think>\n```python\nopen("{tmp_path}/escaped", "w")\nprint(1)\n```'
     tests = json.dumps({"inputs": [""], "outputs": ["1"]})
     own = ("++reward.terms.mine.function=mine:reward", "++reward.terms.code.sandbox=none", "data.grader=code")
-    run_dir = make_run(
-        group(7, response(program), answer=tests, grader="code"), settings=("reward=code", "template=r1", *own)
-    )
-    from grpo_cli.sandbox import check_sandbox
-
-    try:
-        check_sandbox("bwrap")
-    except Exception as error:
-        pytest.skip(str(error))
-    main([str(run_dir)])
+    kept = group(7, response(program, verdict=Verdict.correct), answer=tests, grader="code")
+    main([str(make_run(kept, settings=("reward=code", "template=r1", *own)))])
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "escaped").exists()
+    assert "correct in the run, wrong now" in capsys.readouterr().out
 
 
 def test_a_folder_without_a_run_or_without_groups_is_named(make_run, tmp_path):
