@@ -21,7 +21,7 @@ def check_tracker(config: LoggerConfig) -> None:
             f"logger.trackers has {', '.join(missing)}, which is not installed. Install it with `pip install "
             f"{' '.join(missing)}`, or leave it out of logger.trackers."
         )
-    if False and TrackerName.wandb not in config.trackers:
+    if config.upload_model and TrackerName.wandb not in config.trackers:
         raise ConfigError("logger.upload_model=true uploads to W&B. Add wandb to logger.trackers, or leave it out.")
     mode = os.environ.get("WANDB_MODE")
     if TrackerName.wandb not in config.trackers or config.mode != WandbMode.auto:
