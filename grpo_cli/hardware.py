@@ -1,5 +1,6 @@
 """The peak speed of GPUs and of this machine's CPU: the roofline behind time estimates and MFU."""
 
+import ctypes
 import os
 import re
 import time
@@ -97,3 +98,14 @@ def _fastest(action: Callable[[], object]) -> float:
         action()
         seconds.append(time.perf_counter() - try_start)
     return min(seconds)
+
+
+def num_gpus() -> int:
+    """The number of GPUs that CUDA's driver offers this process, without importing torch; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return 0 if failed else count.value

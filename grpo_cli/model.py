@@ -1,9 +1,8 @@
 """The base model's files, its tokenizer and its longest sequence."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -11,16 +10,9 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from grpo_cli.config.model import ModelConfig
-from grpo_cli.data import make_zero, random_base
-from grpo_cli.data.sources import HUB_TIMEOUT_S
-from grpo_cli.errors import ConfigError, SetupError
+from grpo_cli.errors import ConfigError
+from grpo_cli.model_files import check_length, model_folder
 
-BUILTIN: dict[str, Callable[[], Path]] = {
-    "builtin:make_zero": make_zero.base_model_dir,
-    "builtin:make_zero_mixed": partial(make_zero.base_model_dir, "make_zero_mixed"),
-    "builtin:make_zero_half": partial(make_zero.base_model_dir, "make_zero_half"),
-    "builtin:random": random_base.base_model_dir,
-}
 # Contractions, spaces, digits, special characters, line breaks, accents and Chinese: everything tokenizers differ in.
 SAMPLE_TEXT = "It's  3.14 = \\boxed{12345} <think>\n\n\tnaïve 数学 </think>"
 
@@ -58,7 +50,7 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
     """Find or download the model. `needed_len` is the run's longest sequence, prompt and response together, in tokens;
     without it, sequences can be as long as the model allows.
     """
-    folder = _folder(config)
+    folder = model_folder(config)
     _check_weights(folder, config.path)
     try:
         tokenizer = load_tokenizer(folder)
@@ -76,11 +68,7 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
         ) from error
     if config.max_model_len is not None and config.max_model_len > limit:
         raise ConfigError(f"model.max_model_len={config.max_model_len}: {config.path} reads at most {limit} tokens.")
-    if needed_len is not None and needed_len > limit:
-        raise ConfigError(
-            f"model.path={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
-            f"rollout.max_new_tokens ask for {needed_len}. Lower one of them."
-        )
+    check_length(config, limit, needed_len)
     model = BaseModel(folder, tokenizer, config.max_model_len or min(limit, needed_len or limit))
     if model.vocab_size > num_rows:
         raise ConfigError(
@@ -113,45 +101,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     # The model type may also add special tokens that neither the file nor the model's embedding has.
     same_size = len(tokenizer) == in_file.get_vocab_size()
     return tokenizer if same_rules and same_size else PreTrainedTokenizerFast.from_pretrained(folder)
-
-
-def _folder(config: ModelConfig) -> Path:
-    if config.path in BUILTIN:
-        return BUILTIN[config.path]()
-    folder = Path(config.path).expanduser()
-    if folder.is_dir():
-        return folder
-    return _download(config)
-
-
-def _download(config: ModelConfig) -> Path:
-    from huggingface_hub import HfApi, constants, errors, snapshot_download
-
-    absent = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
-    from_cache = constants.HF_HUB_OFFLINE
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    try:
-        if not from_cache:
-            try:
-                # Ask first: without a network, a download would retry for minutes before it gives up.
-                HfApi().model_info(config.path, revision=config.revision, timeout=HUB_TIMEOUT_S)
-            except absent:
-                raise
-            except (OSError, errors.HTTPError):
-                from_cache = True
-        return Path(
-            snapshot_download(
-                config.path, revision=config.revision, allow_patterns=patterns, local_files_only=from_cache
-            )
-        )
-    except absent as error:
-        raise ConfigError(f"model.path={config.path}: neither a folder here nor a model on the Hub. {error}") from error
-    except (OSError, errors.HTTPError) as error:
-        raise SetupError(
-            f"model.path={config.path}: there is no such folder, the Hub cannot be reached ({type(error).__name__}), "
-            "and the model is not in the cache. Download it on a machine with a network (`hf download`), or set "
-            "model.path to a folder."
-        ) from error
 
 
 def _check_weights(folder: Path, path: str) -> None:

@@ -123,7 +123,8 @@ def write_family(name: str, folder: Path) -> None:
 def _settings(command: str, *overrides: str) -> Any:
     from hydra import compose, initialize_config_dir
 
-    from grpo_cli.config.compose import allow_new_entries, conf_dir, register_schemas, to_typed
+    from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
+    from grpo_cli.config.overrides import allow_new_entries
 
     register_schemas()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -11,6 +11,8 @@ from grpo_cli.config.compose import to_typed
 from grpo_cli.config.grammar import setting
 from grpo_cli.config.tasks import HUB, ExportTask
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
+from grpo_cli.runs.resume import find_checkpoint
+from grpo_cli.training.signed import check_signed
 
 
 def run(composed: DictConfig) -> None:
@@ -45,11 +47,10 @@ def run(composed: DictConfig) -> None:
 
 def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Path:
     """Write the model to `folder`. Returns the checkpoint that it is from."""
-    from grpo_cli.training.export import export, find_checkpoint  # imports DeepSpeed
-    from grpo_cli.training.signed import check_signed
-
     checkpoint = find_checkpoint(source)
     check_signed(checkpoint, "trust", trust)
+    from grpo_cli.training.export import export  # imports DeepSpeed
+
     export(checkpoint, folder, dtype)
     return checkpoint
 

@@ -7,18 +7,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from grpo_cli.analysis.report import read_metrics, read_result
-from grpo_cli.commands.hydra_job import given_keys, in_sweep, place_in_sweep
+from grpo_cli.commands.hydra_job import given_keys, in_sweep, needs_new_folder, place_in_sweep
+from grpo_cli.commands.start_checks import check_start
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.grammar import resuming
-from grpo_cli.config.machine import check_machine
-from grpo_cli.config.tracker import check_tracker
 from grpo_cli.errors import CheckpointError, ConfigError, DataError
 from grpo_cli.launch import start
 from grpo_cli.printing import say
-from grpo_cli.runs.folder import is_empty, run_folder_lock
+from grpo_cli.runs.folder import is_unused, new_folder, run_folder_lock
 from grpo_cli.runs.frozen import check_no_missing_secrets, check_trusted
-from grpo_cli.runs.resume import check_resumed, resumed_settings, settings_in
+from grpo_cli.runs.resume import check_resumed, resumed_settings, settings_in, whole_checkpoints
 
 
 def settings(command: str, composed: DictConfig) -> Any:
@@ -37,8 +36,7 @@ def settings(command: str, composed: DictConfig) -> Any:
         check_no_missing_secrets(resumed, frozen)
     config = to_typed(resumed, command)
     check_settings(config)
-    check_machine(config.cluster)
-    check_tracker(config.logger)
+    check_start(config)
     if in_sweep() or "SLURM_RESTART_COUNT" in os.environ:
         config.resume.run = "auto"  # without a checkpoint, it starts from step 0
     if config.resume.run != "never":
@@ -49,6 +47,8 @@ def settings(command: str, composed: DictConfig) -> Any:
         for note in check_resumed(config, command):
             say(f"warning: {note}; from here on, results are the same only up to rounding")
         _check_metrics(Path(config.run.dir) / "metrics.jsonl")
+        if composed.resume.run not in ("never", "auto") and not whole_checkpoints(Path(config.run.dir)):
+            say(f"{config.run.dir} has no complete checkpoint: the run starts from step 0")
     return config
 
 
@@ -62,8 +62,10 @@ def _check_same_folder(composed: DictConfig) -> None:
         )
 
 
-def run_in_folder(command: str, config: Any) -> dict[str, Any]:
+def run_in_folder(command: str, config: Any, composed: DictConfig) -> dict[str, Any]:
     """Run a training command on its ranks, in `run.dir`. Returns the last row of metrics."""
+    if needs_new_folder(composed):
+        config.run.dir = str(new_folder(Path(config.run.dir)))
     run_dir = Path(config.run.dir)
     with run_folder_lock(run_dir, config, lambda: _check_folder(run_dir, config)) as config_file:
         start(command, config_file, config.cluster)
@@ -83,7 +85,7 @@ def _check_metrics(file: Path) -> None:
 
 
 def _check_folder(run_dir: Path, config: Any) -> None:
-    if config.resume.run == "never" and not is_empty(run_dir):
+    if config.resume.run == "never" and not is_unused(run_dir):
         raise ConfigError(
             f"The run folder {run_dir} exists, and is never overwritten. Set another run.dir, or resume from its last "
             f"checkpoint with {resuming(run_dir)}."

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -34,6 +35,7 @@ HUB_DATA = (
     "The data set {} is not read: it is on the Hub, and `r1zero plan` downloads nothing. With HF_HUB_OFFLINE=1, it "
     "reads a copy in the cache.\n"
 )
+LONG_H = 6.0  # from this many hours on, a run on a CPU is announced as long
 
 
 def run(composed: DictConfig) -> None:
@@ -73,8 +75,8 @@ def run(composed: DictConfig) -> None:
     raise_if_any([*model_faults, *overruns])
     if problems:
         check_prompts(config, problems)
-        for warning in data_warnings(config, len(problems.train)):
-            console.print(f"warning: {warning}", soft_wrap=True)
+    for warning in (*long_run_warnings(config), *(data_warnings(config, len(problems.train)) if problems else ())):
+        console.print(f"warning: {warning}", soft_wrap=True)
     if problems and tokenizer:
         console.print("The first prompt:\n", markup=False)
         console.print(first_prompt(config, problems, tokenizer) + "\n", markup=False, highlight=False, soft_wrap=True)
@@ -88,6 +90,27 @@ def _is_here(data: DataConfig) -> bool:
         data.path is not None
         or is_builtin
         or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    )
+
+
+def long_run_warnings(config: TrainConfig) -> Iterator[str]:
+    """What to say about a run that this machine's CPU needs very long for, as far as that is known."""
+    if config.cluster.device != Device.cpu or config.model.path.startswith("builtin:"):
+        return
+    try:
+        shape = find_shape(config.model)
+    except ConfigError:
+        return
+    lengths = assumed_lengths(config)
+    step_s = plan_seconds(config, shape, measure_cpu(config.cluster.ranks, config.cluster.threads), lengths).step
+    hours = config.steps * step_s / 3600
+    if hours < LONG_H:
+        return
+    time = f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
+    yield (
+        f"On this CPU the run takes about {time}: {config.steps:,} steps of {step_s:,.0f} s, if responses have "
+        f"{lengths.response:,.0f} tokens on average. For a first try, set steps=10 rollout.prompts_per_step=4 "
+        "rollout.max_new_tokens=256 data.num_heldout=16, or choose a smaller model; `r1zero plan` shows the parts."
     )
 
 

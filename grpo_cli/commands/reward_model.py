@@ -11,4 +11,4 @@ def run(composed: DictConfig) -> float:
     """Train on pairs. Returns the final accuracy on held-out pairs, the objective for a Hydra sweeper."""
     config: RewardModelTask = learning_run.settings("reward-model", composed)
     load_preferences(config.data, config.seed)  # raises for faulty data before anything heavy starts
-    return learning_run.run_in_folder("reward-model", config)["eval/heldout/pair_accuracy"]
+    return learning_run.run_in_folder("reward-model", config, composed)["eval/heldout/pair_accuracy"]

@@ -5,17 +5,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from grpo_cli.commands.hydra_job import place_in_sweep
+from grpo_cli.commands.hydra_job import needs_new_folder, place_in_sweep
 from grpo_cli.commands.sampling_run import set_model_from_checkpoint
+from grpo_cli.commands.start_checks import check_start
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.machine import check_machine
 from grpo_cli.config.tasks import SampleTask
-from grpo_cli.config.tracker import check_tracker
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.launch import start
 from grpo_cli.rejection.traces import check_overwrite
-from grpo_cli.runs.folder import run_folder_lock
+from grpo_cli.runs.folder import new_folder, run_folder_lock
 from grpo_cli.runs.resume import check_same_samples
 
 
@@ -25,9 +24,10 @@ def run(composed: DictConfig) -> float:
     set_model_from_checkpoint(composed)
     config: SampleTask = to_typed(composed, "sample")
     check_settings(config)
-    check_tracker(config.logger)
-    check_machine(config.cluster)
+    check_start(config)
     load_problem_set(config.data, config.seed)  # raises for faulty data before anything heavy starts
+    if needs_new_folder(composed):
+        config.run.dir = str(new_folder(Path(config.run.dir)))
     run_dir = Path(config.run.dir)
     with run_folder_lock(run_dir / "sample", config, lambda: _check_folder(run_dir / "sample", config)) as config_file:
         start("sample", config_file, config.cluster)

@@ -11,6 +11,8 @@ from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.tracker import tracker_group
 from grpo_cli.errors import CheckpointError
 from grpo_cli.runs.frozen import read_frozen
+from grpo_cli.runs.resume import find_checkpoint
+from grpo_cli.training.signed import check_signed
 
 
 def set_model_from_checkpoint(composed: DictConfig) -> None:
@@ -61,10 +63,9 @@ def _finished_model(path: Path) -> Path | None:
 
 
 def _exported_model(path: Path, trust: bool) -> Path:
-    from grpo_cli.training.export import find_checkpoint, model_folder  # imports DeepSpeed
-    from grpo_cli.training.signed import check_signed
-
     check_signed(find_checkpoint(path), "trust", trust)
+    from grpo_cli.training.export import model_folder  # imports DeepSpeed
+
     return model_folder(path)
 
 

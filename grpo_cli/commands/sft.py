@@ -14,4 +14,4 @@ def run(composed: DictConfig) -> float:
     load_demonstrations(config.data, config.seed)  # raises for faulty data before anything heavy starts
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
-    return -learning_run.run_in_folder("sft", config)["eval/heldout/loss"]
+    return -learning_run.run_in_folder("sft", config, composed)["eval/heldout/loss"]

@@ -3,12 +3,11 @@
 A new command needs a record here, a module in grpo_cli/commands/ and, if it takes settings, a file in conf/ and a loop.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 
 from grpo_cli.bounds import settings_faults
-from grpo_cli.config.grammar import with_line_breaks
 from grpo_cli.config.supervised import RewardModelTask, SFTTask
 from grpo_cli.config.tasks import AnalyzeTask, EvalTask, ExportTask, SampleTask
 from grpo_cli.config.train import TrainConfig
@@ -21,7 +20,7 @@ class Command:
 
     summary: str
     settings: type | None = None  # if set, a Hydra app whose module has run(composed); otherwise main(arguments)
-    conf: str | None = None  # the name of its file in conf/, if it is not the command's name
+    conf: str | None = None  # the command whose settings it takes, if these are not its own
     sweeps: bool = True  # whether --multirun is allowed
     loops: Mapping[str, str] = field(default_factory=dict)  # what each rank runs: name -> module:function
     saves: bool = False  # whether it writes checkpoints and resumes from them
@@ -77,8 +76,11 @@ COMMANDS = {
     "export": Command(
         "write or push the model of a run in the format of transformers and vLLM", settings=ExportTask, sweeps=False
     ),
+    "report": Command("the page of a run: is it learning, and what does it say?"),
     "runs": Command("list past runs and how to resume them, or remove empty ones"),
     "show": Command("print a problem and its responses at a step of a run"),
+    "list": Command("list the choices of each config group, with one line about each"),
+    "copy": Command("copy a config file, to start one of your own"),
     "sweep-report": Command("the leaderboard and plots of a sweep"),
     "grade": Command("score responses from a file, and say why each reward was given"),
     "doctor": Command("check whether this machine can train, and say what is wrong"),
@@ -94,14 +96,3 @@ COMMAND_OF_LOOP = {loop: name for name, command in COMMANDS.items() for loop in 
 def check_settings(config: Any) -> None:
     """Raise one ConfigError that lists every fault of a command's settings."""
     raise_if_any(list(settings_faults(config)))
-
-
-def expand_shorthands(command: str, arguments: Sequence[str]) -> list[str]:
-    r"""The arguments with r1zero's own shorthands as Hydra overrides: `resume=`, `\n` in a template's text, and those
-    of the command.
-    """
-    settings = SCHEMAS[command]
-    if "resume" in get_type_hints(settings):
-        arguments = [f"resume.run={a.removeprefix('resume=')}" if a.startswith("resume=") else a for a in arguments]
-    expand: Callable[[Sequence[str]], list[str]] = getattr(settings, "expand_shorthands", list)
-    return [with_line_breaks(argument) for argument in expand(arguments)]

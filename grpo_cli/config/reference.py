@@ -10,16 +10,27 @@ from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from hydra._internal.hydra import Hydra
 from omegaconf import MISSING as NO_DEFAULT
 from omegaconf import DictConfig, OmegaConf
 
 from grpo_cli.bounds import override_value
 from grpo_cli.config.commands import COMMANDS, SCHEMAS
-from grpo_cli.config.compose import conf_dir, config_groups
+from grpo_cli.config.compose import conf_dir
+from grpo_cli.config.groups import HIDDEN, config_groups, groups_of
 from grpo_cli.reward.terms import BUILT_IN
 
 WIDTH, INDENT = 118, " " * 4
-HIDDEN = {"tuning", "supervised_tuning"}  # chosen by the model's name, not by users
+FLAGS_HELP = """
+Flags:
+  -h, --help                this help, with the values for the given arguments
+  -c, --cfg job             print the composed settings and run nothing; with --resolve, without references
+  -m, --multirun            a sweep: one job for each combination of values, as in seed=1,2,3
+  -cd, --config-dir DIR     also use the choices in your own folder: DIR/algorithm/mine.yaml is algorithm=mine
+  -cn, --config-name NAME   use another file than the command's own in conf/, with -cp, --config-path for its folder
+  -i, --info defaults       show which files are composed; --info searchpath: from which folders
+  -sc, --shell-completion   bash: eval "$(r1zero -sc install=bash)", zsh: eval "$(r1zero -sc install=zsh)"
+  --version                 the version of r1zero"""
 INTRODUCTION = """\
 # Every setting
 
@@ -86,11 +97,10 @@ def settings_page() -> str:
     return "\n".join(parts)
 
 
-def groups_text(*, _root_: DictConfig) -> str:
-    """The config groups that a command uses, each with its options, for `--help`."""
-    used = {key.split("@")[0] for key in _root_.hydra.runtime.choices} | ({"benchmark"} & _root_.keys())  # may be []
+def groups_text(command: str) -> str:
+    """The config groups that a command uses, each with its choices, for `--help`."""
     options = config_groups([conf_dir()])
-    return "\n".join(f"{name}: {', '.join(sorted(options[name]))}" for name in sorted(options.keys() & used - HIDDEN))
+    return "\n".join(f"{name}: {', '.join(options[name])}" for name in sorted(groups_of(command) - HIDDEN))
 
 
 def help_text(command: str, composed: DictConfig) -> str:
@@ -150,13 +160,16 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 
 
 def register_help() -> None:
-    """Let the help templates of conf/ use ${settings_help:<command>} and ${groups_help:}."""
+    """Let the help templates of conf/ use ${groups_help:<command>}, ${settings_help:<command>} and ${flags_help:}."""
 
     def settings_help(command: str, *, _root_: DictConfig) -> str:
         return help_text(command, _root_).replace("$", "$$")  # Hydra substitutes $NAME afterwards
 
     OmegaConf.register_new_resolver("settings_help", settings_help, replace=True)
     OmegaConf.register_new_resolver("groups_help", groups_text, replace=True)
+    OmegaConf.register_new_resolver("flags_help", lambda: FLAGS_HELP.replace("$", "$$"), replace=True)
+    # Hydra lists its own groups and ours for every help, which takes seconds; no template of conf/ shows its lists.
+    Hydra.format_config_groups = lambda *_, **__: ""  # type: ignore[method-assign]
 
 
 def _choices(kinds: tuple[Any, ...]) -> tuple[str, ...]:

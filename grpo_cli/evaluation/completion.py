@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from grpo_cli.choices import AnswerMarker
 from grpo_cli.config.cluster import ClusterConfig
@@ -18,6 +17,7 @@ from grpo_cli.data.templates import render
 from grpo_cli.evaluation.responses import EngineResponder, Question, Responder, Skipped, questions
 from grpo_cli.evaluation.samples import Sample, SampleStore
 from grpo_cli.model import BaseModel
+from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
 from grpo_cli.reward.terms.format import format_reward
@@ -100,10 +100,11 @@ def _store(store: SampleStore, new: Iterator[Sample], total: int, console: Conso
 
     def counted() -> Iterator[Sample]:
         nonlocal num_tokens
-        label, share, quiet = store.path.stem, total / world_size(), not console.is_terminal
-        for sample in track(new, label, share, console=console, transient=True, disable=quiet):
-            num_tokens += sample.num_tokens
-            yield sample
+        with progress(console, store.path.stem, len(range(rank(), total, world_size()))) as count:
+            for sample in new:
+                num_tokens += sample.num_tokens
+                yield sample
+                count()
 
     started = time.perf_counter()
     store.append(counted(), rank())
@@ -163,13 +164,13 @@ def engine_responders(
     all_series: Sequence[Series], model: BaseModel, sampling: EvalConfig, cluster: ClusterConfig, console: Console
 ) -> dict[str, Responder]:
     """A responder for each series, all with the same engine, whose context has room for the longest prompt."""
-    from grpo_cli.rollout.vllm_engine import RolloutEngine
-
-    console.print("loading the model into vLLM")
     prompts = {series.name: render(series.problems, series.template, model.tokenizer) for series in all_series}
     longest = max(len(prompt.token_ids) for of_series in prompts.values() for prompt in of_series)
     max_model_len = min(model.max_model_len, longest + sampling.max_new_tokens)
-    engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster)
+    with stage(console, "starting vLLM"):
+        from grpo_cli.rollout.vllm_engine import RolloutEngine
+
+        engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster)
     return {
         series.name: EngineResponder(
             engine,

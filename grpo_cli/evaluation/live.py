@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from grpo_cli.analysis.reflection import count_self_corrections
 from grpo_cli.config.supervised import SFTTask
 from grpo_cli.config.train import TrainConfig
@@ -11,6 +13,7 @@ from grpo_cli.evaluation.completion import Judged, judged
 from grpo_cli.evaluation.majority import answer_equality
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.responses import EngineResponder, questions
+from grpo_cli.progress import progress
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Prompt, Sampling, ScoredGroup
@@ -41,6 +44,7 @@ class LiveEvaluation:
     benchmarks: Mapping[str, Sequence[Prompt]]
     config: TrainConfig | SFTTask
     max_model_len: int
+    console: Console
 
     def __call__(self, sampling: Sampling) -> Evaluated:
         """The evaluation of the current policy; called on all ranks, each of which samples its share.
@@ -69,7 +73,12 @@ class LiveEvaluation:
         problems = [prompt.problem for prompt in prompts]
         asked = questions(name, problems, n, self.config.seed)
         respond = EngineResponder(self.engine, prompts, sampling, self.max_model_len)
-        mine = list(judged(asked[rank() :: world_size()], respond, self.reward))
+        share = asked[rank() :: world_size()]
+        mine = []
+        with progress(self.console, f"evaluating {name}", len(share)) as count:
+            for response in judged(share, respond, self.reward):
+                mine.append(response)
+                count()
         samples_of_ranks = gather([response.sample(self.config.template) for response in mine])
         by_key = {(sample.id, sample.sample): sample for of_rank in samples_of_ranks for sample in of_rank}
         samples = [by_key[question.key] for question in asked]

@@ -19,7 +19,7 @@ from grpo_cli.choices import Device
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.commands import COMMAND_OF_LOOP, COMMANDS, LOOPS
 from grpo_cli.config.compose import to_typed
-from grpo_cli.config.grammar import resume_command
+from grpo_cli.config.grammar import quoted, resume_command, shell_word
 from grpo_cli.config.resolvers import register_resolvers
 from grpo_cli.files import write_whole
 from grpo_cli.launch.process import exit_with_parent, keep_freed_memory
@@ -27,8 +27,10 @@ from grpo_cli.launch.rank_errors import error_file
 from grpo_cli.limits import check_open_files, check_shared_memory
 from grpo_cli.paths import shorten_temporary_folder
 from grpo_cli.printing import say
+from grpo_cli.progress import stage
 from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.lock import WRITER_LOCK, locked
+from grpo_cli.screen import Screen
 from grpo_cli.secret import mapped, masked
 
 
@@ -48,11 +50,11 @@ class Terminal(io.TextIOWrapper):
             super().flush()
 
 
-def resume_hint(command: str, run_dir: Path) -> str:
-    """How to continue a run that was stopped."""
+def resume_hint(command: str, folder: Path) -> str:
+    """How to continue what was stopped in `folder`: a run's folder or, for a command that samples, its part in it."""
     if COMMANDS[command].saves:
-        return f"To resume it: {resume_command(command, run_dir)}"
-    return f"To continue, run the same command with run.dir={run_dir}"
+        return f"To resume it: {resume_command(command, folder)}"
+    return f"To continue, run the same command with {shell_word(f'run.dir={quoted(str(folder.parent))}')}"
 
 
 def main(loop_name: str, config_file: Path) -> None:
@@ -81,7 +83,8 @@ def main(loop_name: str, config_file: Path) -> None:
         check_shared_memory()
         with locked(config_file.parent / WRITER_LOCK) if rank == 0 else nullcontext():
             gc.disable()  # imports create objects that stay; collecting garbage would take a fifth of their time
-            loop = pkgutil.resolve_name(LOOPS[loop_name])
+            with stage(Screen(file=terminal, quiet=rank != 0), "loading libraries"):
+                loop = pkgutil.resolve_name(LOOPS[loop_name])
             gc.freeze()  # later collections skip these objects
             gc.enable()
             loop(config, terminal)

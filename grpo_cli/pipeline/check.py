@@ -8,16 +8,10 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.bounds import settings_faults
-from grpo_cli.config.commands import expand_shorthands
-from grpo_cli.config.compose import (
-    allow_new_entries,
-    check_overrides,
-    conf_dir,
-    explain_hydra_error,
-    register_schemas,
-    to_typed,
-)
+from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
+from grpo_cli.config.hydra_errors import explain_hydra_error
 from grpo_cli.config.machine import check_machine
+from grpo_cli.config.overrides import allow_new_entries, check_flags, check_overrides, expand_shorthands
 from grpo_cli.errors import ConfigError
 from grpo_cli.pipeline.stages import Stage, reject
 
@@ -44,6 +38,7 @@ def _faults(stage: Stage, on_this_machine: bool) -> Iterator[str]:
     command, *arguments = stage.words
     try:
         arguments = expand_shorthands(command, arguments)
+        check_flags(command, arguments)
         check_overrides(command, arguments)
         config = to_typed(compose(command, allow_new_entries(command, arguments)), command)
         if on_this_machine:
@@ -52,4 +47,4 @@ def _faults(stage: Stage, on_this_machine: bool) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
     except (HydraException, OmegaConfBaseException, AssertionError, OverflowError) as error:
-        yield explain_hydra_error(error)
+        yield explain_hydra_error(error, command)

@@ -42,6 +42,7 @@ STEPS_PER_ROLLOUT = ("algorithm.num_minibatches", "algorithm.num_epochs")
 OPEN = ("reward.terms.", "data.mix.")  # dictionaries whose entries can be removed
 IN_EVERY_RUN = {"run", "model", "data", "logger"}  # keys of every config.yaml
 ABSENT = object()
+MANIFEST = "manifest.json"  # in a complete checkpoint
 
 
 def checkpoint_folders(run_dir: Path) -> list[Path]:
@@ -49,6 +50,20 @@ def checkpoint_folders(run_dir: Path) -> list[Path]:
     names = re.compile(r"step_\d{6,}")
     folders = [path for path in (run_dir / "checkpoints").glob("step_*") if names.fullmatch(path.name)]
     return sorted(folders, key=step_of, reverse=True)
+
+
+def whole_checkpoints(run_dir: Path) -> list[Path]:
+    """The folders of a run's complete checkpoints, the newest first."""
+    return [folder for folder in checkpoint_folders(run_dir) if (folder / MANIFEST).is_file()]
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The last complete checkpoint of a run, or `path` if it is one. Raises CheckpointError if there is none."""
+    if (path / "state.json").is_file():
+        return path
+    if checkpoints := whole_checkpoints(path):
+        return checkpoints[0]
+    raise CheckpointError(f"{path} has no complete checkpoint. Give a run that has saved one, or a model folder.")
 
 
 def step_of(checkpoint: Path) -> int:
@@ -177,7 +192,7 @@ def _why_fixed(key: str, config: Any) -> str | None:
 
 
 def _check_length(run_dir: Path, config: Any) -> None:
-    complete = [folder for folder in checkpoint_folders(run_dir) if (folder / "manifest.json").is_file()]
+    complete = whole_checkpoints(run_dir)
     steps = getattr(config, "steps", None)
     if complete and steps is not None and steps < step_of(complete[0]):
         raise ConfigError(

@@ -12,6 +12,7 @@ from torch import Tensor
 from grpo_cli.algorithm.advantage import group_advantages, less_kl_to_go, whitened
 from grpo_cli.choices import AdvantageReward, KLPlacement, Overlong, Select
 from grpo_cli.config.algorithm import AlgorithmConfig
+from grpo_cli.metrics.metrics import Tally
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.types import Verdict
@@ -51,6 +52,13 @@ def rollout_advantages(
         )
     )
     return [[next(whitened_advantages) for _ in group] for group in advantages_by_group]
+
+
+def advantage_tally(advantages: Sequence[Sequence[Tensor]]) -> Tally:
+    """`advantage/...` of this rank's responses; of a response whose tokens differ, the mean over its tokens."""
+    tally = Tally()
+    tally.spread("advantage", (advantage.mean().item() for group in advantages for advantage in group))
+    return tally
 
 
 def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:

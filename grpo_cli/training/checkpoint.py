@@ -8,6 +8,7 @@ another name, flushed to the disk and renamed: a folder of that name is complete
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +23,12 @@ from grpo_cli.jsonl import json_text
 from grpo_cli.metrics.run_id import kept_id, restore_id
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.runs.frozen import frozen_text
-from grpo_cli.runs.resume import changes, checkpoint_folders, settings_in, step_of
+from grpo_cli.runs.resume import MANIFEST, changes, checkpoint_folders, settings_in, step_of, whole_checkpoints
 from grpo_cli.training import checkpoint_files as files
-from grpo_cli.training.checkpoint_files import DOUBTED, PROVED, UNFINISHED, whole_checkpoints
+from grpo_cli.training.checkpoint_files import DOUBTED, PROVED, UNFINISHED
 from grpo_cli.training.divergence import divergence
 from grpo_cli.training.random_states import load_random_states, save_random_states
-from grpo_cli.training.signed import MANIFEST, check_signed, signed_manifest
+from grpo_cli.training.signed import check_signed, signed_manifest
 
 DATA = ("data.", "template.", "model.", "rollout.max_prompt_tokens")  # settings that determine the sampler's items
 
@@ -50,6 +51,12 @@ class Checkpoints:
         self._say = say
         self._run_dir = Path(config.run.dir)
         self._folder = self._run_dir / "checkpoints"
+        self._times: dict[str, float] = {}
+
+    def times(self) -> dict[str, float]:
+        """`time/checkpoint`: how many seconds the last save took. Empty if none was made since the last call."""
+        times, self._times = self._times, {}
+        return times
 
     def maybe_save(
         self, step: int, learner: Learner, sampler: EpochSampler, metrics: Mapping[str, float], *, must: bool
@@ -70,8 +77,10 @@ class Checkpoints:
             self._say(f"warning: no checkpoint of step {step} is saved, because {fault}.")
             return
         whole = self._folder / f"step_{step:06d}"
+        started = time.perf_counter()
         try:
             self._write(whole, step, learner, sampler, metrics)
+            self._times = {"time/checkpoint": time.perf_counter() - started}
         except DivergedError:
             shutil.rmtree(whole.with_suffix(UNFINISHED), ignore_errors=True)
             raise

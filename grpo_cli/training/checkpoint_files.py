@@ -15,16 +15,10 @@ from typing import Any
 
 from grpo_cli.errors import CheckpointError
 from grpo_cli.ranks import gather, rank, world_size
-from grpo_cli.runs.resume import checkpoint_folders
-from grpo_cli.training.signed import MANIFEST
+from grpo_cli.runs.resume import MANIFEST
 
 UNFINISHED, REMOVED = ".partial", ".removed"
 PROVED, DOUBTED = "proved", "doubted"
-
-
-def whole_checkpoints(run_dir: Path) -> list[Path]:
-    """The folders of a run's complete checkpoints, the newest first."""
-    return [folder for folder in checkpoint_folders(run_dir) if (folder / MANIFEST).is_file()]
 
 
 def check_whole(checkpoint: Path) -> None:

@@ -27,20 +27,12 @@ from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.runs.frozen import public_settings, read_frozen
+from grpo_cli.runs.resume import find_checkpoint
 from grpo_cli.secret import mapped, masked
-from grpo_cli.training.checkpoint_files import check_whole, whole_checkpoints
+from grpo_cli.training.checkpoint_files import check_whole
 from grpo_cli.training.engine import DTYPES, consolidated_weights
 from grpo_cli.training.lora import load_merged
 from grpo_cli.training.model_card import SETTINGS, model_card
-
-
-def find_checkpoint(path: Path) -> Path:
-    """The last complete checkpoint of a run, or `path` if it is one. Raises CheckpointError if there is none."""
-    if (path / "state.json").is_file():
-        return path
-    if checkpoints := whole_checkpoints(path):
-        return checkpoints[0]
-    raise CheckpointError(f"{path} has no complete checkpoint. Give a run that has saved one, or a model folder.")
 
 
 def model_folder(path: Path) -> Path:

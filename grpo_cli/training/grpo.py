@@ -23,12 +23,15 @@ from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import rank
+from grpo_cli.report.page import refresh_page
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
+from grpo_cli.runs.listing import State
 from grpo_cli.screen import Screen
-from grpo_cli.training.advantages import rollout_advantages, selected_responses
+from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.engine import init_distributed
@@ -46,8 +49,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     run_dir = Path(config.run.dir)
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    say(console, f"{run_dir}: loading {config.model.name}, vLLM and DeepSpeed")
-    model = load_base_model(config.model, config.rollout.longest_sequence)
+    with stage(console, f"loading {config.model.name}"):
+        model = load_base_model(config.model, config.rollout.longest_sequence)
     check_family(model, config.cluster)
     problems = load_problem_set(config.data, config.seed)
     train_prompts, heldout_prompts = (
@@ -66,15 +69,16 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         reward = stack.enter_context(
             Reward(config.reward, config.template, config.rollout.max_new_tokens, config.cluster.device)
         )
-        engine = RolloutEngine(model, config.cluster, for_training=True)
-        with engine.asleep():
+        with stage(console, "starting vLLM"):
+            engine = RolloutEngine(model, config.cluster, for_training=True)
+        with engine.asleep(), stage(console, "building DeepSpeed"):
             policy = rl_policy(model, config)
             start_step = checkpoints.load_latest(policy, sampler)
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
         log = open_log(stack, config, config.steps, start_step, console, limit)
-        evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len)
+        evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len, console)
 
         stack.enter_context(checkpoints.advice())
         stopped_after = None
@@ -101,7 +105,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 num_compared = sync_weights(policy, engine)
                 if step == start_step + 1:
                     check_sampler(policy, engine, heldout_prompts, limit)
-            tally = rollout.tally().merge(update)
+            tally = rollout.tally().merge(update).merge(advantage_tally(advantages))
             tally.max("sampler/weights_checked", num_compared)
             tally.max("perf/peak_memory_gib", peak_memory_gib())
             must_stop = finish_step(
@@ -122,8 +126,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             if must_stop:
                 stopped_after = step
                 break
+        finish_run(run_dir, stopped_after)
 
-    finish_run(run_dir, stopped_after)
     if rank() == 0:
         _conclude(run_dir, config.steps, console)
 
@@ -150,15 +154,16 @@ def _sampling(config: TrainConfig, step: int) -> Sampling:
 
 
 def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
-    """Write result.json, draw the learning curve, and print the accuracies and the command that trains longer."""
+    """Write result.json, the page and the learning curve; print the accuracies and how to train longer."""
     rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
     write_result(run_dir, after)
+    refresh_page(run_dir, State.finished, partial(say, console))
     plot_learning_curve(run_dir / "metrics.jsonl", run_dir / "learning_curve.png")
     lines = []
     for name, label in (("avg", "at temperature 1"), ("greedy", "greedy")):
         key = f"eval/heldout/{name}"
         lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
-    lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, learning_curve.png")
+    lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, report.html")
     lines.append(f"To train longer: r1zero train {resuming(run_dir)} steps={2 * int(after['step'])}")
     say(console, "\n".join(lines))

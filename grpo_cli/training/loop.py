@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
 from grpo_cli.ranks import gather, rank
+from grpo_cli.report.page import refresh_page
 from grpo_cli.runs.frozen import public_settings
+from grpo_cli.runs.listing import State
+from grpo_cli.runs.resume import whole_checkpoints
 from grpo_cli.runs.rollouts import KeptGroup, Split, kept_group
 from grpo_cli.training.checkpoint import Checkpoints, Learner
-from grpo_cli.training.checkpoint_files import whole_checkpoints
 from grpo_cli.training.export import export
 
 
@@ -32,7 +34,9 @@ def say(console: Console, text: str) -> None:
 def open_log(
     stack: ExitStack, config: Any, steps: int, start_step: int, console: Console, mismatch_limit: float | None = None
 ) -> Callable[..., None]:
-    """The function that logs a step on rank 0; on other ranks it does nothing. The log is closed with `stack`."""
+    """The function that logs a step on rank 0, and writes the run's page if the step has an evaluation; on other ranks
+    it does nothing. The log is closed with `stack`.
+    """
     if rank() != 0:
         return lambda *_: None
     run_dir = Path(config.run.dir)
@@ -46,7 +50,14 @@ def open_log(
         mismatch_limit=mismatch_limit,
         console=console,
     )
-    return stack.enter_context(logger).log
+    stack.enter_context(logger)
+
+    def log(step: int, metrics: Mapping[str, float], *kept: Any) -> None:
+        logger.log(step, metrics, *kept)
+        if any(name.startswith("eval/") for name in metrics):
+            refresh_page(run_dir, State.running, partial(say, console))
+
+    return log
 
 
 def merged(tally: Tally) -> dict[str, float]:
@@ -67,23 +78,23 @@ def finish_step(
     learner: Learner,
     sampler: EpochSampler,
     peak: Peak | None = None,
-    extra: Mapping[str, float] | None = None,
     groups: Sequence[KeptGroup] = (),
     check: Callable[[Mapping[str, float]], None] | None = None,
 ) -> bool:
     """Evaluate if due, log the step's metrics, check them, and save a checkpoint if due. Called on all ranks.
 
-    Returns whether the run must stop after this step, because it was asked to. `extra` are metrics that are the same
-    on all ranks; `groups` are the step's kept groups. `check` raises an error if the metrics show a fault; nothing is
-    saved then.
+    Returns whether the run must stop after this step, because it was asked to. `groups` are the step's kept groups.
+    `check` raises an error if the metrics show a fault; nothing is saved then.
     """
     is_last = step == steps
     evaluation = Evaluated({})
     if is_last or (eval_every and step % eval_every == 0):
         with clock.phase("eval"):
             evaluation = evaluate()
-    metrics = {**performance({**merged(tally), **evaluation.metrics, **clock.times()}, peak), **(extra or {})}
-    log(step, metrics, [*groups, *heldout_groups(step, evaluation)])
+    of_all_ranks = reduce(Tally.merge, gather(tally))
+    times = clock.times() | checkpoints.times()
+    metrics = performance({**of_all_ranks.compute(), "epoch": sampler.epochs, **evaluation.metrics, **times}, peak)
+    log(step, metrics, [*groups, *heldout_groups(step, evaluation)], of_all_ranks.values())
     if check:
         check(metrics)
     must_stop = any(gather(stop.is_requested())) and not is_last

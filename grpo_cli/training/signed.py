@@ -10,9 +10,9 @@ from typing import Any
 
 from grpo_cli.errors import CheckpointError
 from grpo_cli.runs.frozen import NOT_OURS, trust_advice
+from grpo_cli.runs.resume import MANIFEST
 from grpo_cli.signature import is_ours, sign
 
-MANIFEST = "manifest.json"
 LATER = ("model", "health")  # what evaluations and later steps add to a checkpoint
 
 

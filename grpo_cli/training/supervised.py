@@ -17,7 +17,10 @@ from grpo_cli.evaluation.live import Evaluated
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import peak_memory_gib
+from grpo_cli.progress import stage
 from grpo_cli.ranks import rank, world_size
+from grpo_cli.report.page import refresh_page
+from grpo_cli.runs.listing import State
 from grpo_cli.training.checkpoint import Checkpoints, Learner
 from grpo_cli.training.loop import finish_run, finish_step, open_log, say
 
@@ -79,7 +82,9 @@ def fit(
     with checkpoints.advice(), ExitStack() as stack:
         log = open_log(stack, config, steps, start_step, console)
         if start_step == 0:
-            log(0, evaluate())
+            with stage(console, "evaluating before training"):
+                before = evaluate()
+            log(0, before)
         stop.listen()
         for step in range(start_step + 1, steps + 1):
             clock = Clock()
@@ -98,22 +103,22 @@ def fit(
                 checkpoints=checkpoints,
                 learner=learner,
                 sampler=sampler,
-                extra={"epoch": step * config.batch_size / len(examples)},
             )
             if must_stop:
                 stopped_after = step
                 break
-    finish_run(run_dir, stopped_after)
+        finish_run(run_dir, stopped_after)
     if rank() == 0:
         _conclude(run_dir, steps, console)
 
 
 def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
-    """Write result.json, and print the metrics before and after."""
+    """Write result.json and the page, and print the metrics before and after."""
     rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
     write_result(run_dir, after)
+    refresh_page(run_dir, State.finished, partial(say, console))
     for name in after:
         if name in before and name.startswith("eval/") and name.endswith(("/loss", "/avg", "_accuracy")):
             say(console, f"{name.removeprefix('eval/')}: {before[name]:.3f} before, {after[name]:.3f} after")
-    say(console, f"The run is in {run_dir}: model/, metrics.jsonl")
+    say(console, f"The run is in {run_dir}: model/, metrics.jsonl, report.html")

@@ -15,9 +15,10 @@ import torch
 
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError, DivergedError
+from grpo_cli.runs.resume import whole_checkpoints
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.checkpoint import Checkpoints
-from grpo_cli.training.checkpoint_files import check_whole, whole_checkpoints
+from grpo_cli.training.checkpoint_files import check_whole
 from grpo_cli.training.engine import consolidated_weights
 from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy

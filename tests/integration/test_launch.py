@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from grpo_cli.launch.requests import SAME_REQUEST_S
-from grpo_cli.training.checkpoint_files import whole_checkpoints
+from grpo_cli.runs.resume import whole_checkpoints
 
 TWO_RANKS = ("train", "cluster=cpu_2rank", "logger=none", "run.dir=run", "data.num_heldout=16")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grpo_cli.training.checkpoint import whole_checkpoints
+from grpo_cli.runs.resume import whole_checkpoints
 
 SCRIPT = Path(__file__).parents[1] / "slurm" / "slurm.sh"
 RUN = ("logger=none", "run.dir=run")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,28 @@ def test_every_step_has_a_row_with_its_metrics(run):
         assert not row.keys() & {"perf/mfu", "perf/trained_squares", "perf/trained_responses"}
 
 
+def test_docs_metrics_md_explains_every_metric_of_a_run(run):
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    names = [re.sub(r"<\w+>", r"\\w+", name) for name in re.findall(r"`([\w./@<>]+)`", page)]  # <term> is any word
+    explained = re.compile("|".join(names))
+    seen = {re.sub("^eval/heldout/", "", name) for row in rows(run[0]) for name in row} - {"step"}
+    assert len(seen) > 80
+    assert {name for name in seen if not explained.fullmatch(name)} == set()
+
+
+def test_progress_metrics_add_up(run):
+    written = rows(run[0])[1:]
+    assert written[-1]["total/samples"] == sum(row["rollout/samples"] for row in written)
+    assert written[-1]["total/tokens"] == sum(row["rollout/tokens"] for row in written)
+    assert written[-1]["epoch"] > written[0]["epoch"] > 0
+    assert all(row["advantage/min"] <= row["advantage/mean"] <= row["advantage/max"] for row in written)
+
+
+def test_the_output_shows_each_stage_of_the_start_with_its_time(run):
+    for stage in ("loading libraries", "loading tiny", "starting vLLM", "building DeepSpeed"):
+        assert re.search(rf"^{stage}: \d+\.\d s$", run[1], re.MULTILINE), stage
+
+
 def test_the_metrics_that_keep_best_accepts_exist(run, compose_train):
     evaluated = rows(run[0])[0].keys()
     assert set(compose_train("experiment=smoke").evaluation_metrics()) <= evaluated
@@ -76,6 +99,7 @@ def test_the_output_shows_the_accuracy_and_how_to_resume(run):
     assert "held-out accuracy greedy:" in run[1]
     assert "r1zero train resume=run steps=4" in run[1]
     assert (run[0] / "learning_curve.png").stat().st_size > 1000
+    assert '"state": "finished"' in (run[0] / "report.html").read_text()
 
 
 def test_whole_groups_are_kept_of_each_step_and_each_evaluation(run):

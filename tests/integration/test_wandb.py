@@ -21,6 +21,7 @@ from rich.console import Console
 
 from grpo_cli.choices import WandbMode
 from grpo_cli.config.run import LoggerConfig
+from grpo_cli.errors import Stopped
 from grpo_cli.metrics import wandb_run
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.runs.rollouts import KeptGroup
@@ -207,6 +208,35 @@ def test_all_files_that_a_sync_of_an_offline_run_needs_are_in_the_run_folder(tmp
     paths = [Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]]
     assert paths
     assert all(path.is_relative_to(tmp_path / "wandb") and path.exists() for path in paths)
+
+
+def test_histograms_the_learning_curve_and_the_model_are_logged(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    logger, _ = run_logger(tmp_path, LoggerConfig(console=False, upload_model=True), steps=2)
+    with logger:
+        for step in (1, 2):
+            logger.log(step, {"reward/mean": 0.5, "length/mean": 3.0}, values={"length": [1.0, 5.0]})
+
+    records = offline_records(tmp_path)
+    first, last = (record["item"] for record in records["history"])
+    assert sum(last["histogram/length.values"]) == 2
+    assert "learning_curve" not in str(first)
+    (image,) = (tmp_path / "wandb").glob("offline-run-*/files/media/images/learning_curve*.png")
+    assert image.stat().st_size > 1000
+    (artifact,) = (record for record in records["artifact"] if record["type"] == "model")
+    assert [Path(entry["path"]).name for entry in artifact["manifest"]["contents"]] == ["config.json"]
+
+
+def test_a_run_that_was_stopped_does_not_upload_an_older_model(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    logger, _ = run_logger(tmp_path, LoggerConfig(console=False, upload_model=True))
+    with pytest.raises(Stopped), logger:
+        raise Stopped("on request")
+    records = offline_records(tmp_path)
+    assert "artifact" not in records
+    assert records["exit"][0].get("exit_code", 0) == 0
 
 
 def test_metrics_are_logged_even_if_the_table_fails(tmp_path, monkeypatch):

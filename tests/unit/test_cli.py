@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from grpo_cli import __version__
 from grpo_cli.choices import Device
+from grpo_cli.config.commands import COMMANDS
 from grpo_cli.config.machine import installed_vllm
 
 R1ZERO = Path(sys.executable).parent / "r1zero"
@@ -29,10 +31,10 @@ def test_help_lists_the_commands():
 def test_the_error_for_an_unknown_command_suggests_the_nearest():
     result = r1zero("trian")
     assert result.returncode == 2
-    assert "Did you mean `r1zero train`?" in result.stderr
+    assert "Did you mean train?" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "export", "grade", "doctor"])
+@pytest.mark.parametrize("command", ["train", "plan", "grade"])
 def test_help_of_a_command_shows_examples(command):
     result = r1zero(command, "--help")
     assert result.returncode == 0
@@ -44,14 +46,6 @@ def test_cfg_job_prints_the_composed_configuration(tmp_path):
     assert result.returncode == 0
     assert "epsilon: 0.1" in result.stdout
     assert list(tmp_path.iterdir()) == []  # nothing ran
-
-
-def test_a_shell_completes_commands_and_choices(tmp_path):
-    for line, offered in (("r1zero tra", "train"), ("r1zero train algorithm=dr_", "algorithm=dr_grpo")):
-        env = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
-        done = subprocess.run([R1ZERO, "-sc", "query=bash"], capture_output=True, text=True, env=env, cwd=tmp_path)
-        assert done.stdout.split() == [offered], done.stderr
-    assert "r1zero" in r1zero("-sc", "install=bash", cwd=tmp_path).stdout
 
 
 BAD_INPUT = [
@@ -129,6 +123,26 @@ def test_ctrl_c_before_a_run_has_started_prints_one_word():
     stopped = "from grpo_cli import cli\ndef stop(_): raise KeyboardInterrupt\ncli._run = stop\ncli.main()"
     done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "r1zero: Stopped.\n")
+
+
+def test_ctrl_c_during_an_import_that_swallows_it_ends_at_once(tmp_path):
+    interrupted = "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
+    (tmp_path / "slow.py").write_text(f"{interrupted}except BaseException:\n    pass\n")
+    run = "from grpo_cli import cli\ndef run(_): import slow\ncli._run = run\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "r1zero: Stopped.\n")
+
+
+def test_the_version_is_that_of_r1zero():
+    assert r1zero("train", "seed=1", "--version").stdout == f"r1zero {__version__}\n"
+
+
+def test_no_command_imports_torch_before_it_has_checked_its_settings():
+    modules = [f"grpo_cli.commands.{name.replace('-', '_')}" for name in COMMANDS]
+    heavy = {"torch", "transformers", "vllm", "deepspeed", "datasets", "wandb"}
+    code = f"import importlib, sys\n[*map(importlib.import_module, {modules})]\nprint({heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n", done.stderr
 
 
 @pytest.mark.parametrize("command", ["plan", "export"])

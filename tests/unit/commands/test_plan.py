@@ -7,11 +7,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from grpo_cli.commands.plan import find_shape, run
+from grpo_cli.commands.plan import find_shape, long_run_warnings, run
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero, random_base
 from grpo_cli.errors import ConfigError, DataError
+from grpo_cli.hardware import Hardware
 
 
 @pytest.fixture
@@ -174,3 +175,15 @@ def test_the_shapes_in_conf_match_the_folders_of_the_built_in_models(compose_tra
         assert shape == find_shape(ModelConfig(name=name, path=str(folder)))
     assert find_shape(ModelConfig(name="tiny", path="builtin:make_zero")).vocab_size == 180
     assert find_shape(ModelConfig(name="mixed", path="builtin:make_zero_mixed")).vocab_size == 289
+
+
+def test_a_run_that_is_too_large_for_a_cpu_is_announced_with_its_time(compose_train, monkeypatch):
+    monkeypatch.setattr("grpo_cli.commands.plan.measure_cpu", lambda *_: Hardware("slow", 1e11, 1e10, 1e9))
+    own = ["model=qwen2_5_3b", "cluster=cpu"]
+    (warning,) = long_run_warnings(compose_train(*own))
+    assert "On this CPU the run takes about" in warning
+    assert "days: 200 steps of" in warning
+    assert list(long_run_warnings(compose_train(*own, "cluster=gpu_1"))) == []
+    short = ("steps=1", "rollout.max_new_tokens=8", "rollout.prompts_per_step=1")
+    assert list(long_run_warnings(compose_train(*own, *short))) == []
+    assert list(long_run_warnings(compose_train())) == []

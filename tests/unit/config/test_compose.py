@@ -1,8 +1,8 @@
 import pytest
 
 from grpo_cli.choices import AdvantageScale, KeepRule, Weighting
-from grpo_cli.config.commands import expand_shorthands
-from grpo_cli.config.compose import check_overrides, explain_hydra_error
+from grpo_cli.config.hydra_errors import explain_hydra_error
+from grpo_cli.config.overrides import check_overrides, expand_shorthands
 from grpo_cli.errors import ConfigError
 
 MISSPELT = [

@@ -5,9 +5,8 @@ import subprocess
 
 import pytest
 
-from grpo_cli.config.commands import expand_shorthands
-from grpo_cli.config.compose import allow_new_entries, check_overrides
 from grpo_cli.config.grammar import parsed, quoted, shell_word
+from grpo_cli.config.overrides import allow_new_entries, check_overrides, expand_shorthands
 from grpo_cli.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ from grpo_cli import cli
 from grpo_cli.choices import Device
 from grpo_cli.config import machine
 from grpo_cli.config.cluster import ClusterConfig
-from grpo_cli.config.commands import LOOPS
+from grpo_cli.config.commands import COMMANDS, LOOPS
 from grpo_cli.config.machine import check_machine, installed_vllm
 from grpo_cli.errors import ConfigError
 from grpo_cli.launch import local
@@ -97,7 +97,7 @@ def command(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("name", sorted(LOOPS.keys() & cli.COMMANDS.keys() - {"reward-model"}))
+@pytest.mark.parametrize("name", sorted(LOOPS.keys() & COMMANDS.keys() - {"reward-model"}))
 def test_every_command_that_starts_ranks_checks_the_machine_before_it_writes(install, command, tmp_path, name):
     install(**CUDA_BUILD)
     status, printed = command(name)

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from grpo_cli.config.commands import COMMANDS, check_settings, expand_shorthands
-from grpo_cli.config.compose import allow_new_entries, check_overrides
+from grpo_cli.config.commands import COMMANDS, check_settings
+from grpo_cli.config.overrides import allow_new_entries, check_overrides, expand_shorthands
 
 ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
@@ -38,6 +38,8 @@ USERS_FILES = {
     "algorithm=mine": "algorithm=grpo",
     "template.system=system.txt": "template.system=README.md",
     "template.examples=solved.jsonl": "template.examples=[]",
+    "algorithm=my_dr_grpo": "algorithm=dr_grpo",
+    "my_conf": "docs",
 }
 
 

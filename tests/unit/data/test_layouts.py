@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from grpo_cli.choices import Grader
-from grpo_cli.config.compose import allow_new_entries
 from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig, DataConfig
+from grpo_cli.config.overrides import allow_new_entries
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problems
 from grpo_cli.errors import DataError

@@ -3,9 +3,9 @@
 import pytest
 
 from grpo_cli.choices import AnswerMarker
-from grpo_cli.config.commands import expand_shorthands
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.data import DataConfig
+from grpo_cli.config.overrides import expand_shorthands
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data.file_tokenizer import FileTokenizer
 from grpo_cli.data.problems import load_problems

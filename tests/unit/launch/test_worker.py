@@ -1,12 +1,13 @@
 """The environment of a rank."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from grpo_cli.choices import Device
 from grpo_cli.config.cluster import ClusterConfig
-from grpo_cli.launch.worker import _set_environment
+from grpo_cli.launch.worker import _set_environment, resume_hint
 
 
 @pytest.fixture
@@ -27,3 +28,8 @@ def test_variables_that_the_user_has_set_stay(environment):
     environment |= given
     _set_environment(ClusterConfig(device=Device.cuda), verbose=False)
     assert environment | given == environment
+
+
+def test_the_hint_after_a_stop_names_the_run_folder():
+    assert resume_hint("train", Path("runs/a")) == "To resume it: r1zero train resume=runs/a"
+    assert resume_hint("eval", Path("runs/a b/eval")).endswith("""run the same command with 'run.dir="runs/a b"'""")

@@ -197,3 +197,12 @@ def test_every_setting_in_a_message_exists(compose_train):
             assert option in {field.name for field in fields(BUILT_IN[term])}, name
         else:
             assert OmegaConf.select(config, name, default="missing") != "missing", name
+
+
+def test_a_loss_near_0_is_explained_once_in_a_note_that_names_no_setting_to_change():
+    health = Health(LIMIT)
+    found = [finding for row in steps(30, policy__loss=1e-9, reward__group_std=0.4) for finding in health.update(row)]
+    (note,) = found
+    assert note.fix == ""
+    assert "near 0 (1e-09), as it must be with one minibatch" in note.text
+    assert findings(steps(30, policy__loss=0.3, reward__group_std=0.4)) == []

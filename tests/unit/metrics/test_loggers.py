@@ -13,7 +13,7 @@ from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.runs.rollouts import Split, kept_steps, read_step
 
-QUIET = LoggerConfig(wandb=False, console=False)
+QUIET = LoggerConfig(trackers=[], console=False)
 
 
 def run_logger(run_dir: Path, config: LoggerConfig = QUIET, start_step: int = 0) -> RunLogger:
@@ -65,7 +65,7 @@ from grpo_cli.errors import SetupError
 from grpo_cli.metrics.loggers import RunLogger
 from kept_groups import group, response
 
-config = LoggerConfig(wandb=False, console=False)
+config = LoggerConfig(trackers=[], console=False)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({num_bytes}, resource.RLIM_INFINITY))
 try:
     with RunLogger(config, Path("."), run_name="", steps=9, settings={{}}, console=Console()) as logger:
@@ -94,6 +94,46 @@ def test_a_finding_is_printed_on_its_own_line_and_once_across_a_resume(tmp_path)
                 logger.log(step, {"length/truncated": 1.0})
     (line,) = shown.getvalue().splitlines()
     assert line.startswith("health: step 5: 100 % of the responses were cut")
+
+
+def test_findings_are_kept_in_the_run_folder_once_across_a_kill_and_a_resume(tmp_path):
+    cut, failing = {"length/truncated": 1.0}, {"length/truncated": 1.0, "policy/skipped_steps": 1.0}
+    for start, end in ((0, 7), (5, 7)):  # step 7 came after the last checkpoint, and runs again
+        with run_logger(tmp_path, start_step=start) as logger:
+            for step in range(start + 1, end + 1):
+                logger.log(step, failing if step == 7 else cut)
+    first, second = map(json.loads, (tmp_path / "health.jsonl").read_text().splitlines())
+    assert first == {
+        "step": 5,
+        "name": "responses are cut",
+        "words": "100 % of the responses were cut at the limit.",
+        "fix": "Raise rollout.max_new_tokens, or set algorithm.overlong to say how they count.",
+    }
+    assert (second["step"], second["name"]) == (7, "optimizer steps are skipped")
+
+
+def test_a_run_without_findings_has_no_health_file(tmp_path):
+    with run_logger(tmp_path) as logger:
+        logger.log(1, {})
+    assert not (tmp_path / "health.jsonl").exists()
+
+
+def test_a_note_is_printed_without_the_word_health(tmp_path):
+    shown = StringIO()
+    options = {"run_name": "", "steps": 9, "settings": {}, "console": Console(file=shown)}
+    with RunLogger(QUIET, tmp_path, **options) as logger:
+        for step in range(1, 6):
+            logger.log(step, {"policy/loss": 0.0, "reward/group_std": 0.4})
+    assert shown.getvalue().startswith("note: step 5: policy/loss is near 0 (0), as it must be")
+
+
+def test_totals_are_exact_across_a_kill_and_a_resume(tmp_path):
+    for start, end in ((0, 3), (2, 4)):  # step 3 runs again
+        with run_logger(tmp_path, start_step=start) as logger:
+            for step in range(start + 1, end + 1):
+                logger.log(step, {"rollout/tokens": 10 * step, "rollout/samples": 4})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["total/tokens"], row["total/samples"]) for row in rows] == [(10, 4), (30, 8), (60, 12), (100, 16)]
 
 
 def test_logging_a_step_twice_raises(tmp_path):
@@ -160,7 +200,7 @@ from pathlib import Path
 from rich.console import Console
 from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics.loggers import RunLogger
-with RunLogger(LoggerConfig(wandb=False), Path({str(tmp_path)!r}), run_name="", steps=1, settings={{}}, console=Console()) as logger:
+with RunLogger(LoggerConfig(trackers=[]), Path({str(tmp_path)!r}), run_name="", steps=1, settings={{}}, console=Console()) as logger:
     logger.log(1, {{}})
 print({{"wandb", "torch", "matplotlib"}} & set(sys.modules))
 """  # noqa: E501

@@ -37,30 +37,18 @@ def test_a_mean_divides_by_the_global_count():
     assert left.merge(right).compute() == {"loss": 1.0}
 
 
-def test_merging_adds_sums_and_takes_the_larger_maximum_and_the_smaller_minimum():
+def test_merging_adds_sums_and_takes_the_larger_maximum():
     left, right = Tally(), Tally()
     for tally, value in ((left, -2.0), (right, -3.0)):
         tally.sum("tokens", value)
         tally.max("diff", value)
-        tally.min("least", value)
-    assert left.merge(right).compute() == {"tokens": -5.0, "diff": -2.0, "least": -3.0}
-
-
-def test_a_deviation_is_over_the_values_of_all_ranks():
-    # 1 and 3 on one rank, 8 on the other: mean 4, squared deviations 9 + 1 + 16
-    left, right = Tally(), Tally()
-    for value in (1.0, 3.0):
-        left.std("x", value)
-    right.std("x", 8.0)
-    assert left.merge(right).compute() == {"x": pytest.approx(math.sqrt(26 / 3))}
-    assert left.compute() == {"x": 1.0}
+    assert left.merge(right).compute() == {"tokens": -5.0, "diff": -2.0}
 
 
 def test_equal_values_deviate_by_exactly_0():
     tally = Tally()
-    for _ in range(7):
-        tally.std("x", 1.1)
-    assert tally.merge(tally).compute() == {"x": 0.0}
+    tally.spread("x", [1.1] * 7)
+    assert tally.compute()["x/std"] == 0.0
 
 
 @pytest.mark.parametrize("name", ["mean", "std", "group_std"])
@@ -85,6 +73,9 @@ def test_merge_does_not_change_its_inputs():
     assert (left.compute(), right.compute()) == ({"loss": 3.0}, {"loss": pytest.approx(1 / 3)})
 
 
+MIN_MAX = {"min": 0, "max": 1}
+
+
 def test_the_metrics_of_a_rollout_worked_by_hand():
     groups = [
         group((completion(4, "wait, wait"), RIGHT), (completion(8, truncated=True), SILENT)),
@@ -100,6 +91,7 @@ def test_the_metrics_of_a_rollout_worked_by_hand():
             "reward_term/accuracy/std": math.sqrt(1 / 4 * 3 / 4),
             "reward_term/format/mean": 2 / 4,
             "reward_term/format/std": 1 / 2,
+            **{f"reward_term/{term}/{key}": value for term in ("accuracy", "format") for key, value in MIN_MAX.items()},
             "reward/group_std": (0.55 + 0.05) / 2,
             "verify/correct": 1 / 4,
             "verify/wrong": 1 / 4,
@@ -111,6 +103,14 @@ def test_the_metrics_of_a_rollout_worked_by_hand():
             "group/agreeing": 0,
             "policy/entropy": 0.5,
             "rollout/tokens": 20,
+            "rollout/samples": 4,
+            # rewards 1.1, 0, 0.1, 0 with the mean 0.3; lengths 4, 8, 2, 6 with the mean 5
+            "length/std": 5**0.5,
+            "length/min": 2,
+            "prompt_length/mean": 2,
+            "prompt_length/std": 0,
+            "prompt_length/min": 2,
+            "prompt_length/max": 2,
             "length/mean": 20 / 4,
             "length/correct": 4,
             "length/wrong": 16 / 3,
@@ -201,3 +201,21 @@ def test_a_rank_without_a_right_answer_does_not_hide_the_lengths_of_another():
     without, with_right = [group((completion(3), WRONG))], [group((completion(5), RIGHT))]
     assert "length/correct" not in rollout_tally(without).compute()
     assert rollout_tally(without).merge(rollout_tally(with_right)).compute()["length/correct"] == 5
+
+
+def test_a_spread_is_the_same_however_its_values_are_split_over_ranks():
+    # mean 0.25, variance (3 * 0.25**2 + 0.75**2) / 4 = 0.1875
+    left, right = Tally(), Tally()
+    left.spread("advantage", [1.0])
+    right.spread("advantage", [0.0, 0.0, 0.0])
+    merged = left.merge(right)
+    assert merged.compute() == {
+        "advantage/mean": 0.25, "advantage/std": 0.1875**0.5, "advantage/min": 0.0, "advantage/max": 1.0,
+    }  # fmt: skip
+    assert merged.values() == {"advantage": [1.0, 0.0, 0.0, 0.0]}
+
+
+def test_a_spread_of_nothing_is_left_out():
+    tally = Tally()
+    tally.spread("length", [])
+    assert tally.compute() == {}

@@ -27,12 +27,20 @@ class Recorder:
         self.must_save: dict[int, bool] = {}
         self.groups: list[KeptGroup] = []
 
-    def log(self, step, metrics, groups):
+    def log(self, step, metrics, groups, values):
         self.rows[step] = metrics
         self.groups += groups
+        self.values = values
 
     def maybe_save(self, step, learner, sampler, metrics, *, must):
         self.must_save[step] = must
+
+    def times(self):
+        return {"time/checkpoint": 0.5}
+
+
+class Sampler:
+    epochs = 0.25
 
 
 @pytest.fixture
@@ -44,8 +52,9 @@ def finish(step: int, recorder: Recorder, **options) -> bool:
     tally, clock = Tally(), Clock()
     tally.sum("perf/trained_tokens", 10)
     clock.add("update", 2.0)
+    tally.spread("length", [3, 5])
     evaluated = Evaluated({"eval/heldout/avg": 0.5}, [FOLLOWED])
-    required = {"evaluate": lambda: evaluated, "learner": None, "sampler": None}
+    required = {"evaluate": lambda: evaluated, "learner": None, "sampler": Sampler()}
     return finish_step(
         step, STEPS, tally, clock, eval_every=2, log=recorder.log, checkpoints=recorder, **required, **options
     )
@@ -68,9 +77,11 @@ def test_the_groups_of_a_step_and_of_its_evaluation_are_logged_together(recorder
 
 
 def test_metrics_have_speeds_and_what_the_loop_adds(recorder):
-    finish(1, recorder, extra={"epoch": 0.25})
+    finish(1, recorder)
     assert recorder.rows[1]["perf/training_tokens_per_s"] == 5
     assert recorder.rows[1]["epoch"] == 0.25
+    assert recorder.rows[1]["time/checkpoint"] == 0.5
+    assert recorder.values == {"length": [3, 5]}
 
 
 def test_a_run_that_is_asked_to_stop_saves_the_step_and_stops_unless_it_is_the_last(recorder, monkeypatch):

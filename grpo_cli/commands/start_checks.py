@@ -1,0 +1,70 @@
+"""What is known before anything is loaded is said before anything is loaded: torch is not imported here."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from grpo_cli.choices import Device
+from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.machine import check_machine
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.reward import RewardConfig
+from grpo_cli.config.tracker import check_tracker
+from grpo_cli.errors import ConfigError, SetupError
+from grpo_cli.hardware import num_gpus
+from grpo_cli.model_files import check_model
+from grpo_cli.reward.functions import load_function
+from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
+
+
+def check_start(config: Any, *, loads_model: bool = True) -> None:
+    """Raise what would stop the ranks of a command while they load: its machine, tracker, model and reward functions.
+
+    Not `loads_model`: the command neither needs vLLM nor a model.
+    """
+    check_tracker(config.logger)
+    if loads_model:
+        check_machine(config.cluster)
+        check_gpus(config.cluster)
+        templates = list(getattr(config, "templates", {}).values()) or [config.template]
+        ask_hub = config.cluster.slurm is None  # the machine that submits may not reach the Hub although the nodes do
+        needed_len = config.rollout.longest_sequence if hasattr(config, "rollout") else None
+        check_model(config.model, templates, needed_len, ask_hub=ask_hub)
+        for key, path in _other_models(config):
+            check_model(ModelConfig(name=key, path=path), key=key, ask_hub=ask_hub)
+    if hasattr(config, "reward"):
+        import_functions(config.reward)
+
+
+def _other_models(config: Any) -> Iterator[tuple[str, str]]:
+    """The reward models and the judge of a command: the setting, and a path or Hub id."""
+    if hasattr(config, "reward"):
+        for name, term in typed_terms(config.reward.terms).items():
+            if isinstance(term, ModelTerm):
+                yield f"reward.terms.{name}.path", term.path
+    if hasattr(config, "analyze") and config.analyze.judge is not None:
+        yield "analyze.judge", config.analyze.judge
+
+
+def check_gpus(cluster: ClusterConfig) -> None:
+    """Raise SetupError if the ranks are to use GPUs of this machine, and it has too few."""
+    if cluster.device != Device.cuda or cluster.slurm is not None or (found := num_gpus()) >= cluster.ranks:
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    seen = f" (CUDA_VISIBLE_DEVICES={visible})" if visible is not None else ""
+    if not found:
+        raise SetupError(
+            f"cluster.device=cuda: CUDA finds no GPU on this machine{seen}. `r1zero doctor` says why; to run without a "
+            "GPU, install the CPU build and set cluster=cpu."
+        )
+    raise ConfigError(
+        f"cluster.ranks={cluster.ranks}: each rank uses one GPU, and CUDA finds {found} on this machine{seen}. Set "
+        f"cluster.ranks={found}, or choose another cluster."
+    )
+
+
+def import_functions(reward: RewardConfig) -> None:
+    """Raise ConfigError if a reward function of the user cannot be imported."""
+    for name, term in typed_terms(reward.terms).items():
+        if isinstance(term, FunctionTerm):
+            load_function(name, term)

@@ -1,0 +1,104 @@
+"""What would stop the ranks while they load is said by the launcher."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from huggingface_hub import constants
+
+from grpo_cli.commands import sampling_run, start_checks
+from grpo_cli.commands.start_checks import check_gpus, check_start
+from grpo_cli.config.cluster import ClusterConfig, SlurmConfig
+from grpo_cli.data.make_zero import base_model_dir
+from grpo_cli.errors import CheckpointError, ConfigError, SetupError
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A copy of the built-in model, which has a tokenizer and no chat template, and reads 256 tokens."""
+    return shutil.copytree(base_model_dir(), tmp_path / "model")
+
+
+@pytest.fixture
+def check(compose_as, monkeypatch):
+    """Check what `r1zero <command> <overrides>` composes, on a machine that has what the settings ask for."""
+    for name in ("check_machine", "check_gpus", "check_tracker"):
+        monkeypatch.setattr(start_checks, name, lambda _: None)
+    return lambda command, *overrides: check_start(compose_as(command, *overrides))
+
+
+def use(folder, *overrides: str) -> list[str]:
+    short = ["rollout.max_prompt_tokens=64", "rollout.max_new_tokens=64"]
+    return ["model=file", f"model.path={folder}", *short, *overrides]
+
+
+def test_a_complete_model_is_accepted(check, model):
+    check("train", *use(model))
+    check("train")
+    check("eval", "template=r1")
+
+
+def test_a_model_without_a_tokenizer_is_rejected(check, model):
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match="it has no tokenizer"):
+        check("train", *use(model))
+
+
+def test_a_chat_needs_a_chat_template(check, model):
+    with pytest.raises(ConfigError, match=r"the model's tokenizer has no chat template\. Set template=r1"):
+        check("train", *use(model, "template=chat"))
+    with pytest.raises(ConfigError, match="no chat template"):
+        check("analyze", "model=file", f"model.path={model}", "+template@templates.chat=chat")
+    file = model / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": "{{ messages }}"}))
+    check("train", *use(model, "template=chat"))
+
+
+def test_a_chat_template_can_be_a_file(check, model):
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    check("train", *use(model, "template=chat"))
+
+
+def test_sequences_longer_than_the_model_are_rejected(check, model):
+    with pytest.raises(ConfigError, match=r"reads at most 256 tokens, .* ask for 264"):
+        check("train", *use(model, "rollout.max_new_tokens=200"))
+
+
+def test_a_model_that_is_neither_here_nor_in_the_cache_is_rejected_without_a_network(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(SetupError, match=r"model\.path=me/it: .* the model is not in the cache"):
+        check("eval", "model=file", "model.path=me/it")
+    check("eval", "model=file", "model.path=me/it", "cluster=slurm_1x8")  # the nodes may reach the Hub
+    with pytest.raises(
+        SetupError, match=r"reward\.terms\.model\.path=me/it: .* set reward\.terms\.model\.path to a folder"
+    ):
+        check("train", "reward=r1_general", "reward.terms.model.path=me/it")
+    with pytest.raises(SetupError, match=r"analyze\.judge=me/it: "):
+        check("analyze", "analyze.judge=me/it")
+
+
+def test_a_reward_function_that_cannot_be_imported_is_rejected(check):
+    with pytest.raises(ConfigError, match="nowhere:f: cannot be imported"):
+        check("train", "+reward.terms.mine.function=nowhere:f")
+
+
+def test_ranks_on_this_machine_need_a_gpu_each(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(start_checks, "num_gpus", lambda: 0)
+    with pytest.raises(SetupError, match=r"CUDA finds no GPU on this machine\. `r1zero doctor` says why"):
+        check_gpus(ClusterConfig(device="cuda"))
+    check_gpus(ClusterConfig(device="cpu", ranks=2))
+    check_gpus(ClusterConfig(device="cuda", ranks=16, slurm=SlurmConfig()))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(start_checks, "num_gpus", lambda: 2)
+    check_gpus(ClusterConfig(device="cuda", ranks=2))
+    with pytest.raises(ConfigError, match=r"\(CUDA_VISIBLE_DEVICES=0,1\)\. Set cluster\.ranks=2"):
+        check_gpus(ClusterConfig(device="cuda", ranks=8))
+
+
+def test_a_run_without_a_checkpoint_is_rejected_before_deepspeed_is_imported(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grpo_cli.training.export", None)  # an import of it would fail
+    with pytest.raises(CheckpointError, match="has no complete checkpoint"):
+        sampling_run._exported_model(tmp_path, trust=False)
