@@ -1,6 +1,5 @@
 """What is known of the data and the prompts before anything is loaded: `train` checks it, `plan` shows it."""
 
-import json
 import random
 from collections.abc import Iterator
 
@@ -8,21 +7,13 @@ from rich.table import Table
 
 from grpo_cli.commands.plan_tables import fact_table
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.data.file_tokenizer import FileTokenizer, local_model_file, local_tokenizer
+from grpo_cli.data.file_tokenizer import FileTokenizer, local_tokenizer
 from grpo_cli.data.problems import ProblemSet
 from grpo_cli.data.templates import check_any_fits, render
-from grpo_cli.errors import raise_if_any
-from grpo_cli.planner.fit import context_faults
 from grpo_cli.printing import printable
 
 MAX_MEASURED = 2000  # prompts
 MAX_SHOWN = 1500  # characters of a prompt
-
-
-def check_lengths(config: TrainConfig) -> None:
-    """Raise ConfigError if prompts and responses are longer than the model, as far as its context is known here."""
-    if (context := _context(config)) is not None:
-        raise_if_any(list(context_faults(config, context)))
 
 
 def check_prompts(config: TrainConfig, problems: ProblemSet) -> None:
@@ -69,15 +60,3 @@ def first_prompt(config: TrainConfig, problems: ProblemSet, tokenizer: FileToken
     (prompt,) = render(problems.train[:1], config.template, tokenizer)
     text, half = printable(prompt.text), MAX_SHOWN // 2
     return text if len(text) <= MAX_SHOWN else f"{text[:half]}\n[... {len(text) - 2 * half:,} more ...]\n{text[-half:]}"
-
-
-def _context(config: TrainConfig) -> int | None:
-    """The longest sequence that the model reads; None if neither the settings nor a file on this machine says it."""
-    if config.model.shape is not None:
-        return config.model.shape.max_model_len
-    file = local_model_file(config.model, "config.json")
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
-    except ValueError:
-        return None  # loading the model says what is wrong
-    return settings.get("text_config", settings).get("max_position_embeddings")

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from grpo_cli.choices import AdvantageReward, Grader, Select
 from grpo_cli.commands import learning_run
-from grpo_cli.commands.data_check import check_lengths, check_prompts, data_warnings
+from grpo_cli.commands.data_check import check_prompts, data_warnings
 from grpo_cli.commands.hydra_job import earlier_objective, given_keys, in_sweep
 from grpo_cli.commands.plan import long_run_warnings
 from grpo_cli.config.train import TrainConfig
@@ -29,7 +29,6 @@ def run(composed: DictConfig) -> float:
     if in_sweep() and (objective := earlier_objective(config)) is not None:
         print(f"{config.run.dir} has already finished")
         return objective
-    check_lengths(config)
     problems = load_problem_set(config.data, config.seed)  # raises for faulty data before anything heavy starts
     check_prompts(config, problems)
     if fault := ungraded_prompts_error(problems.train, config):

@@ -23,12 +23,7 @@ def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
             f"{shape.num_kv_heads} key heads of {config.model.name}. "
             f"Set cluster.vllm.tensor_parallel_size to one of {', '.join(map(str, sizes))}."
         )
-    yield from context_faults(config, shape.max_model_len)
-
-
-def context_faults(config: TrainConfig, context: int) -> Iterator[str]:
-    """Prompts and responses that are longer than the `context` of the model, in tokens."""
-    limit = config.model.max_model_len
+    context, limit = shape.max_model_len, config.model.max_model_len
     longest, prompt = config.rollout.longest_sequence, config.rollout.max_prompt_tokens
     if limit is not None and limit > context:
         yield (

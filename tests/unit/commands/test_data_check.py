@@ -1,13 +1,12 @@
 """What `train` and `plan` find in the data and the prompts before anything is loaded."""
 
-import json
 import re
 import subprocess
 import sys
 
 import pytest
 
-from grpo_cli.commands.data_check import check_lengths, check_prompts, data_table, data_warnings, first_prompt
+from grpo_cli.commands.data_check import check_prompts, data_table, data_warnings, first_prompt
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero
 from grpo_cli.data.file_tokenizer import local_model_file, local_tokenizer
@@ -41,20 +40,6 @@ def composed(compose_train, tmp_path):
 def printed(table, capsys):
     Screen(width=120).print(table)
     return capsys.readouterr().out
-
-
-def test_sequences_longer_than_the_model_are_found_in_its_config(composed, tmp_path):
-    config = composed("rollout.max_new_tokens=300")
-    with pytest.raises(ConfigError, match=r"rollout.max_new_tokens=300 need 316 tokens, and tiny reads at most 256"):
-        check_lengths(config)
-    (tmp_path / "model/config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 315}}))
-    with pytest.raises(ConfigError, match=r"reads at most 315\. Set rollout\.max_new_tokens=299\."):
-        check_lengths(config)
-    for text in ('{"text_config": {"max_position_embeddings": 316}}', "{}", "damaged"):
-        (tmp_path / "model/config.json").write_text(text)
-        check_lengths(config)
-    (tmp_path / "model/config.json").unlink()
-    check_lengths(config)
 
 
 def test_that_all_prompts_are_too_long_is_found_in_either_part(composed):

@@ -36,6 +36,8 @@ COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and
 USERS_FILES = {
     "model.path=base/": "model.path=org/base",
     "algorithm=mine": "algorithm=grpo",
+    "template.system=system.txt": "template.system=README.md",
+    "template.examples=solved.jsonl": "template.examples=[]",
     "algorithm=my_dr_grpo": "algorithm=dr_grpo",
     "my_conf": "docs",
     "template.system=system.txt": "template.system=README.md",
