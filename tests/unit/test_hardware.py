@@ -1,5 +1,6 @@
 import pytest
 
+from grpo_cli import hardware
 from grpo_cli.hardware import GPUS, find_gpu, measure_cpu
 
 
@@ -44,3 +45,21 @@ def test_a_cpu_is_measured():
     assert cpu.peak_flops > 0
     assert 0 < cpu.link < cpu.bandwidth
     assert cpu.name.startswith("1 of ") or cpu.name.startswith("0.5 of 1 ")
+
+
+@pytest.mark.parametrize(("init", "count"), [(0, 3), (100, 0)])  # 100: CUDA_ERROR_NO_DEVICE
+def test_gpus_are_counted_by_the_driver(init, count, monkeypatch):
+    class Driver:
+        cuInit = staticmethod(lambda flags: init)
+        cuDeviceGetCount = staticmethod(lambda found: setattr(found._obj, "value", 3) or 0)
+
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: Driver)
+    assert hardware.num_gpus() == count
+
+
+def test_without_a_driver_there_is_no_gpu(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(hardware.ctypes, "CDLL", missing)
+    assert hardware.num_gpus() == 0
