@@ -46,9 +46,9 @@ def test_the_most_frequent_answers_come_with_their_accuracy():
 
 
 def test_examples_point_to_the_shortest_right_and_longest_wrong_responses():
-    found = aids([group(3, "p", [response(RIGHT, correct=True, tokens=n) for n in (9, 2, 5)])])
+    found = aids([group(3, "p", [response("", correct=n < 3, tokens=size) for n, size in enumerate((9, 2, 5, 4, 7))])])
     assert [(each["sample"], each["tokens"]) for each in found["shortest_right"]] == [(1, 2), (2, 5), (0, 9)]
-    assert found["longest_wrong"] == []
+    assert [(each["sample"], each["tokens"]) for each in found["longest_wrong"]] == [(4, 7), (3, 4)]
 
 
 def test_a_run_without_training_groups_has_no_aids():
