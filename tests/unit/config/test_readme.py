@@ -40,8 +40,6 @@ USERS_FILES = {
     "template.examples=solved.jsonl": "template.examples=[]",
     "algorithm=my_dr_grpo": "algorithm=dr_grpo",
     "my_conf": "docs",
-    "template.system=system.txt": "template.system=README.md",
-    "template.examples=solved.jsonl": "template.examples=[]",
 }
 
 
