@@ -69,6 +69,7 @@ chaos: setup  ## kill twenty runs at random moments, resume them, and compare th
 	$(PYTEST) -s tests/integration/test_chaos.py --chaos-runs=20
 
 check: setup  ## lint, check the formatting and the types
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -97,6 +97,8 @@ def override_value(value: Any) -> str:
 
     >>> override_value([0.9, 0.95]), override_value(None), override_value({8200: 65536})
     ('[0.9,0.95]', 'null', '{8200:65536}')
+    >>> print(override_value("a line\\n"))
+    a line\\n
     """
     if isinstance(value, list | tuple):
         return f"[{','.join(map(override_value, value))}]"
@@ -104,4 +106,4 @@ def override_value(value: Any) -> str:
         return f"{{{','.join(f'{key}:{item}' for key, item in value.items())}}}"
     if isinstance(value, bool):
         return str(value).lower()
-    return "null" if value is None else str(value)
+    return "null" if value is None else str(value).replace("\n", "\\n")

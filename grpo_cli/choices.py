@@ -135,6 +135,14 @@ class Schedule(StrEnum):
     cosine = auto()
 
 
+class TrackerName(StrEnum):
+    """A service that shows the metrics of runs."""
+
+    wandb = auto()  # Weights & Biases
+    tensorboard = auto()  # event files in the run folder
+    trackio = auto()  # a local database, or a Hugging Face Space if TRACKIO_SPACE_ID is set
+
+
 class WandbMode(StrEnum):
     """Whether W&B uploads a run."""
 

@@ -28,7 +28,9 @@ def note_variable(name: str) -> None:
 
 def parts(text: str) -> list[tuple[str, str | None]]:
     """`text` in pieces; with each, the name of the secret variable whose value it is, or None for ordinary text."""
-    values = {value: name for name, value in os.environ.items() if name in _used_in_settings or _is_secret(name)}
+    names = [name for name in os.environ if name in _used_in_settings or _is_secret(name)]
+    # Not items(): a thread may remove a variable meanwhile, as W&B does when its service ends.
+    values = {value: name for name in names if (value := os.environ.get(name)) is not None}
     if text in values and (values[text] in _used_in_settings or len(text) >= MIN_LENGTH):
         return [(text, values[text])]
     found = sorted((value for value in values if len(value) >= MIN_LENGTH), key=len, reverse=True)

@@ -3,9 +3,28 @@
 Each stage takes values and returns a new one; it never changes an earlier one. Does not import torch.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns(Mapping[str, Any]):
+    """The values of a row by column. Cannot be changed."""
+
+    _values: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, column: str) -> Any:
+        if column not in self._values:
+            raise KeyError(f"{column} is not among data.columns.extra={list(self._values)}")
+        return self._values[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,13 +32,15 @@ class Problem:
     """A question and how its responses are graded.
 
     `answer` is the gold answer. It may be empty for a general prompt, which only a reward model can score. `grader` is
-    the name of a Grader.
+    the name of a Grader. `extra` holds the other columns of its row that `data.columns.extra` names; only reward
+    functions read it, so it is not part of what identifies a problem in a checkpoint (its repr).
     """
 
     id: str
     text: str
     answer: str
     grader: str = "math"
+    extra: Mapping[str, Any] = field(default_factory=Columns, repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +99,7 @@ BY_RULE = tuple(verdict for verdict in Verdict if verdict is not Verdict.unjudge
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The reward of a completion: each term before weighting, and the weighted sum."""
+    """The reward of a completion: each term before weighting, and the weighted sum, nan if no term applies."""
 
     total: float
     terms: Mapping[str, float]

@@ -14,7 +14,7 @@ PANELS = (
     (
         "accuracy",
         (
-            ("reward/accuracy", "training", TRAINING | {"alpha": 0.35}),
+            ("reward_term/accuracy/mean", "training", TRAINING | {"alpha": 0.35}),
             ("eval/heldout/avg", "held-out", {"color": "tab:blue", "marker": "o", "markersize": 4}),
             (
                 "eval/heldout/greedy",
@@ -26,6 +26,7 @@ PANELS = (
     ("response length (tokens)", (("length/mean", "training", TRAINING),)),
     ("self-corrections per response", (("reflection/wait_rate", "training", TRAINING),)),
 )
+OLD_NAMES = {"reward_term/accuracy/mean": "reward/accuracy"}  # in runs of earlier versions
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -83,7 +84,8 @@ def plot_learning_curve(metrics_jsonl: Path, png: Path) -> None:
     figure = Figure(figsize=(9, 2.7), layout="constrained")
     for axes, (title, curves) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         for metric, label, style in curves:
-            if points := [(row["step"], row[metric]) for row in rows if metric in row]:
+            values = [(row["step"], row.get(metric, row.get(OLD_NAMES.get(metric, "")))) for row in rows]
+            if points := [(step, value) for step, value in values if value is not None]:
                 axes.plot(*zip(*points, strict=True), label=label, **style)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step", fontsize=9)

@@ -14,6 +14,7 @@ from grpo_cli.choices import Device
 from grpo_cli.config.machine import installed_vllm
 from grpo_cli.doctor import engines, machine, packages, services
 from grpo_cli.doctor.findings import Finding, Level, fault
+from grpo_cli.progress import progress
 from grpo_cli.screen import Screen
 
 DESCRIPTION = """\
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     console = Screen(quiet=arguments.json)
     found = []
-    for finding in findings(arguments.runs, quick=arguments.quick):
+    for finding in findings(arguments.runs, quick=arguments.quick, console=console):
         _print(console, finding)
         found.append(finding)
     num_faults = sum(finding.level is Level.fault for finding in found)
@@ -64,8 +65,11 @@ def main(argv: list[str]) -> None:
         raise SystemExit(1)
 
 
-def findings(runs: Path, *, quick: bool) -> Iterator[Finding]:
-    """The findings, each as soon as it is known; `quick` leaves out the engines and the network."""
+def findings(runs: Path, *, quick: bool, console: Console) -> Iterator[Finding]:
+    """The findings, each as soon as it is known; `quick` leaves out the engines and the network.
+
+    `console` shows what is being checked.
+    """
     checks: dict[str, Callable[[], Finding | list[Finding]]] = {
         "packages": packages.check_packages,
         "GPU": machine.check_gpu,
@@ -82,7 +86,8 @@ def findings(runs: Path, *, quick: bool) -> Iterator[Finding]:
         checks |= {engine: partial(engines.check_engine, engine) for engine in ("vLLM", "DeepSpeed")}
     for name, check in checks.items():
         try:
-            found = check()
+            with progress(console, f"checking {name}"):
+                found = check()
         except Exception as error:  # such as a missing package: it must not hide other faults
             fix = "If a package is missing, install it; otherwise please report it."
             found = fault(f"cannot be checked: {type(error).__name__}: {error}", fix)

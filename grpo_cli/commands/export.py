@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from grpo_cli.choices import DType
 from grpo_cli.config.commands import check_settings
 from grpo_cli.config.compose import to_typed
+from grpo_cli.config.grammar import setting
 from grpo_cli.config.tasks import HUB, ExportTask
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
 from grpo_cli.runs.resume import find_checkpoint
@@ -39,7 +40,9 @@ def run(composed: DictConfig) -> None:
             f"to={config.to}: exists and is not an empty folder. It is not overwritten; give another one."
         )
     checkpoint = _export(source, folder, config.dtype, config.trust)
-    print(f"The model of {checkpoint} is in {config.to}.\nTo measure it: r1zero eval checkpoint={config.to}")
+    print(
+        f"The model of {checkpoint} is in {config.to}.\nTo measure it: r1zero eval {setting('checkpoint', config.to)}"
+    )
 
 
 def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Path:

@@ -5,7 +5,9 @@ with its swept settings (`swept`) and its result (`objective`), and `error.txt` 
 """
 
 import json
+import math
 import re
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ from grpo_cli.errors import DataError, R1ZeroError, Stopped, TrainingError
 from grpo_cli.jsonl import json_text
 from grpo_cli.launch.slurm_environment import remove_job_variables
 from grpo_cli.printing import say
+from grpo_cli.progress import duration
 from grpo_cli.secret import mapped, masked
 
 MAX_NAME = 100  # characters in the name of a job's folder
@@ -35,17 +38,20 @@ class Sweep(Callback):
     """Hydra's callback in the process that starts a sweep: it passes settings of the whole sweep on to the jobs."""
 
     folder: ClassVar[Path | None] = None  # of the sweep that this process has started
+    num_jobs: ClassVar[int | None] = None  # if known
+    started: ClassVar[float] = 0.0
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Give all jobs the same sweep folder, even if they vary its name, and the keys that they do not vary."""
         Sweep.folder = Path(config.hydra.sweep.dir)
         if config.hydra.launcher._target_.endswith(".SlurmLauncher"):
             remove_job_variables()
-        constant = [
-            override.key_or_group
-            for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-            if not override.is_sweep_override()
-        ]
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        constant = [override.key_or_group for override in overrides if not override.is_sweep_override()]
+        Sweep.started = time.monotonic()
+        swept = [override for override in overrides if override.is_sweep_override()]
+        runs_all = config.hydra.sweeper._target_.endswith(".BasicSweeper")
+        Sweep.num_jobs = math.prod(len(list(o.sweep_string_iterator())) for o in swept) if runs_all else None
         with open_dict(config.hydra):
             config.hydra.overrides.hydra += [
                 f"hydra.sweep.dir={quoted(str(Sweep.folder))}",
@@ -57,6 +63,15 @@ class Sweep(Callback):
         file = Path(config.hydra.sweep.dir) / "multirun.yaml"
         if file.is_file():
             file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def job_line(number: int, name: str) -> str | None:
+    """Which job of the sweep starts, counted from 0, and the time left; None if the number of jobs is not known."""
+    if Sweep.num_jobs is None:
+        return None
+    seconds = time.monotonic() - Sweep.started
+    left = f", {duration(seconds / number * (Sweep.num_jobs - number))} left" if number else ""
+    return f"job {number + 1} of {Sweep.num_jobs}: {name}{left}"
 
 
 def in_sweep() -> bool:
@@ -80,6 +95,8 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
     """
     folder = _job_folder()
     folder.mkdir(parents=True, exist_ok=True)
+    if line := job_line(HydraConfig.get().job.num, folder.name):
+        say(line)
     record = {"swept": mapped(_swept(), masked)}
     if not (folder / "job.json").exists():
         (folder / "job.json").write_text(json_text(record), encoding="utf-8")

@@ -1,19 +1,25 @@
 """`r1zero plan`: estimate the memory and time of a training run without loading anything."""
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from grpo_cli.bounds import settings_faults
 from grpo_cli.choices import Device, DType
+from grpo_cli.commands.data_check import check_prompts, data_table, data_warnings, first_prompt
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table, run_table, time_table, verdict
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.compose import to_typed
+from grpo_cli.config.data import DataConfig
 from grpo_cli.config.model import ModelConfig, ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data import make_zero
+from grpo_cli.data.file_tokenizer import local_tokenizer
+from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError, raise_if_any
 from grpo_cli.hardware import Hardware, find_gpu, measure_cpu
 from grpo_cli.planner.batches import plan_batches
@@ -25,6 +31,10 @@ from grpo_cli.planner.shape import read_shape
 from grpo_cli.runs.resume import resumed_settings
 from grpo_cli.screen import Screen
 
+HUB_DATA = (
+    "The data set {} is not read: it is on the Hub, and `r1zero plan` downloads nothing. With HF_HUB_OFFLINE=1, it "
+    "reads a copy in the cache.\n"
+)
 LONG_H = 6.0  # from this many hours on, a run on a CPU is announced as long
 
 
@@ -44,6 +54,8 @@ def run(composed: DictConfig) -> None:
     model_faults = list(shape_faults(config, shape))
     if faults:  # settings that cannot work cannot be planned
         raise_if_any([*faults, *model_faults])
+    problems = load_problem_set(config.data, config.seed) if _is_here(config.data) else None
+    tokenizer = local_tokenizer(config.model)
     measured = read_measured(Path(config.run.dir).expanduser(), config) if has_run else None
     batches, memory = plan_batches(config), plan_memory(config, shape)
     overruns = list(memory_faults(config, shape))
@@ -52,31 +64,50 @@ def run(composed: DictConfig) -> None:
     if hardware and not overruns:
         lengths = measured.lengths if measured else assumed_lengths(config)
         tables.append(time_table(config, hardware, lengths, plan_seconds(config, shape, hardware, lengths), measured))
+    if problems:
+        tables.insert(1, data_table(config, problems, tokenizer))
     console = Screen(width=None if sys.stdout.isatty() else 120)
     for table in tables:
         console.print(table)
         console.print()
+    if not problems:
+        console.print(HUB_DATA.format(config.data.source), soft_wrap=True)
     raise_if_any([*model_faults, *overruns])
-    if warning := long_run_warning(config):
-        console.print(f"{warning}\n", soft_wrap=True)
+    if problems:
+        check_prompts(config, problems)
+    for warning in (*long_run_warnings(config), *(data_warnings(config, len(problems.train)) if problems else ())):
+        console.print(f"warning: {warning}", soft_wrap=True)
+    if problems and tokenizer:
+        console.print("The first prompt:\n", markup=False)
+        console.print(first_prompt(config, problems, tokenizer) + "\n", markup=False, highlight=False, soft_wrap=True)
     console.print(verdict(config.cluster, memory) + ("" if hardware else GPU_UNKNOWN), soft_wrap=True)
 
 
-def long_run_warning(config: TrainConfig) -> str | None:
-    """What to say about a run that this machine's CPU needs very long for; None if it is not one, or unknown."""
+def _is_here(data: DataConfig) -> bool:
+    """Whether the data can be read without a download."""
+    is_builtin = data.source is not None and data.source.startswith("builtin:")
+    return (
+        data.path is not None
+        or is_builtin
+        or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    )
+
+
+def long_run_warnings(config: TrainConfig) -> Iterator[str]:
+    """What to say about a run that this machine's CPU needs very long for, as far as that is known."""
     if config.cluster.device != Device.cpu or config.model.path.startswith("builtin:"):
-        return None
+        return
     try:
         shape = find_shape(config.model)
     except ConfigError:
-        return None
+        return
     lengths = assumed_lengths(config)
     step_s = plan_seconds(config, shape, measure_cpu(config.cluster.ranks, config.cluster.threads), lengths).step
     hours = config.steps * step_s / 3600
     if hours < LONG_H:
-        return None
+        return
     time = f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
-    return (
+    yield (
         f"On this CPU the run takes about {time}: {config.steps:,} steps of {step_s:,.0f} s, if responses have "
         f"{lengths.response:,.0f} tokens on average. For a first try, set steps=10 rollout.prompts_per_step=4 "
         "rollout.max_new_tokens=256 data.num_heldout=16, or choose a smaller model; `r1zero plan` shows the parts."

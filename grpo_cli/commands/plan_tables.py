@@ -1,5 +1,7 @@
 """The tables that `r1zero plan` prints."""
 
+from collections.abc import Mapping
+
 from rich.table import Table
 
 from grpo_cli.choices import Device
@@ -41,7 +43,12 @@ def run_table(config: TrainConfig, shape: ShapeConfig) -> Table:
         f"ZeRO-{cluster.zero_stage}",
         "in CPU memory": ", ".join(what for what, is_moved in moved.items() if is_moved),
     }
-    table = _table("Run", "", "")
+    return fact_table("Run", rows)
+
+
+def fact_table(title: str, rows: Mapping[str, str]) -> Table:
+    """A table of names and texts, without the empty texts."""
+    table = _table(title, "", "")
     for name, text in rows.items():
         if text:
             table.add_row(name, text)

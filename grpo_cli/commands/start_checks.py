@@ -13,7 +13,7 @@ from grpo_cli.config.tracker import check_tracker
 from grpo_cli.errors import ConfigError, SetupError
 from grpo_cli.hardware import num_gpus
 from grpo_cli.model_files import check_model
-from grpo_cli.reward.background import user_function
+from grpo_cli.reward.functions import load_function
 from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
 
 
@@ -33,7 +33,7 @@ def check_start(config: Any, *, loads_model: bool = True) -> None:
         for key, path in _other_models(config):
             check_model(ModelConfig(name=key, path=path), key=key, ask_hub=ask_hub)
     if hasattr(config, "reward"):
-        check_functions(config.reward)
+        import_functions(config.reward)
 
 
 def _other_models(config: Any) -> Iterator[tuple[str, str]]:
@@ -63,8 +63,8 @@ def check_gpus(cluster: ClusterConfig) -> None:
     )
 
 
-def check_functions(reward: RewardConfig) -> None:
+def import_functions(reward: RewardConfig) -> None:
     """Raise ConfigError if a reward function of the user cannot be imported."""
     for name, term in typed_terms(reward.terms).items():
         if isinstance(term, FunctionTerm):
-            user_function(name, term).close()
+            load_function(name, term)

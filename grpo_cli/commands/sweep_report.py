@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from grpo_cli.analysis.sweep import SweepJob, effects, rank_settings, read_sweep, short_names, swept_keys, write_csv
-from grpo_cli.analysis.sweep_html import sweep_page
 from grpo_cli.errors import SetupError
+from grpo_cli.report.sweep import sweep_page
 from grpo_cli.screen import Screen
 
 DESCRIPTION = """\

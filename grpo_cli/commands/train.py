@@ -7,13 +7,15 @@ from omegaconf import DictConfig
 
 from grpo_cli.choices import AdvantageReward, Grader, Select
 from grpo_cli.commands import learning_run
+from grpo_cli.commands.data_check import check_prompts, data_warnings
 from grpo_cli.commands.hydra_job import earlier_objective, given_keys, in_sweep
-from grpo_cli.commands.plan import long_run_warning
+from grpo_cli.commands.plan import long_run_warnings
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError
 from grpo_cli.printing import say
+from grpo_cli.reward.functions import check_functions
 from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
 from grpo_cli.types import Problem
 
@@ -28,14 +30,21 @@ def run(composed: DictConfig) -> float:
         print(f"{config.run.dir} has already finished")
         return objective
     problems = load_problem_set(config.data, config.seed)  # raises for faulty data before anything heavy starts
+    check_prompts(config, problems)
     if fault := ungraded_prompts_error(problems.train, config):
         raise ConfigError(fault)
+    check_functions(
+        config.reward, problems.train[0], "data.source_columns" if config.data.path is None else "data.columns"
+    )
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
-    for warning in config.warnings(given_keys(), in_slurm_job="SLURM_JOB_ID" in os.environ and not in_sweep()):
+    in_slurm_job = "SLURM_JOB_ID" in os.environ and not in_sweep()
+    for warning in (
+        *config.warnings(given_keys(), in_slurm_job=in_slurm_job),
+        *data_warnings(config, len(problems.train)),
+        *long_run_warnings(config),
+    ):
         say(f"warning: {warning}")
-    if too_long := long_run_warning(config):
-        say(f"warning: {too_long}")
     return learning_run.run_in_folder("train", config, composed)["eval/heldout/avg"]
 
 

@@ -76,7 +76,9 @@ COMMANDS = {
     "export": Command(
         "write or push the model of a run in the format of transformers and vLLM", settings=ExportTask, sweeps=False
     ),
+    "report": Command("the page of a run: is it learning, and what does it say?"),
     "runs": Command("list past runs and how to resume them, or remove empty ones"),
+    "show": Command("print a problem and its responses at a step of a run"),
     "list": Command("list the choices of each config group, with one line about each"),
     "copy": Command("copy a config file, to start one of your own"),
     "sweep-report": Command("the leaderboard and plots of a sweep"),

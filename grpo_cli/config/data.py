@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
 from grpo_cli.bounds import number
 from grpo_cli.choices import Grader, Layout, OnBadGold
+
+NUM_HELDOUT = 256  # unless num_heldout is set or the data set is small
 
 
 @dataclass
@@ -24,6 +27,14 @@ class ColumnsConfig:
     """How the row's answer is graded; the data set's grader if this is null or the column is missing."""
     answer_pattern: str | None = None
     """A regular expression for the answer column; its first group is the answer, as in "#### (.+)"."""
+    extra: Any = field(default_factory=list)
+    """Other columns that your reward functions read in `problem.extra`, as in [hint,difficulty], or all."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        if self.extra != "all" and not (
+            isinstance(self.extra, list) and all(isinstance(column, str) for column in self.extra)
+        ):
+            yield f"{key}extra={self.extra} must be a list of columns, as in {key}extra=[hint,difficulty], or all."
 
 
 @dataclass
@@ -42,6 +53,10 @@ class RowsConfig:
     """Revision on the Hub; pin it to make a run repeatable."""
     split: str = "train"
     """Split of the Hub data set, or of an arrow folder that has several."""
+    filter: dict[str, Any] = field(default_factory=dict)
+    """Use only rows with one of these values in a column, as in {level:[4,5]}."""
+    exclude: dict[str, Any] = field(default_factory=dict)
+    """Leave out rows with one of these values in a column, as in {answer:[proof,""]}; "" is a missing value."""
     max_bad_rows: int = number(0, at_least=0)
     """Rows that may be unusable; they are left out, with a warning."""
 
@@ -67,6 +82,11 @@ class SourceConfig(RowsConfig):
                 f"{key}path is not set. Give a JSONL, CSV or parquet file or an arrow folder, as in "
                 f"{key}path=train.jsonl."
             )
+        if self.path is None and self.columns.extra:
+            yield (
+                f"{key}columns.extra names columns of the file {key}path, which is not set. Set "
+                f"{key}source_columns.extra for columns of {key}source={self.source}."
+            )
         yield from super().faults(key)
 
 
@@ -78,8 +98,8 @@ class DataConfig(SourceConfig):
     """The data set's name in tables and plots."""
     on_bad_gold: OnBadGold = OnBadGold.drop
     """What to do with a problem whose gold answer cannot be graded."""
-    num_heldout: int = number(256, at_least=1)
-    """Problems kept out of training, for evaluation."""
+    num_heldout: int | None = number(None, at_least=1)
+    """Problems kept out of training, for evaluation; if not set, 256, or a tenth of a small data set."""
     pass_rate: tuple[float, float] | None = number(None, at_least=0, at_most=1, count=2)
     """Train only on problems whose pass rate in `pass_rates` is in this range, as in [0.05,0.9]."""
     pass_rates: str | None = None

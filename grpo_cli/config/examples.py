@@ -11,6 +11,8 @@ from grpo_cli.bounds import number, settings_faults
 from grpo_cli.config.data import RowsConfig
 from grpo_cli.errors import ConfigError
 
+NUM_HELDOUT = 64  # unless num_heldout is set or the data set is small
+
 
 @dataclass
 class DemonstrationColumnsConfig:
@@ -46,8 +48,8 @@ class SFTDataConfig(DemonstrationsConfig):
     """The data set's name in tables and plots."""
     mix: dict[str, Any] = field(default_factory=dict)
     """More data sets, each with its own path, columns and weight: data.mix.<name>.path=..."""
-    num_heldout: int = number(64, at_least=1)
-    """Problems kept out of training, on which the loss is measured."""
+    num_heldout: int | None = number(None, at_least=1)
+    """Problems kept out of training, on which the loss is measured; if not set, 64, or a tenth of a small data set."""
     max_tokens: int = number(4096, at_least=2)
     """Longest example, prompt and response together, in tokens; longer ones are left out and counted."""
 
@@ -81,8 +83,9 @@ class PreferencesConfig(RowsConfig):
     name: str = "preferences"
     """The data set's name in tables and plots."""
     columns: PreferenceColumnsConfig = field(default_factory=PreferenceColumnsConfig)
-    num_heldout: int = number(64, at_least=1)
-    """Problems kept out of training, on whose pairs the accuracy is measured."""
+    num_heldout: int | None = number(None, at_least=1)
+    """Problems kept out of training, on whose pairs the accuracy is measured; if not set, 64, or a tenth of a small
+    data set."""
     max_tokens: int = number(4096, at_least=2)
     """Longest text, problem and response together, in tokens; longer pairs are left out and counted."""
 

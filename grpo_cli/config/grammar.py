@@ -15,7 +15,7 @@ VALUE_FLAGS = (
     *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
     *("-i", "--info", "-sc", "--shell-completion"),
 )
-TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|response_prefix|stop)=")
+TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|system|between|response_prefix|stop)=")
 INTERPOLATION = re.compile(r"(\\*)\$\{")  # of OmegaConf; an odd number of backslashes before it escapes it
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
@@ -63,13 +63,22 @@ def shell_word(argument: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", argument) + '"'
 
 
+def setting(key: str, path: Path | str) -> str:
+    """The argument that sets `key` to a path, quoted for Hydra and the shell.
+
+    >>> print(setting("to", "my_model"), setting("to", "my model"))
+    to=my_model 'to="my model"'
+    """
+    return shell_word(f"{key}={quoted(str(path))}")
+
+
 def resuming(run_dir: Path) -> str:
     """The argument that resumes a run, quoted for Hydra and the shell.
 
     >>> print(resuming(Path("runs/first")), resuming(Path("a [1]")))
     resume=runs/first 'resume="a [1]"'
     """
-    return shell_word(f"resume={quoted(str(run_dir))}")
+    return setting("resume", run_dir)
 
 
 def resume_command(command: str, run_dir: Path) -> str:

@@ -169,7 +169,7 @@ def register_help() -> None:
     OmegaConf.register_new_resolver("groups_help", groups_text, replace=True)
     OmegaConf.register_new_resolver("flags_help", lambda: FLAGS_HELP.replace("$", "$$"), replace=True)
     # Hydra lists its own groups and ours for every help, which takes seconds; no template of conf/ shows its lists.
-    setattr(Hydra, "format_config_groups", lambda *_, **__: "")  # noqa: B010 (mypy rejects an assignment)
+    Hydra.format_config_groups = lambda *_, **__: ""  # type: ignore[method-assign]
 
 
 def _choices(kinds: tuple[Any, ...]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from grpo_cli.bounds import number
-from grpo_cli.choices import WandbMode
+from grpo_cli.choices import TrackerName, WandbMode
 
 
 @dataclass
@@ -48,21 +48,28 @@ class CheckpointConfig:
 class LoggerConfig:
     """What is shown and logged."""
 
-    wandb: bool = True
-    """Log to Weights & Biases."""
+    trackers: list[TrackerName] = field(default_factory=lambda: [TrackerName.wandb])
+    """Services that get the metrics besides metrics.jsonl; []: none."""
     console: bool = True
     """Show progress on the terminal."""
     project: str | None = None
-    """W&B project; WANDB_PROJECT or r1zero if not set."""
+    """Project in W&B and Trackio; WANDB_PROJECT or r1zero if not set."""
     entity: str | None = None
     """W&B entity; W&B's default if not set."""
     group: str | None = None
-    """W&B group; WANDB_RUN_GROUP or the sweep's name if not set."""
+    """Group in W&B and Trackio; WANDB_RUN_GROUP or the sweep's name if not set."""
     mode: WandbMode = WandbMode.auto
     """Whether W&B uploads."""
+    groups_per_step: int = number(8, at_least=0)
+    """Prompts of each step whose responses are kept in rollouts/; 0: none."""
+    heldout_groups: int = number(32, at_least=0)
+    """Held-out problems whose greedy responses are kept at each evaluation; 0: none."""
+    token_values: bool = False
+    """Also keep each token's log-probabilities and entropy, for the responses of groups_per_step. It costs a forward
+    pass of these responses."""
+    upload_model: bool = False
+    """Upload the trained model to W&B as an artifact."""
     samples_every: int = number(20, at_least=0)
-    """Steps between tables of sample responses; 0: none."""
-    num_samples: int = number(8, at_least=1)
-    """Prompts in such a table."""
+    """Steps between W&B tables of the kept responses; 0: none."""
     verbose: bool = False
     """Show what vLLM, DeepSpeed and W&B print; otherwise it goes to logs/ in the run folder."""

@@ -1,9 +1,10 @@
-"""W&B's mode and names of a run: from the settings, otherwise from W&B's own environment variables."""
+"""The trackers of a run: whether they can be used, and W&B's mode and names, from settings or its own variables."""
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 
-from grpo_cli.choices import WandbMode
+from grpo_cli.choices import TrackerName, WandbMode
 from grpo_cli.config.run import LoggerConfig
 from grpo_cli.errors import ConfigError
 
@@ -14,9 +15,18 @@ NOT_SET = ("", "0", "false", "no", "off")
 
 
 def check_tracker(config: LoggerConfig) -> None:
-    """Raise ConfigError if WANDB_MODE decides the mode and has an unknown value."""
+    """Raise ConfigError if a tracker's package is missing, or if WANDB_MODE decides the mode and is unknown."""
+    if missing := [name.value for name in config.trackers if find_spec(name) is None]:
+        raise ConfigError(
+            f"logger.trackers has {', '.join(missing)}, which is not installed. Install it with `pip install "
+            f"{' '.join(missing)}`, or leave it out of logger.trackers."
+        )
+    if config.upload_model and TrackerName.wandb not in config.trackers:
+        raise ConfigError("logger.upload_model=true uploads to W&B. Add wandb to logger.trackers, or leave it out.")
     mode = os.environ.get("WANDB_MODE")
-    if not config.wandb or config.mode != WandbMode.auto or mode is None or mode.lower() in MODES:
+    if TrackerName.wandb not in config.trackers or config.mode != WandbMode.auto:
+        return
+    if mode is None or mode.lower() in MODES:
         return
     seen = f"WANDB_MODE={mode}: unknown mode" if mode else "WANDB_MODE is set but empty"
     raise ConfigError(f"{seen}. Unset it, set it to one of {', '.join(MODES)}, or give logger.mode=offline.")

@@ -5,7 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grpo_cli.config.examples import DemonstrationColumnsConfig, DemonstrationsConfig, SFTDataConfig, typed_mix
+from grpo_cli.config.examples import (
+    NUM_HELDOUT,
+    DemonstrationColumnsConfig,
+    DemonstrationsConfig,
+    SFTDataConfig,
+    typed_mix,
+)
 from grpo_cli.data import make_zero
 from grpo_cli.data.rows import column_names, draw_heldout, read_each, read_rows, required_text, shown_columns
 from grpo_cli.errors import ConfigError, DataError
@@ -33,13 +39,13 @@ class DemonstrationSet:
 def load_demonstrations(config: SFTDataConfig, seed: int) -> DemonstrationSet:
     """All data sets, mixed by their weights.
 
-    `config.num_heldout` random problems of the main data set are held out: no data set trains on them. Raises
+    The random problems of the main data set that `draw_heldout` gives are held out: no data set trains on them. Raises
     DataError for invalid data and SetupError if the hub cannot be reached.
     """
     rng = random.Random(seed)
     main = _read(config, "data")
     problems = list(dict.fromkeys(demonstration.problem for demonstration in main))
-    heldout = set(draw_heldout(problems, config.num_heldout, rng))
+    heldout = set(draw_heldout(problems, config.num_heldout, NUM_HELDOUT, rng))
     data_sets = [(main, config.weight)]
     for name, other in sorted(typed_mix(config.mix).items()):
         data_sets.append((_read(other, f"data.mix.{name}"), other.weight))

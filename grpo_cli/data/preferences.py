@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grpo_cli.config.examples import PreferencesConfig
+from grpo_cli.config.examples import NUM_HELDOUT, PreferencesConfig
 from grpo_cli.data.rows import column_names, draw_heldout, missing_column, read_each, read_rows, required_text
 from grpo_cli.errors import DataError
 
@@ -26,13 +26,13 @@ class PreferenceSet:
 
 
 def load_preferences(config: PreferencesConfig, seed: int) -> PreferenceSet:
-    """All pairs; the pairs of `config.num_heldout` random problems are held out.
+    """All pairs; those of the random problems that `draw_heldout` gives are held out.
 
     Raises DataError for invalid data and SetupError if the hub cannot be reached.
     """
     pairs = _read(config)
     problems = list(dict.fromkeys(pair.problem for pair in pairs))
-    heldout = set(draw_heldout(problems, config.num_heldout, random.Random(seed)))
+    heldout = set(draw_heldout(problems, config.num_heldout, NUM_HELDOUT, random.Random(seed)))
     return PreferenceSet(
         train=tuple(pair for pair in pairs if pair.problem not in heldout),
         heldout=tuple(pair for pair in pairs if pair.problem in heldout),

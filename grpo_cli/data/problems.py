@@ -1,9 +1,7 @@
 """Problems for training and evaluation, from the rows of a data set or from a built-in task."""
 
-import difflib
 import logging
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,21 +10,21 @@ from types import ModuleType
 from typing import Any
 
 from grpo_cli.choices import Grader
-from grpo_cli.config.data import BenchmarkConfig, ColumnsConfig, DataConfig, SourceConfig
+from grpo_cli.config.data import NUM_HELDOUT, BenchmarkConfig, ColumnsConfig, DataConfig, SourceConfig
 from grpo_cli.data import make_zero, make_zero_general
+from grpo_cli.data.layouts import Reading, choose_reading
 from grpo_cli.data.rows import check_faults, column_names, draw_heldout, missing_column, read_rows
-from grpo_cli.data.sources import Rows
+from grpo_cli.data.sources import Rows, unflatten
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.jsonl import check_unique, read_jsonl
-from grpo_cli.types import Problem
+from grpo_cli.nearest import did_you_mean
+from grpo_cli.types import Columns, Problem
 
 logger = logging.getLogger(__name__)
 
 BUILTIN = {"builtin:make_zero": make_zero, "builtin:make_zero_general": make_zero_general}
-USUAL_NAMES = {
-    "problem": ("question", "prompt", "query", "text", "input", "instruction"),
-    "answer": ("ground_truth", "final_answer", "gt_answer", "gold", "target", "result", "output", "solution"),
-}
+# Tests and numbers to combine, which are used as they are.
+NOT_MARKED = (Grader.code, Grader.expression)
 
 
 @dataclass(frozen=True)
@@ -36,23 +34,25 @@ class ProblemSet:
 
 
 def load_problem_set(config: DataConfig, seed: int) -> ProblemSet:
-    """All problems; `config.num_heldout` random ones, all with a checkable answer, are held out.
+    """All problems; those that `draw_heldout` gives, all with a checkable answer, are held out.
 
-    A built-in task has its own held-out problems to draw from. Raises the same errors as `load_problems`, and DataError
-    if more than half of the problems would be held out.
+    A built-in task has its own held-out problems to draw from. Raises the same errors as `load_problems`.
     """
     rng = random.Random(seed)
     if task := builtin_task(config, "data"):
-        heldout = task.heldout_problems()
-        if config.num_heldout > len(heldout):
-            raise DataError(
-                f"data.num_heldout={config.num_heldout}, but {config.source} has only {len(heldout)} held-out "
-                f"problems. Set data.num_heldout={len(heldout)} or less."
+        heldout, wanted = task.heldout_problems(), config.num_heldout or NUM_HELDOUT
+        if wanted > len(heldout):
+            logger.warning(
+                "data.num_heldout=%d: %s has %d held-out problems, and all are used.",
+                *(wanted, config.source, len(heldout)),
             )
-        return ProblemSet(_within_pass_rate(task.problems(), config), tuple(rng.sample(heldout, config.num_heldout)))
+        drawn = rng.sample(heldout, min(wanted, len(heldout)))
+        return ProblemSet(_within_pass_rate(task.problems(), config), tuple(drawn))
 
     problems = load_problems(config, config.name, "data")
-    heldout = tuple(draw_heldout(checkable(problems), config.num_heldout, rng, "problems with a checkable answer"))
+    candidates = checkable(problems)
+    kind = "problems" if len(candidates) == len(problems) else "problems with a checkable answer"
+    heldout = tuple(draw_heldout(candidates, config.num_heldout, NUM_HELDOUT, rng, kind))
     # By text: a problem that occurs twice in the data set must not be on both sides.
     heldout_texts = {problem.text for problem in heldout}
     return ProblemSet(_within_pass_rate([p for p in problems if p.text not in heldout_texts], config), heldout)
@@ -119,39 +119,37 @@ def builtin_task(config: SourceConfig, key: str) -> ModuleType | None:
 
 
 def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[Problem]:
-    """The problems in the rows, read from the columns that `config` names for their origin.
+    """The problems in the rows, read as `choose_reading` says. Logs a warning if that is not from configured columns.
 
     Raises DataError if a column is missing or more than `config.max_bad_rows` rows are invalid.
     """
-    if config.path is not None:
-        origin, columns, setting = config.path, config.columns, f"{key}.columns"
-    else:
-        origin, columns, setting = str(config.source), config.source_columns, f"{key}.source_columns"
+    origin = str(config.path or config.source)
     present = column_names(rows, origin, "problem")
-    for role in ("problem", "answer"):
-        if (wanted := getattr(columns, role)) not in present:
-            advice = _column_advice(role, columns, present, setting, config, key)
-            raise DataError(f"{origin} {missing_column(wanted, present)} {advice}")
-    pattern = _compile(columns.answer_pattern, setting)
-
-    problems, faults = [], []
+    reading = choose_reading(present, origin, config, key)
+    columns, setting = reading.columns, reading.setting
+    extra_names = _extra_names(
+        columns, present, origin, f"{key}.{'source_columns' if config.path is None else 'columns'}"
+    )
+    problems, faults, num_marked = [], [], 0
     places: dict[str, list[str]] = {}  # by id
     for number, (place, row) in enumerate(rows.items(), start=1):
         try:
-            text = _to_text(row.get(columns.problem), columns.problem)
+            text = _to_text(reading.problem(row), columns.problem)
             grader = _grader(row.get(columns.grader) if columns.grader else None, config, setting)
-            is_general = grader == Grader.model and row.get(columns.answer) in (None, "")
-            answer = "" if is_general else _to_text(row.get(columns.answer), columns.answer)
-            if pattern and not is_general:
-                answer = _extract_answer(answer, pattern)
+            given = reading.answer(row)
+            is_general = grader == Grader.model and given in (None, "")
+            given = "" if is_general else _to_text(given, columns.answer)
+            answer = reading.gold(given) if given and grader not in NOT_MARKED else given
         except DataError as fault:
             faults.append(f"{origin}, {place}: {fault}")
             continue
+        num_marked += answer != given
         problem_id = row.get(columns.id) if columns.id else None
         problem_id = f"{name}-{number}" if problem_id is None else str(problem_id)
         places.setdefault(problem_id, []).append(place)
-        problems.append(Problem(problem_id, text, answer, str(grader)))
+        problems.append(Problem(problem_id, text, answer, str(grader), _extra(row, extra_names)))
     check_faults(faults, len(rows), config.max_bad_rows, key)
+    _report(reading, num_marked, origin)
 
     repeated, found = max(places.items(), key=lambda item: len(item[1]))
     if len(found) > 1:
@@ -160,6 +158,15 @@ def to_problems(rows: Rows, config: SourceConfig, name: str, key: str) -> list[P
             f"{' and '.join(found[:2])}. Set {setting}.id to another column, or {setting}.id=null to number the rows."
         )
     return problems
+
+
+def _report(reading: Reading, num_marked: int, origin: str) -> None:
+    """Log in one line what was recognised, if anything was."""
+    found = [f"problems and answers are read from {reading.sources}"] if reading.sources else []
+    if num_marked and reading.columns.answer_pattern is None:
+        found.append(rf"{num_marked} answers are taken out of texts that mark them, as in #### 72 or \boxed{{72}}")
+    if found:
+        logger.warning("%s: %s.", origin, "; ".join(found))
 
 
 def _grader(named: Any, config: SourceConfig, setting: str) -> Grader:
@@ -174,38 +181,24 @@ def _grader(named: Any, config: SourceConfig, setting: str) -> Grader:
     return grader
 
 
-def _column_advice(
-    role: str, columns: ColumnsConfig, present: list[str], setting: str, config: SourceConfig, key: str
-) -> str:
-    hub = config.source_columns
-    if config.source and hub != columns and {hub.problem, hub.answer} <= set(present):
-        return f"It looks like a copy of {config.source}: set '{key}.columns=${{{key}.source_columns}}'."
-    unused = [name for name in present if name not in (columns.problem, columns.answer)]
-    words = {word: name for name in reversed(unused) for word in (*name.lower().split("."), name)}
-    similar = difflib.get_close_matches(getattr(columns, role), words, n=1)
-    guess = next((words[word] for word in (*similar, role, *USUAL_NAMES[role]) if word in words), "<column>")
-    return f"Set {setting}.{role}={guess}."
+def _extra_names(columns: ColumnsConfig, present: list[str], origin: str, setting: str) -> list[str]:
+    """The columns for reward functions, whole ones: not each value in a list. Raises DataError if one is missing."""
+    whole = list(dict.fromkeys(column.partition(".")[0] for column in present))
+    if columns.extra == "all":
+        return whole
+    for column in columns.extra:
+        if column not in (*present, *whole):
+            raise DataError(
+                f"{origin} {missing_column(column, present)}{did_you_mean(column, present)} Correct {setting}.extra, "
+                f"or set {setting}.extra=all."
+            )
+    return list(columns.extra)
 
 
-def _compile(pattern: str | None, setting: str) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except re.error as fault:
-        raise ConfigError(f"{setting}.answer_pattern={pattern!r} is not a valid regular expression: {fault}.") from None
-    if not compiled.groups:
-        raise ConfigError(
-            f"{setting}.answer_pattern={pattern!r} has no group. Put parentheses around the answer, as in '#### (.+)'."
-        )
-    return compiled
-
-
-def _extract_answer(answer: str, pattern: re.Pattern[str]) -> str:
-    match = pattern.search(answer)
-    if match is None or not (match[1] or "").strip():
-        raise DataError(f"answer_pattern {pattern.pattern!r} does not match the answer {answer[-60:]!r}")
-    return match[1].strip()
+def _extra(row: Mapping[str, Any], names: Sequence[str]) -> Columns:
+    """The row's values in these columns, None where it has none."""
+    whole = unflatten(row) if names else {}
+    return Columns({name: row[name] if name in row else whole.get(name) for name in names})
 
 
 def _to_text(value: Any, column: str) -> str:

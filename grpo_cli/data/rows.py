@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from grpo_cli.bounds import override_value
 from grpo_cli.config.data import RowsConfig
 from grpo_cli.data.sources import Rows, read_hub, read_path
 from grpo_cli.errors import ConfigError, DataError
@@ -16,16 +17,46 @@ MAX_SHOWN = 20  # columns or invalid rows in a message
 
 
 def read_rows(config: RowsConfig, key: str) -> Rows:
-    """The rows of `config.path`, or otherwise of `config.source`, which is not a built-in task.
+    """The rows of `config.path`, or otherwise of `config.source`, that `config.filter` and `config.exclude` leave.
 
-    Raises the same errors as `load_problems`.
+    The source is not a built-in task. Raises the same errors as `load_problems`.
     """
     if config.path is not None:
-        return read_path(config.path, config.split, key)
+        return _filtered(read_path(config.path, config.split, key), config, key)
     if config.source is not None:
-        return read_hub(config.source, config.subset, config.file, config.revision, config.split, key)
+        rows = read_hub(config.source, config.subset, config.file, config.revision, config.split, key)
+        return _filtered(rows, config, key)
     group = key.partition(".")[0]
     raise ConfigError(f"There is no data: set {key}.path=<file>, or choose a data set, as in {group}=gsm8k.")
+
+
+def _filtered(rows: Rows, config: RowsConfig, key: str) -> Rows:
+    """The rows with the values that the settings want; logs how many there are. Raises DataError if none is left."""
+    kept, origin = rows, str(config.path or config.source)
+    for setting, conditions, is_wanted in (("filter", config.filter, True), ("exclude", config.exclude, False)):
+        for column, given in conditions.items():
+            values = {_shown(value) for value in (given if isinstance(given, list) else [given])}
+            seen = {_shown(row.get(column)) for row in kept.values()}
+            kept = {place: row for place, row in kept.items() if (_shown(row.get(column)) in values) == is_wanted}
+            if rows and not kept:
+                condition = f"{key}.{setting}.{column}"
+                raise DataError(
+                    f"{origin}: {condition}={override_value(given)} leaves no row. The values of {column!r} are "
+                    f"{shown_columns(sorted(seen))}. Choose among them, or remove the condition with ~{condition}."
+                )
+    if len(kept) < len(rows):
+        settings = " and ".join(f"{key}.{name}" for name in ("filter", "exclude") if getattr(config, name))
+        logger.warning("%s: %d of %d rows are left out by %s.", origin, len(rows) - len(kept), len(rows), settings)
+    return kept
+
+
+def _shown(value: Any) -> str:
+    """A value as `filter` and `exclude` name it: a missing one is the empty text.
+
+    >>> _shown(True), _shown(3), _shown(None), _shown("Yes")
+    ('true', '3', '', 'Yes')
+    """
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def column_names(rows: Rows, origin: str, kind: str) -> list[str]:
@@ -81,14 +112,31 @@ def check_faults(faults: list[str], num_rows: int, max_bad_rows: int, key: str) 
             f"{len(faults)} of {num_rows} rows cannot be used:\n{listed}\n"
             f"Fix them, or leave them out with {key}.max_bad_rows={len(faults)}."
         )
-    logger.warning("%d of %d rows cannot be used and are left out:\n%s", len(faults), num_rows, listed)
+    logger.warning(
+        "%d of %d rows cannot be used and are left out (%s.max_bad_rows=%d allows it):\n%s",
+        *(len(faults), num_rows, key, max_bad_rows, listed),
+    )
 
 
-def draw_heldout(items: Sequence[Item], count: int, rng: random.Random, kind: str = "problems") -> list[Item]:
-    """`count` random items to hold out. Raises DataError if they are more than half of all."""
-    if count > len(items) // 2:
+def draw_heldout(
+    items: Sequence[Item], wanted: int | None, usual: int, rng: random.Random, kind: str = "problems"
+) -> list[Item]:
+    """`wanted` random items to hold out, or `usual` if it is None. From a small data set, a tenth of the items.
+
+    Logs a warning if that changes the number. Raises DataError if there are fewer than two items.
+    """
+    if len(items) < 2:
         raise DataError(
-            f"data.num_heldout={count} would keep more than half of {len(items)} {kind} out of training. Set "
-            f"data.num_heldout={len(items) // 10 or len(items) // 2}, for example, or use more data."
+            f"At least 2 {kind} are needed, one to hold out and one to train on. The data have {len(items)}."
         )
-    return rng.sample(items, count)
+    tenth = max(1, len(items) // 10)
+    if wanted is not None and wanted > len(items) // 2:
+        logger.warning(
+            "Holding out %d of %d %s, a tenth: data.num_heldout=%d is more than half.", tenth, len(items), kind, wanted
+        )
+        wanted = tenth
+    elif wanted is None and tenth < usual:
+        logger.warning(
+            "Holding out %d of %d %s, a tenth. data.num_heldout sets another number.", tenth, len(items), kind
+        )
+    return rng.sample(items, wanted or min(usual, tenth))

@@ -37,6 +37,11 @@ class EpochSampler(Generic[Item]):
             self._position += len(part)
         return taken
 
+    @property
+    def epochs(self) -> float:
+        """How often the data was drawn so far: 0.25 after a quarter of the first epoch."""
+        return (self._epoch * len(self._order) + self._position) / len(self._order)
+
     def record_length(self, item: Item, length: float) -> None:
         """Store the mean length of the responses to an item, in tokens."""
         self._lengths[self._places[id(item)]] = length

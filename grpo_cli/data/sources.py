@@ -159,8 +159,25 @@ def flatten(row: Mapping[str, Any] | list[Any], prefix: str = "") -> dict[str, A
     """The fields of a row, with dotted names for nested ones: {"a": {"b": [7]}} becomes {"a.b.0": 7}."""
     flat: dict[str, Any] = {}
     for name, value in row.items() if isinstance(row, Mapping) else enumerate(row):
-        if isinstance(value, Mapping | list):
+        if isinstance(value, Mapping | list) and value:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The reverse of `flatten`: {"a.b.0": 7} becomes {"a": {"b": [7]}}."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        head, dot, rest = name.partition(".")
+        if dot:
+            nested.setdefault(head, {})[rest] = value
+        else:
+            nested[head] = value
+    return {name: value if name in flat else _as_list(unflatten(value)) for name, value in nested.items()}
+
+
+def _as_list(value: dict[str, Any]) -> dict[str, Any] | list[Any]:
+    """A list if the names are its positions."""
+    return list(value.values()) if list(value) == [str(n) for n in range(len(value))] else value

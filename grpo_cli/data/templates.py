@@ -1,23 +1,22 @@
 """Templates: turn a problem into a prompt, as text and as token ids."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
-from grpo_cli.config.template import PROBLEM, TemplateConfig
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.types import Problem, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from grpo_cli.data.file_tokenizer import FileTokenizer
 
-def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
-    """The prompt of each problem. Raises ConfigError if the tokenizer lacks the chat template that `template` needs."""
-    if template.chat and tokenizer.chat_template is None:
-        raise ConfigError(
-            "The template is a chat, but the model's tokenizer has no chat template. Set template=r1 or "
-            "template=qwen_math, or use a model with a chat template."
-        )
+PromptTokenizer = Union["PreTrainedTokenizerBase", "FileTokenizer"]
+
+
+def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer: PromptTokenizer) -> list[Prompt]:
+    """The prompt of each problem. Raises ConfigError if the tokenizer has no chat template that `template` can use."""
     if not problems:
         return []
     texts = [_render_text(problem, template, tokenizer) for problem in problems]
@@ -29,8 +28,23 @@ def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer: "Pr
     ]
 
 
+def check_any_fits(
+    problems: Sequence[Problem], template: TemplateConfig, tokenizer: PromptTokenizer, max_prompt_tokens: int
+) -> None:
+    """Raise the error of `render_prompts` if all prompts are too long. Tokenizes only as many as it must."""
+    ordered = sorted(problems, key=lambda problem: len(problem.text))
+    # A token is at least one byte; two more if special tokens surround the text.
+    if not ordered or len(_render_text(ordered[0], template, tokenizer).encode()) + 2 <= max_prompt_tokens:
+        return
+    for first in range(0, len(ordered), 100):
+        prompts = render(ordered[first : first + 100], template, tokenizer)
+        if any(len(prompt.token_ids) <= max_prompt_tokens for prompt in prompts):
+            return
+    render_prompts(problems, template, tokenizer, max_prompt_tokens)
+
+
 def render_prompts(
-    problems: Sequence[Problem], template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int
+    problems: Sequence[Problem], template: TemplateConfig, tokenizer: PromptTokenizer, max_prompt_tokens: int
 ) -> tuple[list[Prompt], int]:
     """The prompts with at most `max_prompt_tokens` tokens, and the number of longer ones, which are dropped.
 
@@ -47,10 +61,23 @@ def render_prompts(
     return kept, len(prompts) - len(kept)
 
 
-def _render_text(problem: Problem, template: TemplateConfig, tokenizer: "PreTrainedTokenizerBase") -> str:
-    text = template.text.replace(PROBLEM, problem.text)  # not str.format, because problems contain braces
+def _render_text(problem: Problem, template: TemplateConfig, tokenizer: PromptTokenizer) -> str:
+    turns = template.turns(problem.text)
     if not template.chat:
-        return text
-    chat = [{"role": "user", "content": text}]
-    opened = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return turns[-1]["content"]
+    if tokenizer.chat_template is None:
+        raise ConfigError(
+            "The template is a chat, but the model's tokenizer has no chat template. Set template=r1 or "
+            "template=qwen_math, or use a model with a chat template."
+        )
+    from jinja2 import TemplateError
+
+    try:
+        opened = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise ConfigError(
+            f"The chat template of the model's tokenizer rejects a chat with the roles {roles}: {error}. Set "
+            "template.system=null, or choose a template that is not a chat, such as template=r1."
+        ) from error
     return opened + template.response_prefix

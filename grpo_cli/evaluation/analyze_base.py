@@ -19,11 +19,12 @@ from grpo_cli.data.problems import checkable, load_problems
 from grpo_cli.evaluation.base_model import answers_question, base_model_metrics, trainable_share
 from grpo_cli.evaluation.chosen_problems import draw_problems
 from grpo_cli.evaluation.completion import Series, complete, engine_responders, stored_samples
-from grpo_cli.evaluation.display import log_to_wandb, metrics_table, pair, plot_bars, report_console
+from grpo_cli.evaluation.display import log_to_trackers, metrics_table, pair, plot_bars, report_console
 from grpo_cli.evaluation.judge import judge_model, load_judge
 from grpo_cli.evaluation.provenance import data_source, provenance, results_text
 from grpo_cli.evaluation.samples import Sample, right_by_problem
 from grpo_cli.model import load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.reward.reward import Reward
 
@@ -33,7 +34,8 @@ def analyze(config: AnalyzeTask, terminal: TextIO) -> None:
     start_ranks(config.cluster.device)
     console = report_console(terminal)
     all_series = _all_series(config)
-    model = load_base_model(config.model)
+    with stage(console, f"loading {config.model.name}"):
+        model = load_base_model(config.model)
     if config.analyze.judge is not None:
         judge_model(config.analyze.judge)  # reports its errors before anything is sampled
     with ExitStack() as stack:
@@ -117,7 +119,7 @@ def _report(
     pass_key = f"pass@{min(8, config.eval.n)}"
     bars = {"answers the question": "answering", pass_key: pass_key, "reflects on itself": "reflecting"}
     plot_bars({label: {name: metrics[name][key] for name in metrics} for label, key in bars.items()}, run_dir)
-    log_to_wandb("analyze", metrics, config, console)
+    log_to_trackers("analyze", metrics, config, console)
     console.print(_table(metrics, pass_key))
     for name in metrics:
         console.print(f"{name}: {trainable_share(metrics[name], config.analyze.group_sizes)}")

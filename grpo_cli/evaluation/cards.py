@@ -26,12 +26,18 @@ def fact_table(facts: Mapping[str, str], heading: str = "setting") -> str:
 
 def prompt_section(template: TemplateConfig) -> str:
     """The template as it is, and how it is used."""
-    ticks = "`" * (max([2, *(len(run) for run in re.findall("`+", template.text))]) + 1)
+    texts = [template.text, *filter(None, [template.system])]
+    ticks = "`" * (max([2, *(len(run) for text in texts for run in re.findall("`+", text))]) + 1)
     notes = ["`{problem}` is replaced by the problem."]
+    if template.examples:
+        notes.append(f"{len(template.examples)} solved examples come before it.")
     if template.chat:
         notes.append("The text is the user's turn in the tokenizer's chat template.")
     if template.response_prefix:
         notes.append(f"The response begins with `{template.response_prefix}`.")
     if template.stop:
         notes.append(f"The response ends at {' or '.join(f'`{stop}`' for stop in template.stop)}.")
-    return f"## Prompt\n\n{ticks}\n{template.text}\n{ticks}\n\n{' '.join(notes)}"
+    blocks = [f"{ticks}\n{template.text}\n{ticks}", " ".join(notes)]
+    if template.system:
+        blocks += ["The system prompt:", f"{ticks}\n{template.system}\n{ticks}"]
+    return "\n\n".join(["## Prompt", *blocks])

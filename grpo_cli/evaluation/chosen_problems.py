@@ -32,7 +32,8 @@ def gradable_problems(problems: Sequence[Problem], on_bad_gold: OnBadGold, conso
             raise DataError(f"{summary}\nFix them, or drop them with data.on_bad_gold=drop.")
         if len(faults) == len(problems):
             raise DataError(f"{summary}\nNo problem remains. Set data.grader to match the answers, or use other data.")
-        console.print(f"{summary}\nThey are left out.", markup=False, highlight=False, soft_wrap=True)
+        report = f"{summary}\nThey are left out (data.on_bad_gold=drop)."
+        console.print(report, markup=False, highlight=False, soft_wrap=True)
     return [problem for problem in problems if problem.id not in faults]
 
 

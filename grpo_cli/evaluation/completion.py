@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from grpo_cli.choices import AnswerMarker
 from grpo_cli.config.cluster import ClusterConfig
@@ -18,6 +17,7 @@ from grpo_cli.data.templates import render
 from grpo_cli.evaluation.responses import EngineResponder, Question, Responder, Skipped, questions
 from grpo_cli.evaluation.samples import Sample, SampleStore
 from grpo_cli.model import BaseModel
+from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
 from grpo_cli.reward.terms.format import format_reward
@@ -70,8 +70,9 @@ def complete(
         name = series.name
         kept = len(asked[name]) - len(missing[name])
         console.print(f"{name}: {len(missing[name])} samples" + f", {kept} kept" * (kept > 0))
-        new = judged_samples(missing[name][rank() :: world_size()], respond.get(name), rewards[name], series.template)
-        speed[name] = _store(stores[name], new, len(missing[name]), console)
+        new = judged(missing[name][rank() :: world_size()], respond.get(name), rewards[name])
+        samples = (response.sample(series.template) for response in new)
+        speed[name] = _store(stores[name], samples, len(missing[name]), console)
 
     completed = {name: Completed(_in_order(store, asked[name]), speed[name]) for name, store in stores.items()}
     gather(None)  # every rank has read all samples before their files are merged
@@ -99,10 +100,11 @@ def _store(store: SampleStore, new: Iterator[Sample], total: int, console: Conso
 
     def counted() -> Iterator[Sample]:
         nonlocal num_tokens
-        label, share, quiet = store.path.stem, total / world_size(), not console.is_terminal
-        for sample in track(new, label, share, console=console, transient=True, disable=quiet):
-            num_tokens += sample.num_tokens
-            yield sample
+        with progress(console, store.path.stem, len(range(rank(), total, world_size()))) as count:
+            for sample in new:
+                num_tokens += sample.num_tokens
+                yield sample
+                count()
 
     started = time.perf_counter()
     store.append(counted(), rank())
@@ -110,59 +112,65 @@ def _store(store: SampleStore, new: Iterator[Sample], total: int, console: Conso
     return {"samples": total, "seconds": seconds, "tokens_per_s": sum(gather(num_tokens)) / seconds}
 
 
-def judged_samples(
-    asked: Sequence[Question], respond: Responder | None, reward: Reward, template: TemplateConfig
-) -> Iterator[Sample]:
-    """The sample of each question as soon as its response is judged, in any order; none if there is no `respond`."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A response to a question, with its score; `skipped` says why nothing was sampled."""
+
+    question: Question
+    completion: Completion
+    score: Score
+    skipped: str = ""
+
+    def sample(self, template: TemplateConfig) -> Sample:
+        """The response as a sample; `template` says which format is asked for."""
+        if template.answer == AnswerMarker.answer_tag:
+            well_formed = format_reward(template.response_prefix + self.completion.text) == 1
+        else:
+            well_formed = self.score.verdict is not Verdict.unparsable
+        return Sample(
+            benchmark=self.question.benchmark,
+            id=self.question.problem.id,
+            sample=self.question.sample,
+            seed=self.question.seed,
+            text=self.completion.text,
+            extracted=self.score.extracted,
+            verdict=self.score.verdict,
+            num_tokens=len(self.completion.token_ids),
+            truncated=self.completion.truncated,
+            well_formed=well_formed,
+            skipped=self.skipped,
+        )
+
+
+def judged(asked: Sequence[Question], respond: Responder | None, reward: Reward) -> Iterator[Judged]:
+    """The response to each question as soon as it is judged, in any order; none if there is no `respond`."""
     if respond is None:
         return
     waiting: deque[tuple[Question, Completion, Future[Score]]] = deque()
     for question, response in respond(asked):
         if isinstance(response, Skipped):
             nothing, wrong = Completion((), (), "", truncated=False), Score(0.0, {}, Verdict.unparsable, None)
-            yield _sample(question, nothing, wrong, template, skipped=response.reason)
+            yield Judged(question, nothing, wrong, skipped=response.reason)
             continue
         waiting.append((question, response, reward.submit(question.problem, response)))
         while waiting and waiting[0][2].done():
             question, completion, score = waiting.popleft()
-            yield _sample(question, completion, score.result(), template)
+            yield Judged(question, completion, score.result())
     for question, completion, score in waiting:
-        yield _sample(question, completion, score.result(), template)
-
-
-def _sample(
-    question: Question, completion: Completion, score: Score, template: TemplateConfig, skipped: str = ""
-) -> Sample:
-    if template.answer == AnswerMarker.answer_tag:
-        well_formed = format_reward(template.response_prefix + completion.text) == 1
-    else:
-        well_formed = score.verdict is not Verdict.unparsable
-    return Sample(
-        benchmark=question.benchmark,
-        id=question.problem.id,
-        sample=question.sample,
-        seed=question.seed,
-        text=completion.text,
-        extracted=score.extracted,
-        verdict=score.verdict,
-        num_tokens=len(completion.token_ids),
-        truncated=completion.truncated,
-        well_formed=well_formed,
-        skipped=skipped,
-    )
+        yield Judged(question, completion, score.result())
 
 
 def engine_responders(
     all_series: Sequence[Series], model: BaseModel, sampling: EvalConfig, cluster: ClusterConfig, console: Console
 ) -> dict[str, Responder]:
     """A responder for each series, all with the same engine, whose context has room for the longest prompt."""
-    from grpo_cli.rollout.vllm_engine import RolloutEngine
-
-    console.print("loading the model into vLLM")
     prompts = {series.name: render(series.problems, series.template, model.tokenizer) for series in all_series}
     longest = max(len(prompt.token_ids) for of_series in prompts.values() for prompt in of_series)
     max_model_len = min(model.max_model_len, longest + sampling.max_new_tokens)
-    engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster)
+    with stage(console, "starting vLLM"):
+        from grpo_cli.rollout.vllm_engine import RolloutEngine
+
+        engine = RolloutEngine(replace(model, max_model_len=max_model_len), cluster)
     return {
         series.name: EngineResponder(
             engine,

@@ -1,4 +1,4 @@
-"""Evaluation results for people: tables, plots and a W&B run."""
+"""Evaluation results for people: tables, plots and trackers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,8 @@ from rich.table import Table
 
 from grpo_cli.config.tasks import AnalyzeTask, EvalTask, SampleTask
 from grpo_cli.evaluation.measures import macro_average
-from grpo_cli.metrics.wandb_run import WandbRun
+from grpo_cli.metrics.metrics import LoggedStep
+from grpo_cli.metrics.trackers import open_trackers
 from grpo_cli.ranks import rank
 from grpo_cli.runs.frozen import public_settings
 from grpo_cli.screen import Screen
@@ -113,21 +114,19 @@ def plot_bars(shares: Mapping[str, Mapping[str, float]], run_dir: Path) -> None:
     figure.savefig(run_dir / "analyze.png", dpi=120)
 
 
-def log_to_wandb(
+def log_to_trackers(
     job_type: str, metrics: Mapping[str, Metrics], config: EvalTask | AnalyzeTask | SampleTask, console: Console
 ) -> None:
-    """Log `<job type>/<benchmark>/<metric>` to a new W&B run, with its files in `<run.dir>/<job type>`."""
-    if not config.logger.wandb:
-        return
+    """Log `<job type>/<benchmark>/<metric>` to a new run in each tracker, with its files in `<run.dir>/<job type>`."""
     run_dir = Path(config.run.dir)
-    run = WandbRun(
+    row = {f"{job_type}/{name}/{key}": value for name, values in metrics.items() for key, value in values.items()}
+    for tracker in open_trackers(
         config.logger,
         run_dir / job_type,
         run_name=run_dir.name,
         settings=public_settings(config),
         message=console.print,
         job_type=job_type,
-    )
-    row = {f"{job_type}/{name}/{key}": value for name, values in metrics.items() for key, value in values.items()}
-    run.log(0, row, [])
-    run.close(failed=False)
+    ):
+        tracker.log(LoggedStep({"step": 0, **row}))
+        tracker.close(failed=False, model=None)

@@ -10,12 +10,13 @@ from grpo_cli.config.tasks import EvalTask
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.evaluation.chosen_problems import fault_list, ungradable
 from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders
-from grpo_cli.evaluation.display import log_to_wandb, plot_curves, report_console, result_table
+from grpo_cli.evaluation.display import log_to_trackers, plot_curves, report_console, result_table
 from grpo_cli.evaluation.majority import answer_equality
 from grpo_cli.evaluation.measures import accuracy_curve, macro_average, measure
 from grpo_cli.evaluation.provenance import data_source, provenance, results_text
 from grpo_cli.evaluation.responses import Responder, StoredResponder
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.reward.reward import Reward
 from grpo_cli.types import Problem
@@ -26,8 +27,9 @@ def evaluate(config: EvalTask, terminal: TextIO) -> None:
     start_ranks(config.cluster.device)
     console = report_console(terminal)
     problems = {name: load_benchmark(name, benchmark) for name, benchmark in config.benchmark.items()}
-    stored = StoredResponder(Path(config.rescore)) if config.rescore else None
-    model = None if stored else load_base_model(config.model)
+    with stage(console, f"loading {config.rescore or config.model.name}"):
+        stored = StoredResponder(Path(config.rescore)) if config.rescore else None
+        model = None if stored else load_base_model(config.model)
     all_series = [
         Series(name, asked, config.template, stored.num_samples(name, asked) if stored else config.eval.n)
         for name, asked in problems.items()
@@ -81,7 +83,7 @@ def _report(
     (run_dir / "eval.json").write_text(results_text(results), encoding="utf-8")
     if max(map(len, curves.values())) > 1:
         plot_curves(curves, run_dir / "eval.png")
-    log_to_wandb("eval", metrics, config, console)
+    log_to_trackers("eval", metrics, config, console)
     console.print(result_table(metrics))
     for name, results_of in benchmarks.items():
         for key, reason in (

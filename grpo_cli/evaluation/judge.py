@@ -10,6 +10,7 @@ from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.evaluation.samples import Sample
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import progress, stage
 from grpo_cli.types import Problem, Request, Sampling
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def judge_model(path: str) -> BaseModel:
 
 def load_judge(path: str, cluster: ClusterConfig, console: Console) -> "Judge":
     """The judging model, loaded into vLLM."""
-    from grpo_cli.rollout.vllm_engine import RolloutEngine
+    with stage(console, f"loading the judge {path} into vLLM"):
+        from grpo_cli.rollout.vllm_engine import RolloutEngine
 
-    console.print(f"loading the judge {path} into vLLM")
-    model = judge_model(path)
-    return Judge(model, RolloutEngine(model, cluster))
+        model = judge_model(path)
+        return Judge(model, RolloutEngine(model, cluster), console)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Judge:
 
     model: BaseModel
     engine: "RolloutEngine"
+    console: Console
 
     def __call__(self, samples: Sequence[Sample], problems: Sequence[Problem]) -> list[bool]:
         """Whether each sample answers its problem; no if the question leaves no room for a reply."""
@@ -62,8 +64,10 @@ class Judge:
         requests = [Request(tuple(tokens[i]), seed=0) for i in fitting]
         says_yes = [False] * len(samples)
         greedy = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=MAX_REPLY_TOKENS)
-        for index, reply in self.engine.generate(requests, greedy):
-            says_yes[fitting[index]] = reply.text.strip().lower().startswith("yes")
+        with progress(self.console, "judging", len(requests)) as count:
+            for index, reply in self.engine.generate(requests, greedy):
+                says_yes[fitting[index]] = reply.text.strip().lower().startswith("yes")
+                count()
         return says_yes
 
     def _tokens(self, problem: str, response: str) -> Sequence[int]:

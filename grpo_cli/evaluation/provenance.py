@@ -4,7 +4,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,8 @@ def data_source(config: SourceConfig, problems: Sequence[Problem]) -> dict[str, 
         source |= {"path": config.path, "sha256": files_hash(sorted(path.rglob("*")) if path.is_dir() else [path])}
     else:
         source |= {"source": config.source, "revision": config.revision, "split": config.split}
-    content = json.dumps([asdict(problem) for problem in problems])
+    fields = ("id", "text", "answer", "grader")
+    content = json.dumps([{name: getattr(problem, name) for name in fields} for problem in problems])
     return source | {"problems_sha256": hashlib.sha256(content.encode()).hexdigest()}
 
 

@@ -1,8 +1,11 @@
 """Start the ranks of a run, on this machine or through Slurm."""
 
+import gc
 from pathlib import Path
 
 from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.progress import stage
+from grpo_cli.screen import Screen
 
 
 def start(loop: str, config_file: Path, cluster: ClusterConfig) -> None:
@@ -16,6 +19,8 @@ def start(loop: str, config_file: Path, cluster: ClusterConfig) -> None:
 
         slurm.launch(loop, config_file, cluster)
     else:
-        from grpo_cli.launch import local
+        with stage(Screen(), f"{config_file.parent}: starting"):
+            from grpo_cli.launch import local
 
+        gc.freeze()  # otherwise Python visits every object of torch when it exits, which takes a second
         local.launch(loop, config_file, cluster.ranks)

@@ -27,8 +27,10 @@ from grpo_cli.launch.rank_errors import error_file
 from grpo_cli.limits import check_open_files, check_shared_memory
 from grpo_cli.paths import shorten_temporary_folder
 from grpo_cli.printing import say
+from grpo_cli.progress import stage
 from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.lock import WRITER_LOCK, locked
+from grpo_cli.screen import Screen
 from grpo_cli.secret import mapped, masked
 
 
@@ -81,7 +83,8 @@ def main(loop_name: str, config_file: Path) -> None:
         check_shared_memory()
         with locked(config_file.parent / WRITER_LOCK) if rank == 0 else nullcontext():
             gc.disable()  # imports create objects that stay; collecting garbage would take a fifth of their time
-            loop = pkgutil.resolve_name(LOOPS[loop_name])
+            with stage(Screen(file=terminal, quiet=rank != 0), "loading libraries"):
+                loop = pkgutil.resolve_name(LOOPS[loop_name])
             gc.freeze()  # later collections skip these objects
             gc.enable()
             loop(config, terminal)

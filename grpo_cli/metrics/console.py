@@ -13,10 +13,11 @@ from rich.text import Text
 
 from grpo_cli.metrics.metrics import SampleRow
 from grpo_cli.printing import printable
+from grpo_cli.progress import duration
 
 # The metrics that are shown: label, metric, format.
 TRAINING = (
-    ("accuracy", "reward/accuracy", ".3f"),
+    ("accuracy", "reward_term/accuracy/mean", ".3f"),
     ("reward", "reward/mean", ".3f"),
     ("length", "length/mean", ".1f"),
     ("waits", "reflection/wait_rate", ".2f"),
@@ -79,9 +80,7 @@ class Display:
         if len(self._finished_at) < 2 or self._step >= self._steps:
             return ""
         (first_step, first), (last_step, last) = self._finished_at[0], self._finished_at[-1]
-        seconds = round((self._steps - last_step) * (last - first) / (last_step - first_step))
-        hours, minutes = divmod(seconds // 60, 60)
-        return f"{hours}:{minutes:02}:{seconds % 60:02}"
+        return duration((self._steps - last_step) * (last - first) / (last_step - first_step))
 
     def _render(self) -> Panel:
         progress = Table.grid(padding=(0, 2))

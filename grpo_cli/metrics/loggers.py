@@ -1,31 +1,34 @@
-"""Logs a run's metrics: always to metrics.jsonl, and to the console and Weights & Biases if configured."""
+"""Logs a run's metrics: always to metrics.jsonl, and to the console and the trackers that are configured."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TextIO
 
 from rich.console import Console
 
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.config.run import LoggerConfig
-from grpo_cli.errors import SetupError
+from grpo_cli.errors import SetupError, Stopped
 from grpo_cli.files import write_whole
-from grpo_cli.jsonl import json_text, read_objects
+from grpo_cli.jsonl import json_text
 from grpo_cli.metrics.console import Display
 from grpo_cli.metrics.health import Health
-from grpo_cli.metrics.metrics import SampleRow
-from grpo_cli.metrics.wandb_run import WandbRun
+from grpo_cli.metrics.metrics import TOTALS, LoggedStep, SampleRow, sample_rows
+from grpo_cli.metrics.trackers import open_trackers
+from grpo_cli.runs.rollouts import FOLDER, KeptGroup, Split, read_step, remove_after, rollout_file, write_groups
 
 
 class RunLogger:
     """Logs each step to all sinks with one call; a context manager.
 
-    `<run_dir>/metrics.jsonl` has one line per step: flat keys, `step` first. When a run resumes after `start_step`, the
-    rows of later steps are deleted first, because these steps run again. Health findings become messages and W&B
-    alerts. W&B never stops a run: its errors become one warning. A full disk does: it raises SetupError.
+    `<run_dir>/metrics.jsonl` has one line per step: flat keys, `step` first; `<run_dir>/rollouts/` has the kept groups.
+    When a run resumes after `start_step`, the rows and groups of later steps are deleted first, because these steps run
+    again. Health findings become messages, alerts and rows of `health.jsonl`. A tracker never stops a run: its errors
+    become one warning. A full disk does, with a SetupError.
     """
 
     def __init__(
@@ -41,70 +44,96 @@ class RunLogger:
         mismatch_limit: float | None = None,
     ) -> None:
         self._config = config
-        self._samples_dir = run_dir / "samples"
+        self._run_dir = run_dir
         self._console = console
         self._last_step = start_step or -1  # the evaluation before training is step 0
         path = run_dir / "metrics.jsonl"
         with _disk_faults(path):
             kept_rows = cut_back(path, start_step)
+            cut_back(run_dir / "health.jsonl", start_step)
             self._rows = path.open("a", encoding="utf-8")
+        with _disk_faults(run_dir / FOLDER):
+            remove_after(run_dir, start_step)
+        self._totals = {total: sum(row.get(name, 0.0) for row in kept_rows) for total, name in TOTALS.items()}
         self._health = Health(mismatch_limit)
-        kept = [(row, self._health.update(row)) for row in kept_rows]
-        self._wandb = (
-            WandbRun(config, run_dir, run_name=run_name, settings=settings, message=self.message)
-            if config.wandb
-            else None
+        kept = [LoggedStep(row, self._health.update(row)) for row in kept_rows]
+        self._trackers = open_trackers(
+            config,
+            run_dir,
+            run_name=run_name,
+            settings=settings,
+            message=self.message,
+            start_step=start_step,
+            last_step=steps,
         )
-        if self._wandb:
-            self._wandb.resume(kept, self._read_samples)
+        for tracker in self._trackers:
+            tracker.resume(kept, self._read_samples)
         self._display = Display(console, title=run_name, steps=steps, start_step=start_step) if config.console else None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        self.close(failed=error_type is not None)
+        failed = error_type is not None and not issubclass(error_type, Stopped)
+        uploads = error_type is None and self._config.upload_model
+        self.close(failed, self._run_dir / "model" if uploads else None)
 
-    def log(self, step: int, metrics: Mapping[str, float], samples: Sequence[SampleRow] = ()) -> None:
-        """Log a step's metrics, and every `samples_every` steps its samples. Steps must be in ascending order."""
+    def log(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        groups: Sequence[KeptGroup] = (),
+        values: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> None:
+        """Log a step's metrics and its kept groups. Steps must be in ascending order.
+
+        Totals of the run are added to the metrics. `values` are shown as histograms where that is possible.
+        """
         assert step > self._last_step, f"step {step} is logged after step {self._last_step}"
         self._last_step = step
         row = {"step": step} | {name: float(value) for name, value in metrics.items()}
+        for total, name in TOTALS.items():
+            if name in row:
+                row[total] = self._totals[total] = self._totals[total] + row[name]
         with _disk_faults(Path(self._rows.name)):
             _write(self._rows, json_text(row) + "\n")
-        kept = samples if self._config.samples_every and step % self._config.samples_every == 0 else ()
-        if kept:
-            path = self._samples_path(step)
-            with _disk_faults(path):
-                path.parent.mkdir(exist_ok=True)
-                with path.open("w", encoding="utf-8") as file:
-                    _write(file, "".join(json_text(asdict(sample)) + "\n" for sample in kept))
+        for split in Split:
+            if of_split := [group for group in groups if group.split is split]:
+                path = rollout_file(self._run_dir, split, step)
+                with _disk_faults(path):
+                    write_groups(path, of_split)
+        samples = sample_rows(group for group in groups if group.split is Split.train)
         findings = self._health.update(row)
-        if self._wandb:
-            self._wandb.log(step, row, kept, findings)
+        if findings:
+            path = self._run_dir / "health.jsonl"
+            with _disk_faults(path), path.open("a", encoding="utf-8") as file:
+                _write(file, "".join(json_text({"step": step} | asdict(finding)) + "\n" for finding in findings))
+        shown = samples if self._has_table(step) else ()
+        for tracker in self._trackers:
+            tracker.log(LoggedStep(row, findings, shown, values))
         if self._display:
             self._display.update(step, row, samples[-1] if samples else None)
         for finding in findings:
-            self.message(f"health: step {step}: {finding.text}")
+            self.message(f"{'health' if finding.fix else 'note'}: step {step}: {finding.text}")
 
     def message(self, text: str) -> None:
         """Print a line on the console, above the live display."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def close(self, failed: bool = False) -> None:
+    def close(self, failed: bool = False, model: Path | None = None) -> None:
+        """`model` is a folder to upload."""
         if self._display:
             self._display.close()
         with suppress(OSError):  # a full disk was reported when the row was written; closing writes again
             self._rows.close()
-        if self._wandb:
-            self._wandb.close(failed)
+        for tracker in self._trackers:
+            tracker.close(failed, model)
 
-    def _samples_path(self, step: int) -> Path:
-        return self._samples_dir / f"step_{step:06}.jsonl"
+    def _has_table(self, step: int) -> bool:
+        return self._config.samples_every > 0 and step % self._config.samples_every == 0
 
     def _read_samples(self, step: int) -> list[SampleRow]:
-        path = self._samples_path(step)
-        return [SampleRow(**row) for _, row in read_objects(path)] if path.exists() else []
+        return sample_rows(read_step(self._run_dir, Split.train, step)) if self._has_table(step) else []
 
 
 def cut_back(path: Path, step: int) -> list[dict[str, Any]]:

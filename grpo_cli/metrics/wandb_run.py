@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_cli.analysis.report import plot_learning_curve
 from grpo_cli.config.run import LoggerConfig
 from grpo_cli.config.tracker import MODES, tracker_mode, tracker_names
-from grpo_cli.metrics.health import Finding
-from grpo_cli.metrics.metrics import SampleRow
+from grpo_cli.metrics.metrics import LoggedStep, SampleRow
 from grpo_cli.metrics.run_id import run_id
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SAMPLE_COLUMNS = [field.name for field in fields(SampleRow)]
 INIT_TIMEOUT_S = 15  # to reach the W&B server before a run is logged offline
 FINISH_TIMEOUT_S = 60  # to upload what is left at the end
+UPLOAD_TIMEOUT_S = 6 * 3600  # to upload the model
 READ_TIMEOUT_S = 300  # to read one earlier file
 FLUSH_S = 1.0  # if the process is killed, W&B's own file lacks at most these last seconds
 
@@ -42,8 +43,11 @@ class WandbRun:
         run_name: str,
         settings: Mapping[str, Any],
         message: Callable[[str], None],
+        last_step: int | None = None,
         job_type: str = "train",
     ) -> None:
+        self._metrics_jsonl = run_dir / "metrics.jsonl"
+        self._last_step = last_step  # the learning curve is logged with it
         self._folder = run_dir / "wandb"
         self._folder.mkdir(exist_ok=True)
         self._message = message
@@ -78,23 +82,19 @@ class WandbRun:
         elif self._run.url:
             message(f"W&B: {self._run.url}")
 
-    def resume(
-        self,
-        kept: Sequence[tuple[Mapping[str, float], Sequence[Finding]]],
-        read_samples: Callable[[int], Sequence[SampleRow]],
-    ) -> None:
+    def resume(self, kept: Sequence[LoggedStep], read_samples: Callable[[int], Sequence[SampleRow]]) -> None:
         """From here on, do not log steps that W&B already has; and log those rows of `kept` that it lacks."""
         self._worker.submit(self._resume, kept, read_samples)
 
-    def log(
-        self, step: int, row: Mapping[str, float], samples: Sequence[SampleRow], findings: Sequence[Finding] = ()
-    ) -> None:
-        self._worker.submit(self._log, step, row, samples, findings)
+    def log(self, step: LoggedStep) -> None:
+        self._worker.submit(self._log, step)
 
-    def close(self, failed: bool) -> None:
-        finished = self._worker.submit(self._finish, failed)
+    def close(self, failed: bool, model: Path | None) -> None:
+        if model and not self._ended:
+            self._message("W&B: uploading the model")
+        finished = self._worker.submit(self._finish, failed, model)
         try:
-            finished.result(FINISH_TIMEOUT_S)
+            finished.result(UPLOAD_TIMEOUT_S if model else FINISH_TIMEOUT_S)
         except Exception as error:
             self._give_up(error)
         self._worker.shutdown()
@@ -127,11 +127,7 @@ class WandbRun:
             wandb.setup(settings=quiet)
         return wandb.init(mode="offline", **options)
 
-    def _resume(
-        self,
-        kept: Sequence[tuple[Mapping[str, float], Sequence[Finding]]],
-        read_samples: Callable[[int], Sequence[SampleRow]],
-    ) -> None:
+    def _resume(self, kept: Sequence[LoggedStep], read_samples: Callable[[int], Sequence[SampleRow]]) -> None:
         if self._ended:
             return
         try:
@@ -144,37 +140,46 @@ class WandbRun:
                 f"W&B's earlier files cannot be read, so some steps may be logged twice: {_first_line(error)}"
             )
             return
-        for row, findings in kept:
-            step = int(row["step"])
-            if step not in self._logged_steps:
-                samples: Sequence[SampleRow] = ()
-                with suppress(Exception):  # they may be lost after a power cut
-                    samples = read_samples(step)
-                self._log(step, row, samples, findings)
+        for step in kept:
+            if step.number not in self._logged_steps:
+                with suppress(Exception):  # samples may be lost after a power cut
+                    step = replace(step, samples=read_samples(step.number))
+                self._log(step)
 
-    def _log(
-        self, step: int, row: Mapping[str, float], samples: Sequence[SampleRow], findings: Sequence[Finding]
-    ) -> None:
+    def _log(self, step: LoggedStep) -> None:
         import wandb
 
-        if self._ended or step in self._logged_steps:
+        number = step.number
+        if self._ended or number in self._logged_steps:
             return
-        if samples:
-            data = [list(astuple(sample)) for sample in samples]
+        if step.samples:
+            data = [list(astuple(sample)) for sample in step.samples]
             with suppress(Exception):  # tables fail while the server is unreachable; numbers are sent later
-                self._run.log({"samples": wandb.Table(SAMPLE_COLUMNS, data)}, step=step, commit=False)
+                self._run.log({"samples": wandb.Table(SAMPLE_COLUMNS, data)}, step=number, commit=False)
+        if number == self._last_step and "length/mean" in step.row:  # other runs than RL have no curve
+            with suppress(Exception):  # as for tables
+                plot_learning_curve(self._metrics_jsonl, png := self._folder / "learning_curve.png")
+                self._run.log({"learning_curve": wandb.Image(str(png))}, step=number, commit=False)
         try:
-            for finding in findings:  # before the row, so that every step that W&B has also has its alerts
-                text = f"step {step}: {finding.text}"
-                if text not in self._logged_alerts:
-                    self._run.alert(finding.title, text, wandb.AlertLevel.WARN)
-            self._run.log(dict(row), step=step, commit=True)
+            for finding in step.findings:  # before the row, so that every step that W&B has also has its alerts
+                text = f"step {number}: {finding.text}"
+                if finding.fix and text not in self._logged_alerts:
+                    self._run.alert(finding.name, text, wandb.AlertLevel.WARN)
+            histograms = {f"histogram/{name}": wandb.Histogram(of_name) for name, of_name in step.values.items()}
+            self._run.log({**step.row, **histograms}, step=number, commit=True)
         except Exception as error:
             self._give_up(error)
 
-    def _finish(self, failed: bool) -> None:
-        if not self._ended:
-            self._run.finish(exit_code=int(failed))
+    def _finish(self, failed: bool, model: Path | None) -> None:
+        if self._ended:
+            return
+        if model:
+            import wandb
+
+            artifact = wandb.Artifact(f"model-{self._run.id}", type="model")
+            artifact.add_dir(str(model), policy="immutable")  # not copied
+            self._run.log_artifact(artifact)
+        self._run.finish(exit_code=int(failed))
 
     def _give_up(self, error: Exception) -> None:
         if self._ended:

@@ -7,16 +7,18 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from grpo_cli.config.grammar import setting
 from grpo_cli.config.tasks import SampleTask
 from grpo_cli.data.problems import checkable, load_problem_set
 from grpo_cli.data.templates import render
 from grpo_cli.errors import DataError, SetupError
 from grpo_cli.evaluation.chosen_problems import draw_problems, gradable_problems
 from grpo_cli.evaluation.completion import Completed, Series, complete, engine_responders
-from grpo_cli.evaluation.display import log_to_wandb, metrics_table, report_console
+from grpo_cli.evaluation.display import log_to_trackers, metrics_table, report_console
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.provenance import data_source, files_hash, provenance, results_text
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank, start_ranks
 from grpo_cli.rejection.keep_rules import Kept, by_difficulty, draw_pairs, keep
 from grpo_cli.rejection.traces import card_of, data_card, difficulty_rows, pair, trace, traces_file, yield_rows
@@ -47,7 +49,8 @@ def sample(config: SampleTask, terminal: TextIO) -> None:
     problems = gradable_problems(problems, config.data.on_bad_gold, console)
     if config.sample.num_problems:
         problems = draw_problems(problems, config.sample.num_problems, config.seed)
-    model = load_base_model(config.model)
+    with stage(console, f"loading {config.model.name}"):
+        model = load_base_model(config.model)
     name = config.data.name
     all_series = [Series(name, problems, config.template, config.sample.n)]
     with Reward(config.reward, config.template, config.sample.max_new_tokens, config.cluster.device) as reward:
@@ -104,12 +107,12 @@ def _report(
             f"{error.filename or traces} cannot be written: {error.strerror}. Fix this and run the command again: it "
             f"reuses the samples in {run_dir / 'sample'}."
         ) from error
-    log_to_wandb("sample", {config.data.name: _wandb_metrics(results)}, config, console)
+    log_to_trackers("sample", {config.data.name: _wandb_metrics(results)}, config, console)
     console.print(metrics_table(yield_rows(results)))
     console.print(metrics_table(difficulty_rows(results)))
     console.print(f"{traces}: {len(kept.samples)} responses, described in {card_of(traces).name}")
     console.print(f"{run_dir}: sample.json, pairs.jsonl")
-    console.print(f"Train on them: r1zero sft data.path={traces}")
+    console.print(f"Train on them: r1zero sft {setting('data.path', traces)}")
 
 
 def _nothing_kept(kept: Kept, num_samples: int, folder: Path) -> str:

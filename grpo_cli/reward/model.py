@@ -46,7 +46,7 @@ def reward_model(name: str, term: ModelTerm, device: Device) -> Background:
     use_padding(model, tokenizer)
 
     @torch.inference_mode()
-    def score(completions: list[Completion], problems: list[Problem]) -> list[float]:
+    def score(completions: list[Completion], problems: list[Problem], step: int) -> list[float]:
         texts = [(problem.text, completion.text) for problem, completion in zip(problems, completions, strict=True)]
         token_ids_B = reward_token_ids(tokenizer, texts, max_tokens=term.max_tokens)
         tokens_BS, mask_BS = padded(token_ids_B, tokenizer.pad_token_id, model.device)

@@ -1,5 +1,6 @@
 """Computes rewards, the weighted sums of the configured terms, while other responses are still being generated."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
@@ -38,7 +39,7 @@ class Reward:
             check_sandbox(term.sandbox)
         self._code = code_terms[0] if code_terms else CodeTerm()
         with ExitStack() as stack:
-            slow = {name: _background(name, term, device) for name, term in self._terms.items()}
+            slow = {name: _background(name, term, template, device) for name, term in self._terms.items()}
             self._slow = {name: stack.enter_context(closing(term)) for name, term in slow.items() if term}
             self._runners = stack.enter_context(ThreadPoolExecutor(config.num_workers, "reward-code"))
             self._verifier = stack.enter_context(VerifierPool(config.num_workers, config.timeout_s, config.memory_gib))
@@ -60,8 +61,9 @@ class Reward:
     ) -> Future[Score]:
         """Returns a future of the score, over the terms that count for this problem at this training step.
 
-        `max_new_tokens` is the limit that the response was sampled with, which a schedule may change. The future raises
-        what a user's function raises.
+        Without a step, in an evaluation, users' functions and reward models are not called: only the verdict counts
+        there. `max_new_tokens` is the limit that the response was sampled with, which a schedule may change. The future
+        raises TrainingError if a user's function fails. The total is nan if no term applies to the response.
         """
         text = self._template.response_prefix + completion.text
         limit = max_new_tokens or self._max_new_tokens
@@ -70,15 +72,19 @@ class Reward:
             name: term
             for name, term in self._terms.items()
             if term.counts_at(step) and term.applies_to(Grader(problem.grader))
+            if step is not None or name not in self._slow
         }
-        slow = {name: self._slow[name].submit(completion, problem) for name in terms if name in self._slow}
+        slow = {name: self._slow[name].submit(completion, problem, step or 0) for name in terms if name in self._slow}
 
         def score() -> Score:
             response = Response(text, len(completion.token_ids), limit, judgement.result())
-            values = {
+            found = {
                 name: slow[name].result() if name in slow else term.value(response) for name, term in terms.items()
             }
-            total = sum((term.weight * values[name] for name, term in terms.items()), start=0.0)
+            values = {name: value for name, value in found.items() if value is not None}
+            total = sum((terms[name].weight * value for name, value in values.items()), start=0.0)
+            if found and not values:
+                total = math.nan
             return Score(total, values, response.judgement.verdict, extracted)
 
         return _when_done([judgement, *slow.values()], score)
@@ -125,10 +131,10 @@ def gold_fault(problem: Problem) -> str | None:
     return fault and f"the answer {problem.answer[:100]!r} cannot be graded: {fault}"
 
 
-def _background(name: str, term: Term, device: Device) -> Background | None:
+def _background(name: str, term: Term, template: TemplateConfig, device: Device) -> Background | None:
     match term:
         case FunctionTerm():
-            return user_function(name, term)
+            return user_function(name, term, template)
         case ModelTerm():
             return reward_model(name, term, device)
     return None

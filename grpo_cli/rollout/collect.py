@@ -1,6 +1,7 @@
 """Collects groups of responses, and scores each response as soon as it is complete."""
 
 import hashlib
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -134,7 +135,7 @@ def _mean_length(group: ScoredGroup) -> float:
 def _agrees(group: ScoredGroup) -> bool:
     """Whether all responses are right or all are wrong; if no rule can judge them, whether all rewards are equal."""
     if group.scores[0].verdict is Verdict.unjudged:
-        return len({score.total for score in group.scores}) == 1
+        return len({score.total for score in group.scores if not math.isnan(score.total)}) <= 1
     return len({score.verdict is Verdict.correct for score in group.scores}) == 1
 
 

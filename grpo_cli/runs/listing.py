@@ -20,7 +20,7 @@ from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.lock import WRITER_LOCK
 from grpo_cli.runs.resume import checkpoint_folders, command_of
 
-NOT_RUNS = {"checkpoints", "wandb", "logs", "samples", "model", ".submitit"}  # folders that hold no runs
+NOT_RUNS = {"checkpoints", "wandb", "logs", "rollouts", "model", ".submitit"}  # folders that hold no runs
 
 
 class State(StrEnum):
@@ -55,7 +55,7 @@ class Run:
 
 def list_runs(root: Path) -> list[Run]:
     """The runs in `root` and in the sweeps and pipelines below it, the newest first."""
-    return sorted(map(_read, _run_folders(root)), key=lambda run: run.age_s)
+    return sorted(map(read_run, _run_folders(root)), key=lambda run: run.age_s)
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
@@ -66,7 +66,8 @@ def _run_folders(folder: Path) -> Iterator[Path]:
         yield from _run_folders(inner)
 
 
-def _read(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
+    """The run in a folder with a config.yaml."""
     files = [path for path in (folder / "metrics.jsonl", folder / "config.yaml") if path.is_file()]
     age_s = max(0.0, time.time() - max(path.stat().st_mtime for path in files))
     try:

@@ -3,6 +3,7 @@
 P prompts of this rank, G completions a prompt, T tokens of a completion.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from grpo_cli.algorithm.advantage import group_advantages, less_kl_to_go, whitened
 from grpo_cli.choices import AdvantageReward, KLPlacement, Overlong, Select
 from grpo_cli.config.algorithm import AlgorithmConfig
+from grpo_cli.metrics.metrics import Tally
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.types import Verdict
@@ -52,8 +54,18 @@ def rollout_advantages(
     return [[next(whitened_advantages) for _ in group] for group in advantages_by_group]
 
 
+def advantage_tally(advantages: Sequence[Sequence[Tensor]]) -> Tally:
+    """`advantage/...` of this rank's responses; of a response whose tokens differ, the mean over its tokens."""
+    tally = Tally()
+    tally.spread("advantage", (advantage.mean().item() for group in advantages for advantage in group))
+    return tally
+
+
 def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
-    """The (P, G) rewards that the advantages are computed from, in float64."""
+    """The (P, G) rewards that the advantages are computed from, in float64.
+
+    A response that no term applies to gets the mean of its group, which leaves the group's mean as it is.
+    """
     uses_accuracy = algorithm.advantage.reward == AdvantageReward.accuracy
     rewards_PG = torch.tensor(
         [
@@ -64,7 +76,8 @@ def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
     )
     if algorithm.overlong == Overlong.zero_reward:
         rewards_PG = rewards_PG.masked_fill(_truncated(rollout), 0.0)
-    return rewards_PG
+    means_P1 = rewards_PG.nanmean(dim=1, keepdim=True).nan_to_num(0.0)
+    return torch.where(rewards_PG.isnan(), means_P1, rewards_PG)
 
 
 def selected_responses(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
@@ -78,6 +91,8 @@ def selected_responses(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
             selected_PG &= ~truncated_PG
     if algorithm.overlong == Overlong.mask:
         selected_PG &= ~truncated_PG
+    if algorithm.advantage.reward == AdvantageReward.total:
+        selected_PG &= torch.tensor([[not math.isnan(score.total) for score in g.scores] for g in rollout.groups])
     return selected_PG
 
 

@@ -84,6 +84,11 @@ class MicroBatch:
         parts = [values[s] for s in self.sequences]
         return self.scatter(torch.cat(parts) if parts else [])
 
+    def by_sequence(self, values_N: Tensor) -> dict[TrainingSequence, Tensor]:
+        """Values of the response tokens, split into those of each sequence; the reverse of `torch.cat`."""
+        lengths = [len(s.response_ids) for s in self.sequences]
+        return dict(zip(self.sequences, values_N.split(lengths), strict=True)) if lengths else {}
+
     def scatter(self, values: Sequence[float] | Tensor) -> Tensor:
         """Values of the response tokens, one sequence after another, at their positions; 0 elsewhere."""
         values = torch.as_tensor(values, dtype=torch.float32, device=self.mask_BT.device)

@@ -8,6 +8,7 @@ another name, flushed to the disk and renamed: a folder of that name is complete
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,12 @@ class Checkpoints:
         self._say = say
         self._run_dir = Path(config.run.dir)
         self._folder = self._run_dir / "checkpoints"
+        self._times: dict[str, float] = {}
+
+    def times(self) -> dict[str, float]:
+        """`time/checkpoint`: how many seconds the last save took. Empty if none was made since the last call."""
+        times, self._times = self._times, {}
+        return times
 
     def maybe_save(
         self, step: int, learner: Learner, sampler: EpochSampler, metrics: Mapping[str, float], *, must: bool
@@ -70,8 +77,10 @@ class Checkpoints:
             self._say(f"warning: no checkpoint of step {step} is saved, because {fault}.")
             return
         whole = self._folder / f"step_{step:06d}"
+        started = time.perf_counter()
         try:
             self._write(whole, step, learner, sampler, metrics)
+            self._times = {"time/checkpoint": time.perf_counter() - started}
         except DivergedError:
             shutil.rmtree(whole.with_suffix(UNFINISHED), ignore_errors=True)
             raise

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
-from torch import Tensor
 
 from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
@@ -22,19 +21,22 @@ from grpo_cli.errors import DataError
 from grpo_cli.evaluation.chosen_problems import gradable_problems
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
-from grpo_cli.metrics.metrics import SampleRow
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import rank
+from grpo_cli.report.page import refresh_page
 from grpo_cli.reward.reward import Reward
-from grpo_cli.rollout.collect import Rollout, collect_rollout
+from grpo_cli.rollout.collect import collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
+from grpo_cli.runs.listing import State
 from grpo_cli.screen import Screen
-from grpo_cli.training.advantages import rollout_advantages, selected_responses
+from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.engine import init_distributed
-from grpo_cli.training.loop import finish_run, finish_step, open_log, say
+from grpo_cli.training.kept import first_groups
+from grpo_cli.training.loop import finish_run, finish_step, heldout_groups, open_log, say
 from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
 from grpo_cli.training.network import check_family
 from grpo_cli.training.policies import rl_policy
@@ -43,21 +45,21 @@ from grpo_cli.types import Problem, Prompt, Sampling
 
 
 def train(config: TrainConfig, terminal: TextIO) -> None:
-    """Run `config` on this rank. Rank 0 writes metrics, samples and results; every rank its part of checkpoints."""
+    """Run `config` on this rank. Rank 0 writes metrics, groups and results; every rank its part of checkpoints."""
     run_dir = Path(config.run.dir)
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    say(console, f"{run_dir}: loading {config.model.name}, vLLM and DeepSpeed")
-    model = load_base_model(config.model, config.rollout.longest_sequence)
-    check_family(model, config.cluster)
-    problems = load_problem_set(config.data, config.seed)
-    train_prompts, heldout_prompts = (
-        _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
-    )
-    benchmarks = {
-        name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
-        for name, benchmark in config.benchmark.items()
-    }
+    with stage(console, f"loading {config.model.name} and {config.data.name}"):
+        model = load_base_model(config.model, config.rollout.longest_sequence)
+        check_family(model, config.cluster)
+        problems = load_problem_set(config.data, config.seed)
+        train_prompts, heldout_prompts = (
+            _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
+        )
+        benchmarks = {
+            name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
+            for name, benchmark in config.benchmark.items()
+        }
     sampler = EpochSampler(train_prompts, config.seed)
     checkpoints = Checkpoints(config, "train", partial(say, console))
     peak = find_peak(model.folder, config)
@@ -67,20 +69,22 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         reward = stack.enter_context(
             Reward(config.reward, config.template, config.rollout.max_new_tokens, config.cluster.device)
         )
-        engine = RolloutEngine(model, config.cluster, for_training=True)
-        with engine.asleep():
+        with stage(console, "starting vLLM"):
+            engine = RolloutEngine(model, config.cluster, for_training=True)
+        with engine.asleep(), stage(console, "building DeepSpeed"):
             policy = rl_policy(model, config)
             start_step = checkpoints.load_latest(policy, sampler)
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
         log = open_log(stack, config, config.steps, start_step, console, limit)
-        evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len)
+        evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len, console)
 
         stack.enter_context(checkpoints.advice())
         stopped_after = None
         if start_step == 0:
-            log(0, evaluate(_sampling(config, step=1)))
+            evaluation = evaluate(_sampling(config, step=1))
+            log(0, evaluation.metrics, heldout_groups(0, evaluation))
         stop.listen()
         for step in range(start_step + 1, config.steps + 1):
             clock = Clock()
@@ -91,6 +95,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
                 kl = policy.token_kl(rollout.groups) if in_reward else None
                 advantages = rollout_advantages(rollout, selected_PG, kl, config.algorithm)
+                groups = first_groups(step, rollout, advantages, config.logger, policy, model.tokenizer)
                 minibatches = make_minibatches(
                     rollout, advantages, selected_PG, config.algorithm, sampling.max_new_tokens
                 )
@@ -100,7 +105,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 num_compared = sync_weights(policy, engine)
                 if step == start_step + 1:
                     check_sampler(policy, engine, heldout_prompts, limit)
-            tally = rollout.tally().merge(update)
+            tally = rollout.tally().merge(update).merge(advantage_tally(advantages))
             tally.max("sampler/weights_checked", num_compared)
             tally.max("perf/peak_memory_gib", peak_memory_gib())
             must_stop = finish_step(
@@ -115,14 +120,14 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 learner=policy,
                 sampler=sampler,
                 peak=peak,
-                samples=_samples(step, rollout, advantages, config),
+                groups=groups,
                 check=partial(check_mismatch, limit=limit),
             )
             if must_stop:
                 stopped_after = step
                 break
+        finish_run(run_dir, stopped_after, console)
 
-    finish_run(run_dir, stopped_after)
     if rank() == 0:
         _conclude(run_dir, config.steps, console)
 
@@ -133,7 +138,8 @@ def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig,
     limit = config.rollout.max_prompt_tokens
     prompts, num_dropped = render_prompts(gradable, config.template, model.tokenizer, limit)
     if num_dropped:
-        console.print(f"{num_dropped} of {len(problems)} prompts are longer than {limit} tokens and are left out.")
+        setting = f"rollout.max_prompt_tokens={limit}"
+        console.print(f"{num_dropped} of {len(problems)} prompts are longer than {setting} and are left out.")
     if not prompts:
         raise DataError("No problem is left to train or evaluate on.")
     return prompts
@@ -147,35 +153,17 @@ def _sampling(config: TrainConfig, step: int) -> Sampling:
     return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, tuple(config.template.stop))
 
 
-def _samples(
-    step: int, rollout: Rollout, advantages: Sequence[Sequence[Tensor]], config: TrainConfig
-) -> list[SampleRow]:
-    """The first response to each of the step's first prompts, for people to read."""
-    return [
-        SampleRow(
-            step=step,
-            prompt=group.prompt.text,
-            response=group.completions[0].text,
-            gold=group.prompt.problem.answer,
-            extracted=group.scores[0].extracted,
-            verdict=group.scores[0].verdict,
-            reward=group.scores[0].total,
-            advantage=advantages_G[0].mean().item(),  # the mean over its tokens, if each has its own
-        )
-        for group, advantages_G in zip(rollout.groups[: config.logger.num_samples], advantages, strict=False)
-    ]
-
-
 def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
-    """Write result.json, draw the learning curve, and print the accuracies and the command that trains longer."""
+    """Write result.json, the page and the learning curve; print the accuracies and how to train longer."""
     rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
     write_result(run_dir, after)
+    refresh_page(run_dir, State.finished, partial(say, console))
     plot_learning_curve(run_dir / "metrics.jsonl", run_dir / "learning_curve.png")
     lines = []
     for name, label in (("avg", "at temperature 1"), ("greedy", "greedy")):
         key = f"eval/heldout/{name}"
         lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
-    lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, learning_curve.png")
+    lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, report.html")
     lines.append(f"To train longer: r1zero train {resuming(run_dir)} steps={2 * int(after['step'])}")
     say(console, "\n".join(lines))

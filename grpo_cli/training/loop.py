@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,18 @@ from rich.console import Console
 from grpo_cli import stop
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import Stopped
+from grpo_cli.evaluation.live import Evaluated
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.loggers import RunLogger
-from grpo_cli.metrics.metrics import SampleRow, Tally
+from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
+from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank
+from grpo_cli.report.page import refresh_page
 from grpo_cli.runs.frozen import public_settings
+from grpo_cli.runs.listing import State
 from grpo_cli.runs.resume import whole_checkpoints
+from grpo_cli.runs.rollouts import KeptGroup, Split, kept_group
 from grpo_cli.training.checkpoint import Checkpoints, Learner
 from grpo_cli.training.export import export
 
@@ -30,7 +35,9 @@ def say(console: Console, text: str) -> None:
 def open_log(
     stack: ExitStack, config: Any, steps: int, start_step: int, console: Console, mismatch_limit: float | None = None
 ) -> Callable[..., None]:
-    """The function that logs a step on rank 0; on other ranks it does nothing. The log is closed with `stack`."""
+    """The function that logs a step on rank 0, and writes the run's page if the step has an evaluation; on other ranks
+    it does nothing. The log is closed with `stack`.
+    """
     if rank() != 0:
         return lambda *_: None
     run_dir = Path(config.run.dir)
@@ -44,7 +51,14 @@ def open_log(
         mismatch_limit=mismatch_limit,
         console=console,
     )
-    return stack.enter_context(logger).log
+    stack.enter_context(logger)
+
+    def log(step: int, metrics: Mapping[str, float], *kept: Any) -> None:
+        logger.log(step, metrics, *kept)
+        if any(name.startswith("eval/") for name in metrics):
+            refresh_page(run_dir, State.running, partial(say, console))
+
+    return log
 
 
 def merged(tally: Tally) -> dict[str, float]:
@@ -59,28 +73,29 @@ def finish_step(
     clock: Clock,
     *,
     eval_every: int,
-    evaluate: Callable[[], Mapping[str, float]],
+    evaluate: Callable[[], Evaluated],
     log: Callable[..., None],
     checkpoints: Checkpoints,
     learner: Learner,
     sampler: EpochSampler,
     peak: Peak | None = None,
-    extra: Mapping[str, float] | None = None,
-    samples: Sequence[SampleRow] = (),
+    groups: Sequence[KeptGroup] = (),
     check: Callable[[Mapping[str, float]], None] | None = None,
 ) -> bool:
     """Evaluate if due, log the step's metrics, check them, and save a checkpoint if due. Called on all ranks.
 
-    Returns whether the run must stop after this step, because it was asked to. `extra` are metrics that are the same
-    on all ranks. `check` raises an error if the metrics show a fault; nothing is saved then.
+    Returns whether the run must stop after this step, because it was asked to. `groups` are the step's kept groups.
+    `check` raises an error if the metrics show a fault; nothing is saved then.
     """
     is_last = step == steps
-    evaluation: Mapping[str, float] = {}
+    evaluation = Evaluated({})
     if is_last or (eval_every and step % eval_every == 0):
         with clock.phase("eval"):
             evaluation = evaluate()
-    metrics = {**performance({**merged(tally), **evaluation, **clock.times()}, peak), **(extra or {})}
-    log(step, metrics, samples)
+    of_all_ranks = reduce(Tally.merge, gather(tally))
+    times = clock.times() | checkpoints.times()
+    metrics = performance({**of_all_ranks.compute(), "epoch": sampler.epochs, **evaluation.metrics, **times}, peak)
+    log(step, metrics, [*groups, *heldout_groups(step, evaluation)], of_all_ranks.values())
     if check:
         check(metrics)
     must_stop = any(gather(stop.is_requested())) and not is_last
@@ -88,7 +103,12 @@ def finish_step(
     return must_stop
 
 
-def finish_run(run_dir: Path, stopped_after: int | None) -> None:
+def heldout_groups(step: int, evaluation: Evaluated) -> list[KeptGroup]:
+    """The groups of an evaluation as they are kept."""
+    return [kept_group(step, Split.heldout, group) for group in evaluation.groups]
+
+
+def finish_run(run_dir: Path, stopped_after: int | None, console: Console) -> None:
     """Export the model of the last checkpoint to `model/`. Called on all ranks.
 
     Raises Stopped if the run was asked to stop, after the step `stopped_after`.
@@ -98,4 +118,5 @@ def finish_run(run_dir: Path, stopped_after: int | None) -> None:
         # The launcher adds how to resume.
         raise Stopped(f"Stopped on request after step {stopped_after}, which is saved.")
     if rank() == 0:
-        export(whole_checkpoints(run_dir)[0], run_dir / "model")
+        with stage(console, "exporting the model"):
+            export(whole_checkpoints(run_dir)[0], run_dir / "model")

@@ -112,15 +112,16 @@ class Policy:
         return -sum(values[s].sum().item() for s in sequences), sum(len(s.response_ids) for s in sequences)
 
     @torch.no_grad()
-    def mismatch(self, sequences: Sequence[TrainingSequence]) -> Tally:
-        """The `sampler/...` metrics of sampled responses; called on all ranks."""
+    def forwarded(
+        self, sequences: Sequence[TrainingSequence], *, with_entropy: bool = False
+    ) -> Iterator[tuple[MicroBatch, Tensor, Tensor | None]]:
+        """Micro-batches of these responses, with the (N,) log-probabilities and entropies of their tokens.
+
+        Called on all ranks. Every rank must exhaust the iterator.
+        """
         self._engine.reload()
-        tally = Tally()
         for microbatch in self._packed(sequences):
-            logprobs_N, _ = self._engine(*microbatch.inputs, with_entropy=False)
-            compared = (microbatch.scatter(logprobs_N), microbatch.sampler_logprobs_BT, microbatch.mask_BT)
-            tally_mismatch(tally, *sampler_mismatch(*compared))
-        return tally
+            yield microbatch, *self._engine(*microbatch.inputs, with_entropy=with_entropy)
 
     def update(self, minibatches: Sequence[Sequence[TrainingSequence]]) -> Tally:
         """Take one optimizer step per minibatch and epoch; called on all ranks.
@@ -226,8 +227,7 @@ class Policy:
         values: dict[TrainingSequence, Tensor] = {}
         for microbatch in microbatches:
             logprobs_N, _ = network(*microbatch.inputs, with_entropy=False)
-            lengths = [len(s.response_ids) for s in microbatch.sequences]
-            values.update(zip(microbatch.sequences, logprobs_N.split(lengths), strict=True) if lengths else {})
+            values |= microbatch.by_sequence(logprobs_N)
         return values
 
     def _reference_logprobs(self, microbatches: Sequence[MicroBatch]) -> TokenValues:

@@ -18,12 +18,13 @@ from grpo_cli.config.supervised import RewardModelTask
 from grpo_cli.data.preferences import Preference, load_preferences
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.model import padded, reward_token_ids, use_padding
 from grpo_cli.screen import Screen
 from grpo_cli.training.balance import pad_to_all_ranks
 from grpo_cli.training.engine import DTYPES, Engine, init_distributed
-from grpo_cli.training.loop import merged, say
+from grpo_cli.training.loop import merged
 from grpo_cli.training.network import checkpoint_activations
 from grpo_cli.training.supervised import fit, num_steps, short_enough
 
@@ -44,13 +45,14 @@ def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics and results; every rank its part of checkpoints."""
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    say(console, f"{config.run.dir}: loading {config.model.name}, DeepSpeed")
-    model = load_base_model(config.model)
+    with stage(console, f"loading {config.model.name}"):
+        model = load_base_model(config.model)
     preferences = load_preferences(config.data, config.seed)
     limit = min(config.data.max_tokens, model.max_model_len)
     train, heldout = (_pairs(split, model, limit, console) for split in (preferences.train, preferences.heldout))
     steps = num_steps(config.epochs, len(train), config.batch_size)
-    learner = RewardLearner(model, config, steps)
+    with stage(console, "building DeepSpeed"):
+        learner = RewardLearner(model, config, steps)
 
     def evaluate() -> Mapping[str, float]:
         return merged(learner.measure(heldout[rank() :: world_size()], "eval/heldout"))

@@ -20,6 +20,7 @@ from grpo_cli.errors import DataError
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.progress import stage
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.vllm_engine import RolloutEngine
@@ -40,9 +41,8 @@ def sft(config: SFTTask, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics and results; every rank its part of checkpoints."""
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    engines = "vLLM and DeepSpeed" if config.benchmark else "DeepSpeed"
-    say(console, f"{config.run.dir}: loading {config.model.name}, {engines}")
-    model = load_base_model(config.model)
+    with stage(console, f"loading {config.model.name}"):
+        model = load_base_model(config.model)
     check_family(model, config.cluster)
     demonstrations = load_demonstrations(config.data, config.seed)
     limit = min(config.data.max_tokens, model.max_model_len)
@@ -52,8 +52,9 @@ def sft(config: SFTTask, terminal: TextIO) -> None:
     )
     steps = num_steps(config.epochs, len(train), config.batch_size)
     with ExitStack() as stack:
-        run_benchmarks = _benchmarks(stack, config, model)
-        policy = sft_policy(model, config, steps)
+        run_benchmarks = _benchmarks(stack, config, model, console)
+        with stage(console, "building DeepSpeed"):
+            policy = sft_policy(model, config, steps)
         if policy.note:
             say(console, policy.note)
 
@@ -99,7 +100,9 @@ def _examples(
     return short_enough(examples, lambda example: example.length, limit, "demonstrations", console)
 
 
-def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable[[Policy], dict[str, float]]:
+def _benchmarks(
+    stack: ExitStack, config: SFTTask, model: BaseModel, console: Console
+) -> Callable[[Policy], dict[str, float]]:
     """The function that runs the benchmarks with a policy; called on all ranks. vLLM sleeps between its calls."""
     if not config.benchmark:
         return lambda policy: {}
@@ -112,15 +115,17 @@ def _benchmarks(stack: ExitStack, config: SFTTask, model: BaseModel) -> Callable
     reward = stack.enter_context(
         Reward(config.reward, config.template, config.eval.max_new_tokens, config.cluster.device)
     )
-    engine = RolloutEngine(replace(model, max_model_len=max_model_len), config.cluster, for_training=True)
+    with stage(console, "starting vLLM"):
+        engine = RolloutEngine(replace(model, max_model_len=max_model_len), config.cluster, for_training=True)
     engine.sleep()
     check_prompts = next(iter(prompts.values()))
-    live = LiveEvaluation(engine, reward, [], prompts, config, max_model_len)
+    live = LiveEvaluation(engine, reward, [], prompts, config, max_model_len, console)
     sampling = Sampling(1.0, 1.0, config.eval.max_new_tokens, tuple(config.template.stop))
 
     def run(policy: Policy) -> dict[str, float]:
         with engine.awake():
             sync_weights(policy, engine)
-            return check_sampler(policy, engine, check_prompts, mismatch_limit(config.cluster.dtype)) | live(sampling)
+            checked = check_sampler(policy, engine, check_prompts, mismatch_limit(config.cluster.dtype))
+            return {**checked, **live(sampling).metrics}
 
     return run

@@ -13,10 +13,14 @@ from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, write_result
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import ConfigError, DataError
+from grpo_cli.evaluation.live import Evaluated
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import peak_memory_gib
+from grpo_cli.progress import stage
 from grpo_cli.ranks import rank, world_size
+from grpo_cli.report.page import refresh_page
+from grpo_cli.runs.listing import State
 from grpo_cli.training.checkpoint import Checkpoints, Learner
 from grpo_cli.training.loop import finish_run, finish_step, open_log, say
 
@@ -35,7 +39,8 @@ def short_enough(
     kept = [example for example in examples if length(example) <= limit]
     if len(kept) < len(examples):
         left_out = len(examples) - len(kept)
-        say(console, f"{left_out} of {len(examples)} {name} are longer than {limit} tokens and are left out.")
+        rule = f"{limit} tokens (data.max_tokens, or less if the model's context is shorter)"
+        say(console, f"{left_out} of {len(examples)} {name} are longer than {rule} and are left out.")
     if not kept:
         raise DataError(
             f"All {len(examples)} {name} are longer than {limit} tokens: the shortest has "
@@ -77,7 +82,9 @@ def fit(
     with checkpoints.advice(), ExitStack() as stack:
         log = open_log(stack, config, steps, start_step, console)
         if start_step == 0:
-            log(0, evaluate())
+            with stage(console, "evaluating before training"):
+                before = evaluate()
+            log(0, before)
         stop.listen()
         for step in range(start_step + 1, steps + 1):
             clock = Clock()
@@ -91,27 +98,27 @@ def fit(
                 tally,
                 clock,
                 eval_every=config.eval.every_steps,
-                evaluate=evaluate,
+                evaluate=lambda: Evaluated(evaluate()),
                 log=log,
                 checkpoints=checkpoints,
                 learner=learner,
                 sampler=sampler,
-                extra={"epoch": step * config.batch_size / len(examples)},
             )
             if must_stop:
                 stopped_after = step
                 break
-    finish_run(run_dir, stopped_after)
+        finish_run(run_dir, stopped_after, console)
     if rank() == 0:
         _conclude(run_dir, steps, console)
 
 
 def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
-    """Write result.json, and print the metrics before and after."""
+    """Write result.json and the page, and print the metrics before and after."""
     rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
     write_result(run_dir, after)
+    refresh_page(run_dir, State.finished, partial(say, console))
     for name in after:
         if name in before and name.startswith("eval/") and name.endswith(("/loss", "/avg", "_accuracy")):
             say(console, f"{name.removeprefix('eval/')}: {before[name]:.3f} before, {after[name]:.3f} after")
-    say(console, f"The run is in {run_dir}: model/, metrics.jsonl")
+    say(console, f"The run is in {run_dir}: model/, metrics.jsonl, report.html")

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from grpo_cli.algorithm.correction import sampler_mismatch
+from grpo_cli.metrics.metrics import Tally
 from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.loop import merged
-from grpo_cli.training.mismatch import check_mismatch
+from grpo_cli.training.mismatch import check_mismatch, tally_mismatch
 from grpo_cli.training.policy import Policy
 from grpo_cli.types import Prompt, Request, Sampling
 
@@ -35,8 +37,12 @@ def check_sampler(policy: Policy, engine: RolloutEngine, prompts: Sequence[Promp
     sampling = Sampling(policy.temperature, top_p=1.0, max_new_tokens=MAX_CHECKED_TOKENS, stop=())
     sampled = engine.generate(requests, sampling)
     sequences = [TrainingSequence(requests[i].token_ids, c.token_ids, c.logprobs) for i, c in sampled]
+    tally = Tally()
     with engine.asleep():
-        metrics = merged(policy.mismatch(sequences))
+        for microbatch, logprobs_N, _ in policy.forwarded(sequences):
+            compared = (microbatch.scatter(logprobs_N), microbatch.sampler_logprobs_BT, microbatch.mask_BT)
+            tally_mismatch(tally, *sampler_mismatch(*compared))
+        metrics = merged(tally)
     sync_weights(policy, engine)
     check_mismatch(metrics, limit)
     return metrics

@@ -16,8 +16,9 @@ from workload import REALISTIC, Workload
 
 if __name__ == "__main__":
     import {module}
-    realistic = replace(REALISTIC, prompts=2, group_size=2, mean=4, longest=8)
-    {module}.WORKLOADS = {{"small": Workload("small", prompts=2, group_size=2, mean=4, longest=8), "real": realistic}}
+    few = dict(prompts=2, group_size=2, mean=4, longest=8)
+    workloads = {{"small": Workload("small", **few), "real": replace(REALISTIC, **few)}}
+    {module}.WORKLOADS = {{{name!r}: workloads[{name!r}]}}
     {extra}
     print(json.dumps({module}.measure(1)))
 """
@@ -63,12 +64,12 @@ def printed(code: str, folder: Path | None = None):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(module: str, extra: str = "pass"):
-    return printed(SMALL.format(module=module, extra=extra))
+def measured(module: str, workload: str, extra: str = "pass"):
+    return printed(SMALL.format(module=module, name=workload, extra=extra))
 
 
 def test_the_floor_ratio_is_r1zero_over_the_fewest_calls():
-    for figures in measured("bench_floor", "bench_floor.SETS = 1").values():
+    for figures in measured("bench_floor", "small", "bench_floor.SETS = 1").values():
         assert figures["ratio"] == pytest.approx(figures["r1zero"] / figures["floor"])  # from one round
 
 
@@ -108,8 +109,8 @@ def test_the_floor_computes_many_logits_in_parts():
 
 
 def test_the_phases_of_a_step_add_up():
-    figures = measured("bench_step")
-    assert set(figures) == {"built-in", "small", "real"}
+    figures = measured("bench_step", "real")
+    assert set(figures) == {"built-in", "real"}
     for of_workload in figures.values():
         shares = {name: share for name, share in of_workload.items() if name.startswith("share/")}
         assert sum(shares.values()) == pytest.approx(1)
@@ -272,7 +273,7 @@ def test_the_realistic_workload_has_a_real_vocabulary_and_prompts_of_a_few_hundr
 def test_trl_does_the_same_work(workload, runners):
     figures = measured(
         "bench_trl",
-        f"bench_trl.WORKLOADS = {{'{workload}': bench_trl.WORKLOADS['{workload}']}};"
+        workload,
         f"bench_trl.THEIRS = {{name: bench_trl.THEIRS[name] for name in {runners}}};"
         "bench_trl.seconds_until_right = lambda _, *pair: [dict.fromkeys(pair, 1.0)]",
     )

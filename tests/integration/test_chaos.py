@@ -17,7 +17,7 @@ STEPS = 30
 # One thread per rank: the way in which a sum is split over threads changes its rounding.
 COMMAND = (
     *("train", "experiment=smoke", "logger=wandb", "resume=auto", "run.dir=run", "cluster.threads=1", f"steps={STEPS}"),
-    *("checkpoint.every_steps=4", "eval.every_steps=5", "logger.samples_every=3", "optimizer.lr=1e-3"),
+    *("checkpoint.every_steps=4", "eval.every_steps=5", "logger.groups_per_step=2", "optimizer.lr=1e-3"),
     *("algorithm.beta=0.04", "algorithm.reference.refresh_steps=7", "algorithm.dynamic_sampling.max_refills=1"),
 )
 # For each phase: the largest number of its occurrences to skip before the kill, and the longest delay in it in seconds.
@@ -60,7 +60,7 @@ def kill(rng: random.Random, folder: Path) -> dict[str, str]:
 
 
 def outcome(run_dir: Path) -> dict:
-    """What kills must not change: weights, metrics except times, samples and the steps in W&B's files."""
+    """What kills must not change: weights, metrics except times, kept groups and the steps in W&B's files."""
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return {
         "weights": hashlib.sha256((run_dir / "model/model.safetensors").read_bytes()).hexdigest(),
@@ -68,7 +68,7 @@ def outcome(run_dir: Path) -> dict:
             json.dumps({key: value for key, value in row.items() if not key.startswith(("time/", "perf/"))})
             for row in rows
         ],
-        "samples": {file.name: file.read_text() for file in (run_dir / "samples").iterdir()},
+        "rollouts": {file.name: file.read_bytes() for file in (run_dir / "rollouts").iterdir()},
         "wandb": sorted(step for folder in (run_dir / "wandb").glob("offline-run-*") for step in wandb_steps(folder)),
     }
 
@@ -108,6 +108,7 @@ def undisturbed(tmp_path_factory) -> dict:
 
 def test_a_run_that_is_killed_and_resumed_ends_like_an_undisturbed_one(tmp_path, undisturbed, pytestconfig, capsys):
     assert undisturbed["wandb"] == list(range(STEPS + 1))
+    assert len(undisturbed["rollouts"]) == STEPS + STEPS // 5 + 1
     num_runs = pytestconfig.getoption("--chaos-runs")
     with ThreadPoolExecutor(max_workers=2) as pool:
         seeds = range(num_runs)

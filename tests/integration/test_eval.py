@@ -98,7 +98,7 @@ def test_finished_samples_are_not_sampled_again(uninterrupted, r1zero):
     before = samples(uninterrupted)
     again = r1zero(*SAMPLED, "run.dir=run", cwd=uninterrupted.parent)
     assert "0 samples, 2928 kept" in again.stdout
-    assert "loading" not in again.stdout
+    assert "starting vLLM" not in again.stdout
     assert samples(uninterrupted) == before
 
 

@@ -29,8 +29,8 @@ def test_changed_settings_show_in_the_metrics_of_the_first_step(tmp_path, r1zero
     assert resumed.returncode == 0, resumed.stderr
     first, last = rows(tmp_path / "run")[1:]
     assert (first["policy/lr"], last["policy/lr"]) == (1e-3, 0.5e-5)  # half of the cosine of two steps
-    assert "reward/format" in first
-    assert "reward/format" not in last
+    assert "reward_term/format/mean" in first
+    assert "reward_term/format/mean" not in last
     for change in ("optimizer.lr=1e-05 (0.001 before)", "steps=2 (1 before)", "reward.terms.format.weight=nothing"):
         assert f"From step 2 on: {change}" in resumed.stdout
     named = r1zero("sft", "resume=run", cwd=tmp_path)

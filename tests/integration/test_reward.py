@@ -46,7 +46,7 @@ def test_a_reward_model_gives_its_score(model, tmp_path):
     terms = {"model": {"weight": 1.0, "path": str(tmp_path)}}
     problem = Problem("p", "13 5 6 2", "", "model")
     with Reward(RewardConfig(terms=terms), TEMPLATE, 8, Device.cpu) as reward:
-        liked, disliked = (reward.submit(problem, completion(word)).result(60).total for word in ("yes", "no"))
+        liked, disliked = (reward.submit(problem, completion(word), step=1).result(60).total for word in ("yes", "no"))
     assert liked > 1
     assert disliked == pytest.approx(-liked)
 

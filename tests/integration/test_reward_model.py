@@ -86,7 +86,7 @@ def test_a_reward_model_is_trained_and_scores_the_general_prompts_of_a_run(r1zer
     margins = []
     for pair in heldout:
         better, worse = (
-            scorer.submit(Completion((), (), text, truncated=False), Problem("p", pair.problem, "", "model"))
+            scorer.submit(Completion((), (), text, truncated=False), Problem("p", pair.problem, "", "model"), 1)
             for text in (pair.chosen, pair.rejected)
         )
         margins.append(better.result() - worse.result())
@@ -101,8 +101,8 @@ def test_a_reward_model_is_trained_and_scores_the_general_prompts_of_a_run(r1zer
     )
     assert run.returncode == 0, run.stderr
     _, first, second = map(json.loads, (tmp_path / "mixed/metrics.jsonl").read_text().splitlines())
-    assert "reward/model" not in first
-    assert "reward/model" in second
+    assert "reward_term/model/mean" not in first
+    assert "reward_term/model/mean" in second
     for row in (first, second):
         assert 0 < row["group/general"] < 1
-        assert row["verify/correct"] == row["reward/accuracy"]
+        assert row["verify/correct"] == row["reward_term/accuracy/mean"]

@@ -74,7 +74,7 @@ def test_other_rules_choose_from_the_same_samples(uninterrupted, copied, r1zero)
     )
     assert result.returncode == 0, result.stderr
     assert "0 samples, 120 kept" in result.stdout
-    assert "loading" not in result.stdout
+    assert "starting vLLM" not in result.stdout
     first = {trace["id"]: trace for trace in reversed(lines(uninterrupted / "traces.jsonl"))}
     assert sorted(lines(copied.parent / "k.jsonl"), key=str) == sorted(first.values(), key=str)
     assert (copied / "traces.jsonl").read_bytes() == (uninterrupted / "traces.jsonl").read_bytes()

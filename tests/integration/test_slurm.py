@@ -74,11 +74,12 @@ def test_two_nodes_train_one_run(tmp_path, r1zero):
 
 
 def test_the_error_of_a_rank_is_reported_as_on_one_machine(tmp_path, r1zero):
-    result = r1zero(
-        *("train", "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run", "rollout.max_prompt_tokens=1"), cwd=tmp_path
-    )
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/config.json").write_text("{}")
+    model = ("model=file", "model.path=./empty", "data=make_zero")
+    result = r1zero("train", *model, "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run", cwd=tmp_path)
     assert result.returncode == 1
-    assert "are longer than rollout.max_prompt_tokens=1" in result.stderr
+    assert "holds no weights (*.safetensors). Copy the model again." in result.stderr
     assert "Traceback" not in result.stderr
     assert queue() == ""
 

@@ -2,13 +2,16 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from grpo_cli.errors import TrainingError
+from grpo_cli.runs.rollouts import Split, kept_steps, read_groups
 
 BIN = Path(sys.executable).parent
 
@@ -25,7 +28,9 @@ def without_times(row: dict) -> dict:
 def run(tmp_path_factory, r1zero) -> tuple[Path, str]:
     """The folder of a run of two steps, and its output."""
     folder = tmp_path_factory.mktemp("train")
-    result = r1zero("train", "experiment=smoke", "run.dir=run", "logger.samples_every=1", cwd=folder)
+    result = r1zero(
+        "train", "experiment=smoke", "run.dir=run", "logger.samples_every=1", "logger.token_values=true", cwd=folder
+    )
     assert result.returncode == 0, result.stderr
     return folder / "run", result.stdout
 
@@ -39,8 +44,8 @@ def test_every_step_has_a_row_with_its_metrics(run):
         assert row.keys() >= {
             *(
                 "reward/mean",
-                "reward/accuracy",
-                "reward/format",
+                "reward_term/accuracy/mean",
+                "reward_term/format/mean",
                 "length/mean",
                 "length/max",
                 "length/truncated",
@@ -63,6 +68,28 @@ def test_every_step_has_a_row_with_its_metrics(run):
         assert not row.keys() & {"perf/mfu", "perf/trained_squares", "perf/trained_responses"}
 
 
+def test_docs_metrics_md_explains_every_metric_of_a_run(run):
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    names = [re.sub(r"<\w+>", r"\\w+", name) for name in re.findall(r"`([\w./@<>]+)`", page)]  # <term> is any word
+    explained = re.compile("|".join(names))
+    seen = {re.sub("^eval/heldout/", "", name) for row in rows(run[0]) for name in row} - {"step"}
+    assert len(seen) > 80
+    assert {name for name in seen if not explained.fullmatch(name)} == set()
+
+
+def test_progress_metrics_add_up(run):
+    written = rows(run[0])[1:]
+    assert written[-1]["total/samples"] == sum(row["rollout/samples"] for row in written)
+    assert written[-1]["total/tokens"] == sum(row["rollout/tokens"] for row in written)
+    assert written[-1]["epoch"] > written[0]["epoch"] > 0
+    assert all(row["advantage/min"] <= row["advantage/mean"] <= row["advantage/max"] for row in written)
+
+
+def test_the_output_shows_each_stage_of_the_start_with_its_time(run):
+    for stage in ("loading libraries", "loading tiny and make_zero", "starting vLLM", "building DeepSpeed"):
+        assert re.search(rf"^{stage}: \d+\.\d s$", run[1], re.MULTILINE), stage
+
+
 def test_the_metrics_that_keep_best_accepts_exist(run, compose_train):
     evaluated = rows(run[0])[0].keys()
     assert set(compose_train("experiment=smoke").evaluation_metrics()) <= evaluated
@@ -72,6 +99,31 @@ def test_the_output_shows_the_accuracy_and_how_to_resume(run):
     assert "held-out accuracy greedy:" in run[1]
     assert "r1zero train resume=run steps=4" in run[1]
     assert (run[0] / "learning_curve.png").stat().st_size > 1000
+    assert '"state": "finished"' in (run[0] / "report.html").read_text()
+
+
+def test_whole_groups_are_kept_of_each_step_and_each_evaluation(run):
+    assert [kept_steps(run[0], split) for split in (Split.train, Split.heldout)] == [[1, 2], [0, 2]]
+    trained = list(read_groups(run[0], Split.train))
+    assert [len(group.responses) for group in trained] == [4] * 4 * 2
+    metrics = rows(run[0])[1:]
+    for step, row in enumerate(metrics, start=1):  # the smoke run has fewer prompts than are kept
+        responses = [response for group in trained if group.step == step for response in group.responses]
+        assert fmean(r.reward for r in responses) == pytest.approx(row["reward/mean"])
+        assert fmean(r.tokens for r in responses) == pytest.approx(row["length/mean"])
+        assert fmean(r.correct for r in responses) == pytest.approx(row["verify/correct"])
+        assert max(abs(sum(r.advantage for r in group.responses)) for group in trained) < 1e-9
+    before, after = ([group for group in read_groups(run[0], Split.heldout) if group.step == s] for s in (0, 2))
+    assert [group.problem for group in before] == [group.problem for group in after]
+    assert len(before) == 16
+    assert fmean(group.responses[0].correct for group in before) == pytest.approx(
+        rows(run[0])[0]["eval/heldout/greedy"]
+    )
+    for response in (group.responses[0] for group in trained):
+        values = response.values
+        assert len(values.token_texts) == len(values.entropies) == response.tokens
+        assert values.trainer_logprobs == pytest.approx(values.sampler_logprobs, abs=1e-3)
+        assert min(values.entropies) >= 0
 
 
 def test_wandb_has_every_step_once_and_in_order(run):
@@ -106,24 +158,27 @@ def test_the_final_model_answers_in_vllm_and_in_transformers(run, new_engine, mo
     assert list(completion.token_ids) == greedy
 
 
-def test_a_resumed_run_gives_the_same_metrics_as_one_that_never_stopped(tmp_path, r1zero, monkeypatch):
-    whole = r1zero("train", "experiment=smoke", "steps=4", "run.dir=whole", "logger=none", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
+def test_a_resumed_run_gives_the_same_metrics_as_one_that_never_stopped(run, tmp_path, r1zero):
     starts = [
-        ("experiment=smoke", "steps=2", "run.dir=part", "logger=none", "resume=auto"),  # there is nothing to resume
-        ("resume=part", "steps=3"),
-        ("experiment=smoke", "steps=4", "run.dir=part", "logger=none"),  # like a job that Slurm has requeued
+        ("experiment=smoke", "steps=1", "run.dir=part", "logger=none", "resume=auto"),  # there is nothing to resume
+        ("resume=part", "steps=2"),
     ]
     for start in starts:
         part = r1zero("train", *start, cwd=tmp_path)
         assert part.returncode == 0, part.stderr
-        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    whole_rows, part_rows = rows(tmp_path / "whole"), rows(tmp_path / "part")
-    assert [row["step"] for row in part_rows] == [0, 1, 2, 3, 4]
-    assert "resume=part steps=8" in part.stdout
-    for step in (2, 3):  # they were last steps of a start, which are evaluated
-        part_rows[step] = {key: value for key, value in part_rows[step].items() if not key.startswith("eval/")}
+    assert "resume=part steps=4" in part.stdout
+    whole_rows, part_rows = rows(run[0]), rows(tmp_path / "part")
+    # Step 1 was the last step of a start, which is evaluated.
+    part_rows[1] = {key: value for key, value in part_rows[1].items() if not key.startswith("eval/")}
     assert [without_times(row) for row in part_rows] == [without_times(row) for row in whole_rows]
+    whole_groups, part_groups = (
+        {file.name: file.read_bytes() for file in (tmp_path / name / "rollouts").iterdir()}
+        for name in ("whole", "part")
+    )
+    for step in (2, 3):
+        del part_groups[f"heldout_{step:06d}.jsonl.gz"]
+    assert part_groups == whole_groups
+    assert len(whole_groups) == 6  # four steps, and the evaluations before and after
 
 
 def test_a_skipped_weight_sync_stops_the_run(compose_train, rollout_engine, tmp_path, monkeypatch):

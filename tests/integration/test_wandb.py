@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,18 +16,16 @@ from pathlib import Path
 import psutil
 import pytest
 import wandb
+from kept_groups import group, response
 from rich.console import Console
 
 from grpo_cli.choices import WandbMode
 from grpo_cli.config.run import LoggerConfig
+from grpo_cli.errors import Stopped
 from grpo_cli.metrics import wandb_run
 from grpo_cli.metrics.loggers import RunLogger
-from grpo_cli.metrics.metrics import SampleRow
-
-SAMPLES = [
-    SampleRow(2, "3 1 1 1 :", "<think> no wait yes", "0", "3 -1 -1 -1", "correct", 1.1, 1.725),
-    SampleRow(2, "3 1 1 1 :", "<think> no", "0", None, "unparsable", 0.0, -0.647),
-]
+from grpo_cli.runs.rollouts import KeptGroup
+from grpo_cli.types import Verdict
 
 
 @pytest.fixture(autouse=True)
@@ -148,9 +147,14 @@ def run_logger(run_dir: Path, config: LoggerConfig | None = None, **options) -> 
     return RunLogger(config, run_dir, console=Console(file=shown, width=200), **options), shown
 
 
+def groups(step: int) -> list[KeptGroup]:
+    wrong = {"verdict": Verdict.unparsable, "extracted": None, "reward": 0.0, "advantage": -0.647}
+    return [group(step, response("<think> no wait yes"), response("<think> no", **wrong))]
+
+
 def log_steps(logger: RunLogger, *steps: int) -> None:
     for step in steps:
-        logger.log(step, {"reward/mean": step / 2}, SAMPLES)
+        logger.log(step, {"reward/mean": step / 2}, groups(step))
 
 
 def offline_records(run_dir: Path) -> dict[str, list[dict]]:
@@ -204,6 +208,35 @@ def test_all_files_that_a_sync_of_an_offline_run_needs_are_in_the_run_folder(tmp
     paths = [Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]]
     assert paths
     assert all(path.is_relative_to(tmp_path / "wandb") and path.exists() for path in paths)
+
+
+def test_histograms_the_learning_curve_and_the_model_are_logged(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    logger, _ = run_logger(tmp_path, LoggerConfig(console=False, upload_model=True), steps=2)
+    with logger:
+        for step in (1, 2):
+            logger.log(step, {"reward/mean": 0.5, "length/mean": 3.0}, values={"length": [1.0, 5.0]})
+
+    records = offline_records(tmp_path)
+    first, last = (record["item"] for record in records["history"])
+    assert sum(last["histogram/length.values"]) == 2
+    assert "learning_curve" not in str(first)
+    (image,) = (tmp_path / "wandb").glob("offline-run-*/files/media/images/learning_curve*.png")
+    assert image.stat().st_size > 1000
+    (artifact,) = (record for record in records["artifact"] if record["type"] == "model")
+    assert [Path(entry["path"]).name for entry in artifact["manifest"]["contents"]] == ["config.json"]
+
+
+def test_a_run_that_was_stopped_does_not_upload_an_older_model(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    logger, _ = run_logger(tmp_path, LoggerConfig(console=False, upload_model=True))
+    with pytest.raises(Stopped), logger:
+        raise Stopped("on request")
+    records = offline_records(tmp_path)
+    assert "artifact" not in records
+    assert records["exit"][0].get("exit_code", 0) == 0
 
 
 def test_metrics_are_logged_even_if_the_table_fails(tmp_path, monkeypatch):
@@ -373,7 +406,7 @@ from pathlib import Path
 from rich.console import Console
 from grpo_cli.config.run import LoggerConfig
 from grpo_cli.metrics import loggers, wandb_run
-from grpo_cli.metrics.metrics import SampleRow
+from kept_groups import group
 
 config = LoggerConfig(console=False, samples_every=2)
 options = {{"run_name": "tiny", "steps": 99, "settings": {{}}, "console": Console()}}
@@ -381,13 +414,13 @@ logger = loggers.RunLogger(config, Path({str(run_dir)!r}), start_step={start_ste
 for step in range({start_step} + 1, {kill_after} + 1):
     if step == {kill_after} and not {unflushed}:
         time.sleep(2 * wandb_run.FLUSH_S)
-    sample = SampleRow(step, "3 1 1 1 :", "no", "0", None, "wrong", 0.0, 0.0)
-    logger.log(step, {{"reward/mean": step / 2, "length/truncated": 1.0}}, [sample])
+    logger.log(step, {{"reward/mean": step / 2, "length/truncated": 1.0}}, [group(step)])
 if not {unflushed}:
     time.sleep(2 * wandb_run.FLUSH_S)
 os.kill(os.getpid(), 9)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == -9, done.stderr
     deadline = time.monotonic() + 20
     while any(
@@ -406,7 +439,7 @@ def test_a_run_that_is_killed_several_times_has_every_step_once_in_all_files_tog
     logger, shown = run_logger(tmp_path, start_step=10, steps=14)
     with logger:
         for step in range(11, 15):
-            logger.log(step, {"reward/mean": step / 2, "length/truncated": 1.0}, SAMPLES)
+            logger.log(step, {"reward/mean": step / 2, "length/truncated": 1.0}, groups(step))
 
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 4
     records = offline_records(tmp_path)
@@ -493,24 +526,10 @@ def test_a_server_that_lost_the_last_steps_is_sent_them_on_resume(tmp_path, serv
     assert "samples" in server.history[3]
 
 
-@pytest.mark.parametrize(
-    ("settings", "findings"),
-    [
-        (["rollout.max_new_tokens=4"], ["responses are cut", "groups agree"]),
-        (["algorithm.beta=0.04", "optimizer.lr=3e-2"], ["KL exploded"]),
-    ],
-)
-def test_a_health_problem_is_printed_and_is_a_wandb_alert(tmp_path, r1zero, settings, findings):
-    result = r1zero("train", "experiment=smoke", "steps=6", "run.dir=run", *settings, cwd=tmp_path)
+def test_a_health_problem_is_printed_and_is_a_wandb_alert(tmp_path, r1zero):
+    result = r1zero("train", "experiment=smoke", "steps=5", "run.dir=run", "rollout.max_new_tokens=4", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     alerts = {alert["title"]: alert["text"] for alert in offline_records(tmp_path / "run").get("alert", [])}
-    assert alerts.keys() >= set(findings), result.stdout
-    for title in findings:
-        assert f"health: {alerts[title]}" in result.stdout
-
-
-def test_a_healthy_run_gives_no_alert(tmp_path, r1zero):
-    result = r1zero("train", "experiment=smoke", "steps=6", "rollout.max_new_tokens=128", "run.dir=run", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "health:" not in result.stdout
-    assert "alert" not in offline_records(tmp_path / "run")
+    assert alerts.keys() >= {"responses are cut", "groups agree"}, result.stdout
+    for text in alerts.values():
+        assert f"health: {text}" in result.stdout

@@ -29,7 +29,7 @@ LAYERS = [
             "signature",
         ],
     },
-    {"jsonl", "limits", "screen", "bounds", "nearest", "files"},
+    {"jsonl", "limits", "screen", "progress", "bounds", "nearest", "files"},
     {"grading"},
     {"sandbox"},
     {"reward.terms"},
@@ -40,6 +40,7 @@ LAYERS = [
     {"model"},
     {"rollout"},
     {"evaluation"},
+    {"report"},
     {"training", "rejection"},
     {"launch", "doctor"},
     {"pipeline"},
@@ -53,6 +54,8 @@ ONLY_IMPORTED_IN = {
     "deepspeed": "training/engine.py",
     "peft": "training/lora.py",
     "wandb": "metrics/wandb_run.py",
+    "torch.utils.tensorboard": "metrics/tensorboard_run.py",
+    "trackio": "metrics/trackio_run.py",
 }
 
 
@@ -104,7 +107,7 @@ def test_a_heavy_library_is_imported_in_one_file(library, file):
     users = {
         str(path.relative_to(PACKAGE))
         for path in FILES
-        if any(module.split(".")[0] == library for module in imports(path))
+        if any(f"{module}.".startswith(f"{library}.") for module in imports(path))
     }
     assert users == {file}
 

@@ -1,5 +1,7 @@
 """What is masked as a secret, and what is not."""
 
+from collections import UserDict
+
 import pytest
 
 from grpo_cli import secret
@@ -24,6 +26,15 @@ def test_a_variable_used_in_a_setting_is_a_secret_whatever_its_name():
     note_variable("TEAM")
     assert masked("blue") == "<TEAM>"
     assert masked("a blue sky") == "a blue sky"  # too short to be a secret inside a text
+
+
+def test_a_variable_that_a_thread_removes_meanwhile_is_left_out(monkeypatch):
+    class Environment(UserDict):
+        def __iter__(self):
+            yield from ["REMOVED_KEY", *self.data]
+
+    monkeypatch.setattr(secret.os, "environ", Environment(HF_TOKEN="not-for-others"))
+    assert masked("a not-for-others") == "a <HF_TOKEN>"
 
 
 @pytest.mark.parametrize(

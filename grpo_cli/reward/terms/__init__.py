@@ -50,7 +50,7 @@ def _typed_term(name: str, options: Any, faults: list[str]) -> Term | None:
     if kind is None:
         faults.append(
             f"{key}: there is no such term.{did_you_mean(name, BUILT_IN)} Built-in terms are {', '.join(BUILT_IN)}; "
-            f"a term of your own needs {key}.function=my_package.my_module:my_reward."
+            f"a term of your own needs {key}.function=my_rewards.py:my_reward."
         )
         return None
     if kind is FunctionTerm and name in BUILT_IN:

@@ -33,10 +33,11 @@ class ModelTerm(Term):
 class FunctionTerm(Term):
     """Your own function of (completion, problem) that returns a float.
 
-    With `batch`, a function of two lists of equal length, (completions, problems), that returns a list of floats.
+    With `batch`, a function of two lists of equal length, (completions, problems), that returns a list of floats. A
+    function with a parameter named prompts, completions or completion_ids is called as TRL calls it.
     """
 
     function: str
-    """Where the function is: my_package.my_module:my_reward."""
+    """Where the function is: my_rewards.py:my_reward or my_package.my_module:my_reward."""
     batch: bool = False
     """Call the function once with all waiting responses."""

@@ -9,8 +9,8 @@ from grpo_cli.errors import DataError
 
 ROWS = [
     {"step": 0, "eval/heldout/avg": 0.1, "eval/heldout/greedy": 0.2},
-    {"step": 1, "reward/accuracy": 0.2, "length/mean": 18.0, "reflection/wait_rate": 0.2},
-    {"step": 2, "reward/accuracy": 0.3, "length/mean": 20.0, "reflection/wait_rate": 0.4},
+    {"step": 1, "reward_term/accuracy/mean": 0.2, "length/mean": 18.0, "reflection/wait_rate": 0.2},
+    {"step": 2, "reward_term/accuracy/mean": 0.3, "length/mean": 20.0, "reflection/wait_rate": 0.4},
 ]
 
 
@@ -28,6 +28,14 @@ def test_the_learning_curve_is_a_small_png(tmp_path):
     plot_learning_curve(write(tmp_path / "metrics.jsonl", ROWS), png)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert png.stat().st_size < 150_000
+
+
+def test_the_accuracy_of_a_run_of_an_earlier_version_is_drawn(tmp_path):
+    old = [{name.replace("reward_term/accuracy/mean", "reward/accuracy"): row[name] for name in row} for row in ROWS]
+    assert old != ROWS
+    for name, rows in {"old": old, "new": ROWS}.items():
+        plot_learning_curve(write(tmp_path / f"{name}.jsonl", rows), tmp_path / f"{name}.png")
+    assert (tmp_path / "old.png").read_bytes() == (tmp_path / "new.png").read_bytes()
 
 
 def test_a_run_without_evaluations_also_has_a_learning_curve(tmp_path):

@@ -1,14 +1,13 @@
 import csv
 import json
-import re
 from pathlib import Path
-from xml.dom import minidom
 
 import pytest
 
 from grpo_cli.analysis.sweep import effects, last_error, rank_settings, read_sweep, short_names, write_csv
-from grpo_cli.analysis.sweep_html import sweep_page
 from grpo_cli.errors import DataError
+from grpo_cli.jsonl import json_text
+from grpo_cli.report.sweep import sweep_facts
 
 
 def add_job(sweep: Path, number: int, *, objective: float | None = None, error: str | None = None, **swept: str):
@@ -148,28 +147,30 @@ def test_the_csv_has_a_row_per_job_with_the_figures_of_its_setting(tmp_path):
     assert (failed["status"], failed["error"]) == ("failed", "Out of luck.")
 
 
-def test_the_page_needs_no_other_file_and_shows_every_setting(tmp_path):
-    for number, (epsilon, beta) in enumerate([("0.1", "0"), ("0.1", "<b>"), ("0.2", "0")]):
-        add_job(tmp_path, number, objective=0.1 * (number + 1), epsilon=epsilon, beta=beta)
-    add_job(tmp_path, 3, error="ValueError: <nan> in the loss", epsilon="0.2", beta="<b>")
-    page = sweep_page("my <sweep>", read_sweep(tmp_path))
-    drawings = [minidom.parseString(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
-    assert len(drawings) == 1 + 4 + 1  # shared parts, one panel per setting, parallel coordinates
-    coordinates = drawings[-1]
-    assert len(coordinates.getElementsByTagName("title")) == 3  # one line per finished setting
-    texts = [text.firstChild.data for text in coordinates.getElementsByTagName("text")]
-    assert {"epsilon", "beta", "tokens", "held-out", "0.1", "0.2", "<b>"} <= set(texts)
-    assert "my &lt;sweep&gt;" in page
-    assert "&lt;nan&gt; in the loss" in page
-    assert not re.search(r"https?:|src=|<script|<link|<b>", page)
+def test_the_facts_of_a_page_hold_every_setting_and_what_did_not_finish(tmp_path):
+    for number, (epsilon, beta) in enumerate([("0.1", "0"), ("0.1", "0.04"), ("0.2", "0")]):
+        add_job(tmp_path, number, objective=0.25 * (number + 1), epsilon=epsilon, beta=beta)
+    add_job(tmp_path, 3, error="ValueError: nan in the loss", epsilon="0.2", beta="0.04")
+    facts = json.loads(json_text(sweep_facts("mine", read_sweep(tmp_path))))
+    assert [key["name"] for key in facts["keys"]] == ["epsilon", "beta"]
+    assert [setting["values"] for setting in facts["settings"]] == [
+        ["0.2", "0"],
+        ["0.1", "0.04"],
+        ["0.1", "0"],
+        ["0.2", "0.04"],
+    ]
+    assert facts["settings"][0]["curves"] == [[[0, 2], [0.1, 0.75]]]
+    assert facts["effects"][0] == ["epsilon", "0.1", 0.375, 2]
+    assert facts["unfinished"] == [
+        {"name": "3_epsilon-0.2_beta-0.04", "status": "failed", "error": "ValueError: nan in the loss"}
+    ]
 
 
-def test_a_page_of_jobs_that_all_failed_has_no_plots_that_need_results(tmp_path):
+def test_the_facts_of_jobs_that_all_failed_have_no_curves(tmp_path):
     add_job(tmp_path, 0, error="no", epsilon="0.1")
     (tmp_path / "0_epsilon-0.1" / "metrics.jsonl").unlink()
-    page = sweep_page("sweep", read_sweep(tmp_path))
-    assert "<svg" not in page
-    assert "0_epsilon-0.1 failed: no" in page
+    (setting,) = sweep_facts("sweep", read_sweep(tmp_path))["settings"]
+    assert (setting["curves"], setting["mean"]) == ([], None)
 
 
 def test_a_folder_without_jobs_is_rejected(tmp_path):

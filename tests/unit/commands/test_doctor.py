@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from huggingface_hub import constants
+from rich.console import Console
 
 from grpo_cli import limits
 from grpo_cli.commands import doctor
@@ -398,7 +399,7 @@ def test_a_check_that_breaks_hides_no_other(monkeypatch, tmp_path):
         raise ModuleNotFoundError("No module named 'psutil'")
 
     monkeypatch.setattr(machine, "check_memory", broken)
-    found = {finding.about: finding for finding in doctor.findings(tmp_path, quick=True)}
+    found = {finding.about: finding for finding in doctor.findings(tmp_path, quick=True, console=Console(quiet=True))}
     assert found["memory"].level is Level.fault
     assert "No module named 'psutil'" in found["memory"].seen
     assert found["disk"].level is not Level.fault

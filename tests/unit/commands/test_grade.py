@@ -21,13 +21,42 @@ def test_the_form_of_a_case_decides_how_its_answer_is_found(tmp_path, capsys):
         {"id": 4, "gold": r"so \boxed{3}", "completion": "The answer is 3.", "form": "text"},
     )
     assert {**r1, "ms": 0} == {
-        "id": "r1", "accuracy": 1, "format": 1, "verdict": "correct", "extracted": "42",
-        "reason": "written like the gold", "ms": 0,
+        "id": "r1", "accuracy": 1, "format": 1, "verdict": "correct", "extracted": "42", "gold": "42",
+        "end": "<think>so</think> <answer>42</answer>", "reason": "written like the gold", "ms": 0,
     }  # fmt: skip
     assert (boxed["verdict"], boxed["extracted"], boxed["reason"]) == ("wrong", "41", "not the gold")
     assert (answer["accuracy"], answer["format"]) == (1, 0)
     assert text["verdict"] == "correct"
     assert "4 cases" in capsys.readouterr().out
+
+
+def test_the_table_says_why_each_case_got_its_verdict(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    cases = [
+        {"id": "a", "gold": "42", "completion": r"\boxed{41}", "form": "boxed"},
+        {"id": "[b]", "gold": "42", "completion": "The answer is 42.", "form": "boxed"},
+    ]
+    graded(tmp_path, *cases)
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert ["a", "wrong", "41", "42", "not the gold"] in lines
+    assert ["[b]", "unparsable", "none; it ends in: The answer is 42.", "42", r"no \boxed{}"] in lines
+
+
+def test_of_many_cases_the_table_shows_those_that_are_not_correct(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    cases = [{"id": f"c{n}", "gold": "42", "completion": f"{42 + (n == 70)}", "form": "answer"} for n in range(71)]
+    assert len(graded(tmp_path, *cases)) == 71
+    shown = capsys.readouterr().out
+    assert "40 of 71 cases, first those that are not correct" in shown
+    assert "c70" in shown
+    assert "c38" in shown
+    assert "c39" not in shown
+
+
+def test_the_folder_of_out_must_exist(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["cases.jsonl", f"out={tmp_path}/absent/verdicts.jsonl"])
+    assert f"there is no folder {tmp_path}/absent" in capsys.readouterr().err
 
 
 def test_a_missing_answer_has_a_reason(tmp_path):
@@ -68,8 +97,8 @@ def test_the_error_for_a_bad_file_names_the_line(tmp_path, content, fault):
         main([str(path)])
 
 
-def test_help_shows_three_examples(capsys):
+def test_help_shows_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    assert capsys.readouterr().out.partition("examples:")[2].count("r1zero grade ") == 3
+    assert capsys.readouterr().out.partition("examples:")[2].count("r1zero grade ") == 4

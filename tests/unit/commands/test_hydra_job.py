@@ -90,6 +90,8 @@ def test_after_a_failed_job_the_others_run_and_the_status_is_1(sweep, capsys):
     printed = capsys.readouterr()
     assert "1_beta-0.5 failed: ValueError: beta is half" in printed.out
     assert "r1zero: 1_beta-0.5 failed: ValueError: beta is half" in printed.err
+    assert "job 1 of 3: 0_beta-0\n" in printed.err
+    assert re.search(r"job 3 of 3: 2_beta-0\.04, 0:0\d:\d\d left\n", printed.err)
     assert "Traceback" not in printed.err
     assert Path("sw/sweep.csv").is_file()
     assert Path("sw/sweep.html").is_file()
@@ -111,7 +113,7 @@ def test_a_sweep_that_is_started_again_only_runs_unfinished_jobs(sweep):
     assert sweep("algorithm.beta=0,0.5,0.04")[1] == ["0_beta-0", "1_beta-0.5", "2_beta-0.04"]
     Path("sw/0_beta-0/result.json").unlink()  # as if the job had been interrupted
     Path("sw/0_beta-0/job.json").write_text('{"swept": {"algorithm.beta": "0"}}')
-    assert sweep("algorithm.beta=0,0.5,0.04", "logger.wandb=false") == (1, ["0_beta-0", "1_beta-0.5"])
+    assert sweep("algorithm.beta=0,0.5,0.04", "logger.trackers=[]") == (1, ["0_beta-0", "1_beta-0.5"])
     assert json.loads(Path("sw/0_beta-0/job.json").read_text())["objective"] == 0.2
     Path("sw/1_beta-0.5/result.json").write_text('{"step": 200, "eval/heldout/avg": 0.75}')
     assert sweep("algorithm.beta=0,0.5,0.04") == (0, [])

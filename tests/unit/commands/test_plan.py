@@ -7,11 +7,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from grpo_cli.commands.plan import find_shape, long_run_warning, run
+from grpo_cli.commands.plan import find_shape, long_run_warnings, run
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero, random_base
-from grpo_cli.errors import ConfigError
+from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.hardware import Hardware
 
 
@@ -31,6 +31,28 @@ def test_the_plan_shows_what_a_run_needs(plan, capsys):
     for shown in ["7.62 B parameters", "ZeRO-3", "1,600", "4,120,576", "6.5 GiB", "73 of the longest sequences"]:
         assert shown in printed
     assert "it fits into 80 GiB per GPU and leaves 30.0 GiB" in printed
+
+
+def test_the_plan_reads_the_data_and_shows_the_first_prompt(plan, capsys, tmp_path, monkeypatch):
+    rows = [{"question": f"{n} 1 1 2", "answer": f"#### {n}"} for n in range(40)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ("data=file", f"data.path={tmp_path}/train.jsonl", "rollout.prompts_per_step=64")
+    plan(*given)
+    printed = capsys.readouterr().out
+    for shown in ["36 to train on, 4 held out", "355.6 epochs", "median 5, 95 % have at most 5, longest 5"]:
+        assert shown in printed
+    assert "warning: rollout.prompts_per_step=64 is more than the 36 training problems" in printed
+    assert "The first prompt:" in printed
+    with pytest.raises(
+        DataError, match=r"All 36 prompts are longer than rollout.max_prompt_tokens=2: the shortest has 5"
+    ):
+        plan(*given, "rollout.max_prompt_tokens=2")
+    (tmp_path / "train.jsonl").write_text('{"text": "?"}')
+    with pytest.raises(DataError, match="has no column 'problem'"):
+        plan(*given)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    plan("data=math_12k")
+    assert "The data set hiyouga/math12k is not read: it is on the Hub" in capsys.readouterr().out
 
 
 def test_the_plan_estimates_the_time_and_names_the_hardware(plan, capsys):
@@ -158,10 +180,10 @@ def test_the_shapes_in_conf_match_the_folders_of_the_built_in_models(compose_tra
 def test_a_run_that_is_too_large_for_a_cpu_is_announced_with_its_time(compose_train, monkeypatch):
     monkeypatch.setattr("grpo_cli.commands.plan.measure_cpu", lambda *_: Hardware("slow", 1e11, 1e10, 1e9))
     own = ["model=qwen2_5_3b", "cluster=cpu"]
-    warning = long_run_warning(compose_train(*own))
+    (warning,) = long_run_warnings(compose_train(*own))
     assert "On this CPU the run takes about" in warning
     assert "days: 200 steps of" in warning
-    assert long_run_warning(compose_train(*own, "cluster=gpu_1")) is None
+    assert list(long_run_warnings(compose_train(*own, "cluster=gpu_1"))) == []
     short = ("steps=1", "rollout.max_new_tokens=8", "rollout.prompts_per_step=1")
-    assert long_run_warning(compose_train(*own, *short)) is None
-    assert long_run_warning(compose_train()) is None
+    assert list(long_run_warnings(compose_train(*own, *short))) == []
+    assert list(long_run_warnings(compose_train())) == []

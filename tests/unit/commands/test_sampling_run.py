@@ -83,7 +83,7 @@ def test_settings_that_do_not_change_samples_may_differ_at_a_second_start(tmp_pa
     with run_folder_lock(tmp_path, config, lambda: check_same_samples(config, tmp_path)):
         pass
     check_same_samples(
-        replace(config, eval=EvalConfig(n=16, temperature=1.0), logger=LoggerConfig(wandb=False)), tmp_path
+        replace(config, eval=EvalConfig(n=16, temperature=1.0), logger=LoggerConfig(trackers=[])), tmp_path
     )
     with pytest.raises(ConfigError, match=r"eval\.temperature: 1\.0 in the folder, 0\.5 now") as raised:
         check_same_samples(replace(config, seed=1, eval=EvalConfig(n=8, temperature=0.5)), tmp_path)

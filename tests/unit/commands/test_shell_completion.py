@@ -24,7 +24,7 @@ from grpo_cli.errors import ConfigError
         ("r1zero train rollo", ["rollout."]),
         ("r1zero train algorithm", ["algorithm.", "algorithm="]),
         ("r1zero train logger.mode=o", ["logger.mode=offline ", "logger.mode=online "]),
-        ("r1zero train logger.wandb=f", ["logger.wandb=false "]),
+        ("r1zero train logger.console=f", ["logger.console=false "]),
         ("r1zero eval algor", []),
         ("r1zero list tem", ["template "]),
         ("r1zero copy reward/r1_l", ["reward/r1_language "]),

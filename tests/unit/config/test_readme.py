@@ -36,12 +36,17 @@ COMPOSED = [(words[1], words[2:]) for words in LINES if words[0] == "r1zero" and
 USERS_FILES = {
     "model.path=base/": "model.path=org/base",
     "algorithm=mine": "algorithm=grpo",
+    "template.system=system.txt": "template.system=README.md",
+    "template.examples=solved.jsonl": "template.examples=[]",
     "algorithm=my_dr_grpo": "algorithm=dr_grpo",
     "my_conf": "docs",
 }
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/algorithms.md", "docs/resume.md", "docs/evaluation.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "docs/algorithms.md", "docs/data.md", "docs/resume.md", "docs/evaluation.md", "docs/templates.md"],
+)
 def test_a_page_shows_commands(name):
     assert any(words[0] == "r1zero" for words in SHOWN[ROOT / name])
 
@@ -106,9 +111,11 @@ def test_the_command_composes_and_passes_the_checks(command, arguments, compose_
 
 def _with_existing_file(argument: str) -> str:
     key, _, value = argument.partition("=")
+    if argument in USERS_FILES:
+        return USERS_FILES[argument]
     if value.endswith(".jsonl") and key != "to":
         return f"{key}=README.md"  # any file that exists
-    return "README.md" if argument.endswith(".jsonl") and not value else USERS_FILES.get(argument, argument)
+    return "README.md" if argument.endswith(".jsonl") and not value else argument
 
 
 def test_the_example_of_a_new_algorithm_composes(compose_train):

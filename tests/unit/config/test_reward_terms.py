@@ -29,7 +29,7 @@ def test_terms_become_their_dataclasses_in_order():
     ("terms", "seen", "fix"),
     [
         ({"acuracy": {}}, "reward.terms.acuracy", "Did you mean accuracy?"),
-        ({"mine": {"weight": 1.0}}, "reward.terms.mine", "reward.terms.mine.function=my_package.my_module:my_reward"),
+        ({"mine": {"weight": 1.0}}, "reward.terms.mine", "reward.terms.mine.function=my_rewards.py:my_reward"),
         ({"accuracy": {"wieght": 1}}, "reward.terms.accuracy.wieght", "Did you mean weight?"),
         ({"accuracy": {"weight": "x"}}, "reward.terms.accuracy.weight=x", "could not be converted to Float"),
         ({"accuracy": {"weight": True}}, "reward.terms.accuracy.weight=True", "could not be converted to Float"),

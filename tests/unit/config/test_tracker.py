@@ -56,4 +56,4 @@ def test_an_unknown_wandb_mode_is_rejected_if_it_would_decide(environment, mode,
     with pytest.raises(ConfigError, match=rf"{seen}.*online, run, offline, dryrun, disabled.*logger\.mode"):
         check_tracker(LoggerConfig())
     check_tracker(LoggerConfig(mode=WandbMode.offline))
-    check_tracker(LoggerConfig(wandb=False))
+    check_tracker(LoggerConfig(trackers=[]))

@@ -74,7 +74,7 @@ def test_built_in_demonstrations_use_the_vocabulary_of_their_model(model, total)
         ([*rows(5), {"problem": "p", "response": " "}], r"line 6: 'response' is missing or empty"),
         ([*rows(5), {"problem": "p", "response": 3}], "'response' must be text, not int"),
         ([*rows(5), {"problem": "p"}], r"max_bad_rows=1"),
-        (rows(3), r"num_heldout=2 would keep more than half of 3 problems"),
+        (rows(1), r"At least 2 problems are needed, .* The data have 1"),
         (
             [{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}],
             r"the roles of its turns are \['system', 'user'\], not \['user', 'assistant'\]",

@@ -64,9 +64,10 @@ def test_a_missing_column_error_lists_the_present_columns(data):
         load_preferences(data({"problem": "p", "chosen": "a", "better": "b"}, num_heldout=1), seed=0)
 
 
-def test_a_too_large_num_heldout_error_suggests_a_size_that_fits(data):
-    with pytest.raises(DataError, match=r"more than half of 2 problems .*data.num_heldout=1"):
-        load_preferences(data(row("p1"), row("p2"), num_heldout=2), seed=0)
+def test_a_tenth_of_few_problems_is_held_out(data, caplog):
+    pairs = load_preferences(data(row("p1"), row("p2"), num_heldout=2), seed=0)
+    assert (len(pairs.train), len(pairs.heldout)) == (1, 1)
+    assert "Holding out 1 of 2 problems, a tenth: data.num_heldout=2 is more than half." in caplog.messages
 
 
 def test_an_empty_file_is_rejected(data):

@@ -84,3 +84,13 @@ def test_a_state_of_other_prompts_is_rejected_and_changes_nothing(other, fault):
     with pytest.raises(CheckpointError, match=f"belongs to other data: its {fault}"):
         other.load_state_dict(state)
     assert other.state_dict() == before
+
+
+def test_the_share_of_the_data_that_was_drawn_continues_after_a_resume():
+    sampler = EpochSampler(list("abcd"), seed=0)
+    sampler.next(3)
+    assert sampler.epochs == 0.75
+    resumed = EpochSampler(list("abcd"), seed=0)
+    resumed.load_state_dict(sampler.state_dict())
+    resumed.next(2)
+    assert resumed.epochs == 1.25

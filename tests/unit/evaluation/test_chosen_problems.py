@@ -16,7 +16,7 @@ def test_problems_with_an_ungradable_answer_are_dropped_and_reported():
     assert gradable_problems([GOOD, BAD], OnBadGold.drop, console) == [GOOD]
     report = console.file.getvalue()
     assert "1 of 2 problems have an answer that cannot be graded:\n  bad: the answer 'two [of them]'" in report
-    assert "They are left out." in report
+    assert "They are left out (data.on_bad_gold=drop)." in report
 
 
 def test_gradable_problems_are_kept_without_a_report():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from grpo_cli.evaluation.completion import judged_samples
+from grpo_cli.evaluation.completion import judged
 from grpo_cli.evaluation.majority import answer_equality
 from grpo_cli.evaluation.measures import measure
 from grpo_cli.evaluation.responses import EngineResponder, Skipped, questions
@@ -15,7 +15,7 @@ from .conftest import FakeEngine, fake_prompts
 
 def oracle_samples(problems, responses, reward, template, n=1):
     respond = EngineResponder(FakeEngine(responses), fake_prompts(problems), Sampling(0.0, 1.0, 10), max_model_len=8)
-    return list(judged_samples(questions("b", problems, n, 0), respond, reward, template))
+    return [one.sample(template) for one in judged(questions("b", problems, n, 0), respond, reward)]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_skipped_samples_stay_in_the_denominator(reward, template):
         engine = EngineResponder(FakeEngine(["", "4"]), fake_prompts(problems), Sampling(0.0, 1.0, 10), 8)
         yield from engine(asked[1:])
 
-    metrics = measure(list(judged_samples(asked, respond, reward, template)), None)
+    metrics = measure([one.sample(template) for one in judged(asked, respond, reward)], None)
     assert (metrics["avg"], metrics["skipped"], metrics["num_problems"]) == (0.5, 0.5, 2)
 
 

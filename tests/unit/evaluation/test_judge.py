@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from transformers import AutoTokenizer
 
 from grpo_cli.data.random_base import base_model_dir
@@ -31,7 +32,7 @@ def judge(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     tokenizer = AutoTokenizer.from_pretrained(base_model_dir())
     engine = YesToFour(tokenizer)
-    return Judge(BaseModel(Path(), tokenizer, max_model_len=2500), engine), engine
+    return Judge(BaseModel(Path(), tokenizer, max_model_len=2500), engine, Console(quiet=True)), engine
 
 
 def test_a_response_answers_if_the_judge_says_yes(judge, sample):
@@ -48,7 +49,7 @@ def test_a_question_without_room_for_a_reply_counts_as_not_answered(judge, sampl
 
 def test_the_judge_sees_both_ends_of_a_long_response(judge, sample):
     ask, engine = judge
-    judged = Judge(BaseModel(Path(), ask.model.tokenizer, max_model_len=10_000), engine)
+    judged = Judge(BaseModel(Path(), ask.model.tokenizer, max_model_len=10_000), engine, Console(quiet=True))
     assert judged([sample("p", text="a" * 5000 + "4")], PROBLEMS) == [True]
     assert "\n...\n" in engine.asked[0]
     assert len(engine.asked[0]) < 5000

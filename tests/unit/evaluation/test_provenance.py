@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 from grpo_cli.config.data import BenchmarkConfig
 from grpo_cli.evaluation.provenance import data_source, files_hash, model_source
@@ -19,6 +20,11 @@ def test_problems_are_identified_by_a_hash_of_their_contents():
     same, other = [Problem("p", "1 + 1?", "2")], [Problem("p", "1 + 1?", "3")]
     hashes = [data_source(config, problems)["problems_sha256"] for problems in (PROBLEMS, same, other)]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_columns_for_reward_functions_are_not_part_of_the_data_of_an_evaluation():
+    config = BenchmarkConfig(source="x/y")
+    assert data_source(config, PROBLEMS) == data_source(config, [replace(PROBLEMS[0], extra={"hint": "add"})])
 
 
 def test_a_model_is_identified_by_its_weights_and_if_from_the_hub_by_its_revision(tmp_path):

@@ -53,7 +53,7 @@ def test_a_plain_line_has_the_metrics_and_the_time_left(clock):
     watched, shown = display(terminal=False)
     watched.update(1, {})
     clock[0] = 40.0  # 40 s per step, 98 steps left: 3920 s
-    watched.update(2, {"reward/accuracy": 0.5, "length/mean": 18.25, "perf/tokens_per_s": 1234.5, "other": 1})
+    watched.update(2, {"reward_term/accuracy/mean": 0.5, "length/mean": 18.25, "perf/tokens_per_s": 1234.5, "other": 1})
     assert shown.getvalue().splitlines()[-1] == (
         "step 2/100  accuracy 0.500  length 18.2  tokens/s 1,234  1:05:20 left"
     )
@@ -63,7 +63,7 @@ def test_a_terminal_shows_the_latest_metrics_the_last_evaluation_the_time_left_a
     watched, shown = display(terminal=True)
     watched.update(2, {"eval/heldout/avg": 0.25})
     clock[0] = 40.0  # s per step; 97 steps left
-    metrics = {"reward/accuracy": 0.75, "reward/mean": 0.8, "length/mean": 21.5, "policy/kl_ref": 0.02}
+    metrics = {"reward_term/accuracy/mean": 0.75, "reward/mean": 0.8, "length/mean": 21.5, "policy/kl_ref": 0.02}
     watched.update(3, metrics | {"perf/tokens_per_s": 1234.5}, SAMPLE)
     watched.close()
     last_frame = shown.getvalue().rpartition("╭")[2]

@@ -1,10 +1,15 @@
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from inspect import getsource
 
 import pytest
+from omegaconf import OmegaConf
 
 from grpo_cli.metrics import health as health_module
 from grpo_cli.metrics.health import LONG_WINDOW, WINDOW, Health
+from grpo_cli.reward.terms import BUILT_IN
 
 # A step of the built-in task.
 HEALTHY = {
@@ -17,8 +22,9 @@ HEALTHY = {
     "policy/skipped_steps": 0.0,
     "sampler/logprob_diff_mean": 1e-7,
     "verify/timeout": 0.0,
-    "reward/format": 0.93,
-    "reward/accuracy": 0.27,
+    "verify/unparsable": 0.3,
+    "reward_term/format/mean": 0.93,
+    "reward_term/accuracy/mean": 0.27,
 }
 LIMIT = 1e-4  # for the mismatch
 
@@ -51,6 +57,7 @@ def test_a_healthy_run_gives_no_finding():
         ({"policy__kl_ref": 12.5}, "the KL to the reference is 12.5 nats per token", "algorithm.beta"),
         ({"sampler__logprob_diff_mean": 6e-5}, "differ by 6e-05 on average", "algorithm.sampler_correction.method"),
         ({"verify__timeout": 0.06}, "6 % of the answers were not judged in time", "reward.timeout_s"),
+        ({"verify__unparsable": 0.99}, "99 % of the responses have no answer where", "reward.terms.accuracy.marker"),
     ],
 )
 def test_a_finding_is_reported_once_after_it_was_true_for_a_window(symptoms, value, setting):
@@ -69,6 +76,7 @@ def test_a_finding_is_reported_once_after_it_was_true_for_a_window(symptoms, val
         {"policy__kl_ref": 0.9},
         {"sampler__logprob_diff_mean": 4.9e-5},
         {"verify__timeout": 0.04},
+        {"verify__unparsable": 0.97},
     ],
 )
 def test_below_its_threshold_nothing_is_reported(borderline):
@@ -90,6 +98,11 @@ def test_one_noisy_step_is_no_finding(noise):
     assert findings([*steps(20), *steps(1, first=21, **noise), *steps(20, first=22)]) == []
 
 
+def test_responses_that_were_cut_before_their_answer_are_one_finding():
+    ((_, text),) = findings(steps(4 * WINDOW, length__truncated=0.99, verify__unparsable=0.99))
+    assert "cut at the limit" in text
+
+
 def test_entropy_is_compared_with_its_value_at_the_start():
     ((step, text),) = findings([*steps(10, policy__entropy=0.4), *steps(10, first=11, policy__entropy=0.03)])
     # The mean of five falls below 0.04 when all five are 0.03: (4 * 0.03 + 0.4) / 5 is still 0.104.
@@ -109,12 +122,12 @@ def test_a_skipped_optimizer_step_is_reported_at_once():
     ("first_half", "second_half", "found"),
     [
         ({}, {}, True),
-        ({}, {"reward__accuracy": 0.13}, False),  # it changes
-        ({"reward__format": 0.92}, {}, False),  # the format is still being learned
+        ({}, {"reward_term__accuracy__mean": 0.13}, False),  # it changes
+        ({"reward_term__format__mean": 0.92}, {}, False),  # the format is still being learned
     ],
 )
 def test_a_solved_format_with_a_stuck_accuracy_is_a_finding(first_half, second_half, found):
-    stuck = {"reward__format": 0.98, "reward__accuracy": 0.08}
+    stuck = {"reward_term__format__mean": 0.98, "reward_term__accuracy__mean": 0.08}
     half = LONG_WINDOW // 2
     seen = findings([*steps(half, **(stuck | first_half)), *steps(half, first=half + 1, **(stuck | second_half))])
     assert [step for step, _ in seen] == [LONG_WINDOW] * found
@@ -126,8 +139,11 @@ def test_a_solved_format_with_a_stuck_accuracy_is_a_finding(first_half, second_h
 @pytest.mark.parametrize(
     "stuck",
     [
-        {"reward__format": 0.98, "reward__accuracy": 0.3},  # may be the best that the problems allow
-        {"reward__format": 0.5, "reward__accuracy": 0.08},
+        {
+            "reward_term__format__mean": 0.98,
+            "reward_term__accuracy__mean": 0.3,
+        },  # may be the best that the problems allow
+        {"reward_term__format__mean": 0.5, "reward_term__accuracy__mean": 0.08},
     ],
 )
 def test_a_stuck_reward_alone_is_no_finding(stuck):
@@ -168,16 +184,25 @@ def test_a_resumed_run_reports_the_same_findings_as_an_uninterrupted_one(killed_
 
 
 def test_every_setting_in_a_message_exists(compose_train):
-    """Also `reward.terms.format.weight`: the quickstart's configuration has it."""
-    import re
-    from inspect import getsource
-
-    from omegaconf import OmegaConf
-
     config = OmegaConf.structured(compose_train())
     named = set(
-        re.findall(r"\b(?:rollout|algorithm|optimizer|cluster|reward|data)\.[a-z_.]+[a-z]", getsource(health_module))
+        re.findall(
+            r"\b(?:rollout|algorithm|optimizer|cluster|reward|data|template)\.[a-z_.]+[a-z]", getsource(health_module)
+        )
     )
-    assert len(named) >= 10
+    assert len(named) >= 12
     for name in named:
-        assert OmegaConf.select(config, name, default="missing") != "missing", name
+        if name.startswith("reward.terms."):
+            term, option = name.removeprefix("reward.terms.").split(".")
+            assert option in {field.name for field in fields(BUILT_IN[term])}, name
+        else:
+            assert OmegaConf.select(config, name, default="missing") != "missing", name
+
+
+def test_a_loss_near_0_is_explained_once_in_a_note_that_names_no_setting_to_change():
+    health = Health(LIMIT)
+    found = [finding for row in steps(30, policy__loss=1e-9, reward__group_std=0.4) for finding in health.update(row)]
+    (note,) = found
+    assert note.fix == ""
+    assert "near 0 (1e-09), as it must be with one minibatch" in note.text
+    assert findings(steps(30, policy__loss=0.3, reward__group_std=0.4)) == []

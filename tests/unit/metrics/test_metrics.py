@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -44,6 +45,20 @@ def test_merging_adds_sums_and_takes_the_larger_maximum():
     assert left.merge(right).compute() == {"tokens": -5.0, "diff": -2.0}
 
 
+def test_equal_values_deviate_by_exactly_0():
+    tally = Tally()
+    tally.spread("x", [1.1] * 7)
+    assert tally.compute()["x/std"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["mean", "std", "group_std"])
+def test_a_term_may_have_the_name_of_a_metric_of_the_whole_reward(name):
+    scores = [Score(reward, {name: value}, Verdict.wrong, None) for reward, value in ((0.5, 7.0), (1.5, 9.0))]
+    metrics = rollout_tally([group(*((completion(1), score) for score in scores))]).compute()
+    assert (metrics["reward/mean"], metrics["reward/std"], metrics["reward/group_std"]) == (1.0, 0.5, 0.5)
+    assert (metrics[f"reward_term/{name}/mean"], metrics[f"reward_term/{name}/std"]) == (8.0, 1.0)
+
+
 def test_a_mean_of_nothing_is_left_out():
     tally = Tally()
     tally.mean("length/correct", total=0, count=0)
@@ -58,6 +73,9 @@ def test_merge_does_not_change_its_inputs():
     assert (left.compute(), right.compute()) == ({"loss": 3.0}, {"loss": pytest.approx(1 / 3)})
 
 
+MIN_MAX = {"min": 0, "max": 1}
+
+
 def test_the_metrics_of_a_rollout_worked_by_hand():
     groups = [
         group((completion(4, "wait, wait"), RIGHT), (completion(8, truncated=True), SILENT)),
@@ -66,8 +84,14 @@ def test_the_metrics_of_a_rollout_worked_by_hand():
     assert rollout_tally(groups).compute() == pytest.approx(
         {
             "reward/mean": (1.1 + 0 + 0.1 + 0) / 4,
-            "reward/accuracy": 1 / 4,
-            "reward/format": 2 / 4,
+            "reward/std": math.sqrt((0.8**2 + 0.3**2 + 0.2**2 + 0.3**2) / 4),
+            "reward/min": 0,
+            "reward/max": 1.1,
+            "reward_term/accuracy/mean": 1 / 4,
+            "reward_term/accuracy/std": math.sqrt(1 / 4 * 3 / 4),
+            "reward_term/format/mean": 2 / 4,
+            "reward_term/format/std": 1 / 2,
+            **{f"reward_term/{term}/{key}": value for term in ("accuracy", "format") for key, value in MIN_MAX.items()},
             "reward/group_std": (0.55 + 0.05) / 2,
             "verify/correct": 1 / 4,
             "verify/wrong": 1 / 4,
@@ -79,6 +103,14 @@ def test_the_metrics_of_a_rollout_worked_by_hand():
             "group/agreeing": 0,
             "policy/entropy": 0.5,
             "rollout/tokens": 20,
+            "rollout/samples": 4,
+            # rewards 1.1, 0, 0.1, 0 with the mean 0.3; lengths 4, 8, 2, 6 with the mean 5
+            "length/std": 5**0.5,
+            "length/min": 2,
+            "prompt_length/mean": 2,
+            "prompt_length/std": 0,
+            "prompt_length/min": 2,
+            "prompt_length/max": 2,
             "length/mean": 20 / 4,
             "length/correct": 4,
             "length/wrong": 16 / 3,
@@ -126,10 +158,19 @@ def test_a_response_that_no_rule_judges_is_neither_right_nor_wrong():
     assert "verify/unjudged" not in metrics
     assert (metrics["length/correct"], metrics["length/wrong"]) == (4, 6)
     assert metrics["length/mean"] == 28 / 6
-    assert metrics["reward/accuracy"] == 0.5  # over 2 responses
-    assert metrics["reward/model"] == pytest.approx((3 - 2 + 3 + 3) / 4)
-    assert metrics["reward/format"] == pytest.approx(5 / 6)
+    assert metrics["reward_term/accuracy/mean"] == 0.5  # over 2 responses
+    assert metrics["reward_term/model/mean"] == pytest.approx((3 - 2 + 3 + 3) / 4)
+    assert metrics["reward_term/format/mean"] == pytest.approx(5 / 6)
     assert metrics["reward/mean"] == pytest.approx((1.1 + 0.1 + 3.1 - 2 + 3.1 + 3.1) / 6)
+
+
+def test_a_response_that_no_term_applies_to_has_no_reward_in_the_metrics():
+    nothing = Score(math.nan, {}, Verdict.wrong, None)
+    groups = [group((completion(1), RIGHT), (completion(1), nothing)), group((completion(1), nothing))]
+    metrics = rollout_tally(groups).compute()
+    assert (metrics["reward/mean"], metrics["reward/std"], metrics["reward/group_std"]) == (1.1, 0, 0)
+    assert metrics["group/agreeing"] == 1
+    assert metrics["verify/wrong"] == pytest.approx(2 / 3)
 
 
 def test_a_rank_with_only_general_prompts_does_not_hide_the_accuracy_of_another():
@@ -160,3 +201,21 @@ def test_a_rank_without_a_right_answer_does_not_hide_the_lengths_of_another():
     without, with_right = [group((completion(3), WRONG))], [group((completion(5), RIGHT))]
     assert "length/correct" not in rollout_tally(without).compute()
     assert rollout_tally(without).merge(rollout_tally(with_right)).compute()["length/correct"] == 5
+
+
+def test_a_spread_is_the_same_however_its_values_are_split_over_ranks():
+    # mean 0.25, variance (3 * 0.25**2 + 0.75**2) / 4 = 0.1875
+    left, right = Tally(), Tally()
+    left.spread("advantage", [1.0])
+    right.spread("advantage", [0.0, 0.0, 0.0])
+    merged = left.merge(right)
+    assert merged.compute() == {
+        "advantage/mean": 0.25, "advantage/std": 0.1875**0.5, "advantage/min": 0.0, "advantage/max": 1.0,
+    }  # fmt: skip
+    assert merged.values() == {"advantage": [1.0, 0.0, 0.0, 0.0]}
+
+
+def test_a_spread_of_nothing_is_left_out():
+    tally = Tally()
+    tally.spread("length", [])
+    assert tally.compute() == {}

@@ -14,7 +14,7 @@ FILES = Path(__file__).parents[3] / "grpo_cli"
 
 def test_every_metric_of_a_rollout_and_of_its_speed_is_explained():
     completions = tuple(Completion((1, 2), (-0.1, -0.2), "wait", False) for _ in range(2))
-    scores = tuple(Score(1.0, {}, verdict, None) for verdict in (Verdict.correct, Verdict.wrong))
+    scores = tuple(Score(1.0, {"<name>": 1.0}, verdict, None) for verdict in (Verdict.correct, Verdict.wrong))
     group = ScoredGroup(Prompt(Problem("a", "1+1?", "2"), "1+1?", (3,)), completions, scores)
     row = rollout_tally([group]).compute()
     speed = performance(

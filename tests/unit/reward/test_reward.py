@@ -1,3 +1,4 @@
+import math
 import sys
 import types
 from concurrent.futures import Future
@@ -7,7 +8,7 @@ import pytest
 from grpo_cli.choices import AnswerMarker, Device
 from grpo_cli.config.reward import RewardConfig
 from grpo_cli.config.template import TemplateConfig
-from grpo_cli.errors import ConfigError
+from grpo_cli.errors import ConfigError, TrainingError
 from grpo_cli.reward.background import Background
 from grpo_cli.reward.reward import Reward, _when_done, gold_fault
 from grpo_cli.types import Completion, Problem
@@ -22,7 +23,7 @@ def completion(text: str, num_tokens: int = 10, truncated: bool = False) -> Comp
     return Completion((1,) * num_tokens, (0.0,) * num_tokens, text, truncated)
 
 
-def score(terms, template, problem, *completions, step=None, max_new_tokens=None):
+def score(terms, template, problem, *completions, step=1, max_new_tokens=None):
     with Reward(RewardConfig(terms=terms), template, 100, Device.cpu) as reward:
         when = {"step": step, "max_new_tokens": max_new_tokens}
         return [future.result() for future in [reward.submit(problem, each, **when) for each in completions]]
@@ -147,6 +148,7 @@ def my_module(monkeypatch):
     module.shortness = lambda completion, problem: 1 / len(completion.text)
     module.lengths = lambda completions, problems: [len(each.text) for each in completions]
     module.fails = lambda completion, problem: 1 / 0
+    module.only_ok = lambda completions, **columns: [1.0 if text == "ok" else None for text in completions]
     monkeypatch.setitem(sys.modules, "my_rewards", module)
 
 
@@ -162,8 +164,8 @@ def test_users_functions_are_called_one_by_one_or_in_batches():
 
 
 @pytest.mark.usefixtures("my_module")
-def test_an_exception_in_a_users_function_reaches_the_caller():
-    with pytest.raises(ZeroDivisionError):
+def test_an_error_in_a_users_function_reaches_the_caller():
+    with pytest.raises(TrainingError, match=r"reward.terms.mine failed, for a response to problem sum:"):
         score({"mine": {"function": "my_rewards:fails"}}, R1_TEMPLATE, SUM, completion("x"))
 
 
@@ -207,6 +209,23 @@ def test_outside_its_step_range_a_users_function_is_not_called():
     assert (each.total, each.terms) == (0, {})
 
 
+@pytest.mark.usefixtures("my_module")
+def test_a_term_that_returns_none_does_not_count_and_without_any_other_there_is_no_reward():
+    trl = {"mine": {"function": "my_rewards:only_ok", "weight": 3.0}}
+    ok, other = score(trl, R1_TEMPLATE, SUM, completion("ok"), completion("x"))
+    assert (ok.total, ok.terms) == (3.0, {"mine": 1.0})
+    assert (math.isnan(other.total), other.terms) == (True, {})
+    [other] = score(trl | {"accuracy": {}}, R1_TEMPLATE, SUM, completion("</think><answer>43</answer>"))
+    assert (other.total, other.terms) == (1.0, {"accuracy": 1.0})
+
+
+@pytest.mark.usefixtures("my_module", "rhyme_model")
+def test_an_evaluation_calls_no_function_and_no_reward_model():
+    terms = {"mine": {"function": "my_rewards:fails"}, "model": {"path": "rhyme_model", "on": "all"}, "accuracy": {}}
+    [each] = score(terms, R1_TEMPLATE, SUM, completion("</think><answer>43</answer>"), step=None)
+    assert (each.verdict, each.terms) == ("correct", {"accuracy": 1.0})
+
+
 @pytest.mark.parametrize("fails_before", [True, False])
 def test_a_score_fails_as_soon_as_one_of_its_terms_does(fails_before):
     failed, stuck = Future(), Future()
@@ -227,7 +246,7 @@ def test_a_score_fails_as_soon_as_one_of_its_terms_does(fails_before):
 def rhyme_model(monkeypatch):
     """A reward model that gives 3 for a rhyme and -2 for all other texts."""
 
-    def rhymes(completions, problems):
+    def rhymes(completions, problems, step):
         return [3.0 if "rhyme" in each.text else -2.0 for each in completions]
 
     monkeypatch.setattr("grpo_cli.reward.reward.reward_model", lambda name, term, device: Background(name, rhymes, 8))

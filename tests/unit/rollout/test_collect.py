@@ -1,5 +1,6 @@
 """Collecting groups, with an engine that answers from a table."""
 
+import math
 from concurrent.futures import Future
 
 import pytest
@@ -99,12 +100,16 @@ def test_without_dynamic_sampling_nothing_is_discarded():
 
 
 class Unjudged:
-    """No rule can judge the responses. For prompts below 6 all rewards are equal, for others they differ."""
+    """No rule can judge the responses. For prompts below 6 all rewards are equal, for others they differ.
+
+    For prompts below 3, no term applies to every second response.
+    """
 
     def submit(self, problem, completion, *, step, max_new_tokens):
         prompt, index = completion.token_ids
         future = Future()
-        future.set_result(Score(1.0 if prompt < 6 else float(index), {}, Verdict.unjudged, None))
+        equal = math.nan if prompt < 3 and index % 2 else 1.0
+        future.set_result(Score(equal if prompt < 6 else float(index), {}, Verdict.unjudged, None))
         return future
 
 

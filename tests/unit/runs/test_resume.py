@@ -62,7 +62,7 @@ def test_a_folder_without_a_run_is_accepted(compose_train, tmp_path):
 def test_a_named_run_keeps_its_settings_except_those_on_the_command_line(compose_train, run_dir):
     composed = OmegaConf.structured(compose_train(f"resume.run={run_dir}", "steps=300", "logger=none"))
     settings = resumed_settings(composed, ["resume.run", "steps", "logger"], "train")
-    assert (settings.algorithm.epsilon, settings.steps, settings.logger.wandb) == (0.3, 300, False)
+    assert (settings.algorithm.epsilon, settings.steps, settings.logger.trackers) == (0.3, 300, [])
     assert settings.run.dir == str(run_dir)
     assert settings.seed == 0
 

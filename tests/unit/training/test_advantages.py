@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -47,6 +50,27 @@ def test_overlong_decides_how_a_cut_response_counts(rollout):
 def test_expert_iteration_keeps_the_correct_responses(rollout):
     assert selected(rollout, select=Select.correct) == [[True, False, False, False]]
     assert selected(rollout, select=Select.correct, overlong=Overlong.zero_reward) == [[False] * 4]
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_a_response_that_no_term_applies_to_teaches_nothing_and_leaves_the_others_as_they_are(rollout):
+    (group,) = rollout.groups
+    unscored = replace(group.scores[1], total=math.nan)
+    rollout = replace(rollout, groups=(replace(group, scores=(group.scores[0], unscored, *group.scores[2:])),))
+    # The mean of 1.1, 0.1 and 0 is 0.4.
+    assert rewards(rollout) == [[1.1, pytest.approx(0.4), 0.1, 0]]
+    assert selected(rollout) == [[True, False, True, True]]
+    algorithm = AlgorithmConfig(advantage=AdvantageConfig(scale=AdvantageScale.none))
+    assert all_advantages(rollout, algorithm) == pytest.approx([0.7, 0, -0.3, -0.4])
+    by_accuracy = AdvantageConfig(reward=AdvantageReward.accuracy)
+    assert rewards(rollout, advantage=by_accuracy) == [[1, 0, 0, 0]]
+    assert selected(rollout, advantage=by_accuracy) == [[True] * 4]
+
+
+def test_a_group_without_any_reward_has_zeros(rollout):
+    (group,) = rollout.groups
+    scores = tuple(replace(score, total=math.nan) for score in group.scores)
+    assert rewards(replace(rollout, groups=(replace(group, scores=scores),))) == [[0, 0, 0, 0]]
 
 
 @pytest.mark.usefixtures("one_rank")

@@ -1,0 +1,62 @@
+"""What is known of the data and the prompts before anything is loaded: `train` checks it, `plan` shows it."""
+
+import random
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from grpo_cli.commands.plan_tables import fact_table
+from grpo_cli.config.train import TrainConfig
+from grpo_cli.data.file_tokenizer import FileTokenizer, local_tokenizer
+from grpo_cli.data.problems import ProblemSet
+from grpo_cli.data.templates import check_any_fits, render
+from grpo_cli.printing import printable
+
+MAX_MEASURED = 2000  # prompts
+MAX_SHOWN = 1500  # characters of a prompt
+
+
+def check_prompts(config: TrainConfig, problems: ProblemSet) -> None:
+    """Raise DataError if all prompts are too long, ConfigError if the model has no suitable chat template.
+
+    Only if the model's tokenizer is on this machine; otherwise the ranks find out.
+    """
+    if (tokenizer := local_tokenizer(config.model)) is not None:
+        for part in (problems.train, problems.heldout):
+            check_any_fits(part, config.template, tokenizer, config.rollout.max_prompt_tokens)
+
+
+def data_warnings(config: TrainConfig, num_problems: int) -> Iterator[str]:
+    """What works with this number of training problems, but perhaps not as intended."""
+    if config.rollout.prompts_per_step > num_problems:
+        yield (
+            f"rollout.prompts_per_step={config.rollout.prompts_per_step} is more than the {num_problems} training "
+            "problems: a step asks some of them twice. Lower it, or use more data."
+        )
+
+
+def data_table(config: TrainConfig, problems: ProblemSet, tokenizer: FileTokenizer | None) -> Table:
+    """The numbers of problems and, with a tokenizer, the lengths of prompts."""
+    train, asked = problems.train, config.steps * config.rollout.prompts_per_step
+    rows = {
+        "problems": f"{len(train):,} to train on, {len(problems.heldout):,} held out",
+        "the run uses": f"{asked:,} prompts, {asked / len(train):,.1f} epochs",
+        "prompt tokens": "unknown: the model's tokenizer.json is not on this machine",
+    }
+    if tokenizer is not None:
+        measured = random.Random(0).sample(train, min(MAX_MEASURED, len(train)))
+        lengths = sorted(len(prompt.token_ids) for prompt in render(measured, config.template, tokenizer))
+        at_half, at_95 = (lengths[int(share * (len(lengths) - 1))] for share in (0.5, 0.95))
+        note = f" (of {len(measured):,} prompts)" if len(measured) < len(train) else ""
+        rows["prompt tokens"] = f"median {at_half}, 95 % have at most {at_95}, longest {lengths[-1]}{note}"
+        limit = config.rollout.max_prompt_tokens
+        if longer := sum(length > limit for length in lengths):
+            rows["left out"] = f"{longer / len(lengths):.1%} of the prompts, by rollout.max_prompt_tokens={limit}"
+    return fact_table("Data", rows)
+
+
+def first_prompt(config: TrainConfig, problems: ProblemSet, tokenizer: FileTokenizer) -> str:
+    """The first prompt as the model sees it, without the middle of a long one."""
+    (prompt,) = render(problems.train[:1], config.template, tokenizer)
+    text, half = printable(prompt.text), MAX_SHOWN // 2
+    return text if len(text) <= MAX_SHOWN else f"{text[:half]}\n[... {len(text) - 2 * half:,} more ...]\n{text[-half:]}"

@@ -1,0 +1,38 @@
+"use strict";
+// Signs that the reward is earned without what it is meant for.
+
+function showAids() {
+  for (const [n, { run, aids }] of runs.entries()) {
+    if (!aids) continue;
+    const name = runs.length > 1 ? `: ${run.name}` : "";
+    const [first, last] = [aids.first, aids.last].map(([from, to]) => (from === to ? `step ${from}` : `steps ${from} to ${to}`));
+    section(n ? `hacking-${n}` : "hacking", `Reward hacking?${name}`,
+      `What changed in the training responses between ${first} and ${last}, besides the reward. A reward that rises for the wrong reason shows here.`,
+      h("div", { class: "two" },
+        block("Share of the responses", table(["", first, last], aids.shares.map(([what, before, after]) =>
+          [what, figure(before, "share"), figure(after, "share")]), "Share of the responses")),
+        block("Accuracy by kind of expected answer", table(["", first, last, "responses"], aids.kinds.map(([kind, before, after, count]) =>
+          [kind, figure(before, "share"), figure(after, "share"), count.toLocaleString("en")]), "Accuracy by kind of answer")),
+        block("Most frequent answers", table(["answer", first, last, "right"], aids.answers.map(([answer, before, after, right]) =>
+          [answer, figure(before, "share"), figure(after, "share"), figure(right, "share")]), "Most frequent answers")),
+        block("Most repeated words", aids.ngrams.length
+          ? table(["words", "responses", "times in one"], aids.ngrams.map(([words, count, most]) => [words, count, most]), "Most repeated words")
+          : h("p", { class: "calm" }, "No response repeats itself.")),
+        block("Shortest right responses", exampleList(aids.shortest_right, n)),
+        block("Longest wrong responses", exampleList(aids.longest_wrong, n))));
+  }
+}
+
+const block = (title, ...content) => h("div", {}, h("h3", {}, title), ...content);
+
+function exampleList(examples, run) {
+  if (!examples.length) return h("p", { class: "calm" }, "None.");
+  return h("ul", { class: "examples" }, examples.map(({ step, split, problem, sample, tokens, text }) =>
+    h("li", {}, h("button", { type: "button", class: "link", onclick: () => showResponse({ run, step, split, problem, sample }) },
+      `${tokens} tokens, step ${step}`), h("span", { class: "excerpt" }, text))));
+}
+
+function showResponse(at) {
+  update(at);
+  document.getElementById("groups").scrollIntoView();
+}

@@ -1,0 +1,176 @@
+"""The page in a real browser, opened from disk."""
+
+import pytest
+
+from grpo_cli.analysis.sweep import SweepJob
+from grpo_cli.report.page import write_page
+from grpo_cli.report.sweep import sweep_page
+
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+# The texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
+FAINT_TEXTS = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const part = (value) => (value <= 10 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  const light = ([red, green, blue]) => 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = rgb(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0.9) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const [text, node] = [texts.currentNode.textContent.trim(), texts.currentNode.parentElement];
+    if (!text || node.closest("script, noscript, .hidden") || !node.getClientRects().length) continue;
+    const [more, less] = [rgb(getComputedStyle(node).color), behind(node)].map(light).sort((a, b) => b - a);
+    if ((more + 0.05) / (less + 0.05) < 4.5) faint.push(`${text.slice(0, 30)}: ${node.className}`);
+  }
+  return faint;
+}"""
+UNNAMED_CONTROLS = """() => [...document.querySelectorAll("button, input, select, a, [role=img], [tabindex]")]
+  .filter((node) => !node.textContent.trim() && !node.getAttribute("aria-label") && !node.labels?.length)
+  .map((node) => node.outerHTML)"""
+REPEATED_IDS = """() => [...document.querySelectorAll("[id]")].map((node) => node.id)
+  .filter((id, place, all) => all.indexOf(id) !== place)"""
+
+
+def test_every_view_opens_from_disk_and_charts_are_drawn(open_page):
+    page = open_page()
+    assert page.locator("h1").inner_text().replace("\u2011", "-").startswith("It is learning: held-out accuracy rose")
+    page.wait_for_selector(".u-over")
+    assert page.locator(".panel").count() == page.locator(".panel canvas").count() > 3
+    assert page.locator("nav a").count() == page.locator("section").count()
+    assert "Raise G." in page.locator(".findings").inner_text()
+
+
+def test_text_of_a_response_does_not_run(open_page, attack):
+    page = open_page(link="#split=train&step=15")
+    page.locator(".problems button", has_text=attack[:20]).click()
+    assert attack in page.locator("#sample-0 .text").inner_text()
+    assert page.evaluate("window.attacked") is None
+    assert page.locator("img").count() == 0
+
+
+def test_sliders_show_the_values_and_groups_of_a_step(open_page):
+    page = open_page()
+    page.wait_for_selector(".u-over")
+    page.locator("#curve-step").fill("0")
+    assert page.locator(".control output").first.inner_text() == "step 0"
+    assert page.locator(".legend output").first.inner_text() == "20.0 %"
+    page.get_by_role("button", name="Training", exact=True).click()
+    page.locator("#step").fill("4")
+    assert page.locator(".problem .eyebrow").inner_text().endswith("step 5")
+    page.get_by_role("button", name="Next step").click()
+    assert page.locator(".problems .question").all_inner_texts() == ["What is 3+6?", "What is 4+6?"]
+
+
+def test_one_slider_plays_a_problem_through_training(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Held-out", exact=True).click()
+    way = page.locator("#way")
+    way.fill("0")
+    assert page.locator("output[for=way]").inner_text() == "step 0: 0 of 1 right"
+    assert page.locator(".response mark").inner_text() == "wait"
+    way.press("ArrowRight")
+    assert page.locator("output[for=way]").inner_text() == "step 10: 1 of 1 right"
+    assert page.locator(".badge").all_inner_texts() == ["✕ wrong", "✓ right"]  # at first, and now
+
+
+def test_filters_and_search_choose_groups(open_page):
+    page = open_page(link="#split=train&step=3")
+    count = page.locator(".count")
+    assert count.inner_text() == "2 groups"
+    page.get_by_role("button", name="Mixed").click()
+    assert count.inner_text() == "1 group"
+    page.get_by_role("button", name="All steps").click()
+    assert count.inner_text() == "21 groups"
+    page.get_by_role("button", name="Cut at the limit").click()
+    assert count.inner_text() == "1 group"
+    page.get_by_role("button", name="All", exact=True).click()
+    page.locator("#search").fill("4+1")
+    assert count.inner_text() == "11 groups"  # 4+1, 4+10 to 4+19
+    page.get_by_role("button", name="Held-out", exact=True).click()
+    page.locator("#search").fill("")
+    page.get_by_role("button", name="Newly solved").click()
+    assert page.locator(".problems .tally").all_inner_texts() == ["1 of 1 right · step 10"]
+
+
+def test_a_link_restores_a_response(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Training", exact=True).click()
+    page.locator("#step").fill("7")
+    page.locator(".problems button").first.click()
+    page.locator("#sample-2 header a").click()
+    address = page.url
+    assert address.endswith("#split=train&step=8&problem=3%2B8&sample=2")
+    again = open_page(link=address[address.index("#") :])
+    assert again.locator(".problem .eyebrow").inner_text() == "3+8 · step 8"
+    assert again.locator(".response.chosen").get_attribute("id") == "sample-2"
+    page.evaluate("location.hash = '#split=heldout&step=10&problem=held'")
+    page.wait_for_function("document.querySelector('.problem .eyebrow').textContent === 'held · step 10'")
+
+
+def test_tokens_are_coloured_by_what_the_model_thought(open_page, attack):
+    page = open_page(link="#split=train&step=15")
+    page.locator(".problems button", has_text=attack[:20]).click()
+    page.get_by_role("button", name="log-probability").click()
+    tokens = page.locator("#sample-0 .token")
+    assert tokens.all_inner_texts() == ["no", " wait"]
+    colours = [tokens.nth(n).evaluate("node => node.style.getPropertyValue('--strength')") for n in (0, 1)]
+    assert colours == ["2%", "38%"]
+
+
+def test_signs_of_reward_hacking_lead_to_responses(open_page):
+    page = open_page()
+    page.locator("#hacking").get_by_role("button", name="5 tokens, step 17").first.click()
+    assert page.url.endswith("#split=train&step=17&problem=4%2B17&sample=0")
+    assert page.locator(".response.chosen").get_attribute("id") == "sample-0"
+
+
+def test_two_runs_are_compared_on_one_page(open_page, runs, tmp_path):
+    write_page(runs, tmp_path / "both.html")
+    page = open_page(tmp_path / "both.html", viewport=PHONE)
+    assert "are equal: held-out accuracy 80.0 %" in page.locator("h1").inner_text().replace("\u2011", "-")
+    page.wait_for_selector(".u-over")
+    assert page.locator(".panel").first.locator(".key").all_inner_texts() == ["first80.0 %", "second80.0 %"]
+    page.get_by_role("button", name="second", exact=True).click()
+    assert "run=second" in page.url
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_sweep_shows_every_setting(open_page, tmp_path, attack):
+    curve = ((0, 0.1), (5, 0.3))
+    jobs = [
+        SweepJob(tmp_path / str(n), {"beta": str(n), "text": attack}, 0.3 * (n + 1), None, None, 9, 1.0, curve)
+        for n in range(3)
+    ]
+    failed = SweepJob(tmp_path / "3", {"beta": "3", "text": ""}, None, None, attack, None, None, ())
+    (tmp_path / "sweep.html").write_text(sweep_page("mine", [*jobs, failed]))
+    page = open_page(tmp_path / "sweep.html", viewport=PHONE)
+    page.wait_for_selector(".u-over")
+    assert page.locator("h1").inner_text() == f"Best: beta 2, text {attack}: 0.900."
+    assert page.locator("#leaderboard tbody th").all_inner_texts() == ["2", "1", "0", "3"]
+    assert page.locator("#leaderboard a").first.get_attribute("href") == "2/report.html"
+    assert page.locator("#unfinished li").inner_text().startswith("3 failed")
+    assert page.locator(".panel canvas").count() == 3
+    assert page.locator("svg .line").count() == 3
+    assert page.evaluate("window.attacked") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
+def test_the_page_is_readable(open_page, viewport, scheme):
+    page = open_page(viewport=viewport, color_scheme=scheme)
+    page.get_by_role("button", name="Training", exact=True).click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    assert page.evaluate(FAINT_TEXTS) == []
+
+
+def test_controls_have_names_and_ids_are_unique(open_page):
+    page = open_page(link="#split=train&step=15")
+    assert page.evaluate(UNNAMED_CONTROLS) == []
+    assert page.evaluate(REPEATED_IDS) == []
+    assert page.locator("h1").count() == 1
