@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -50,7 +51,8 @@ class Sweep(Callback):
         constant = [override.key_or_group for override in overrides if not override.is_sweep_override()]
         Sweep.started = time.monotonic()
         swept = [override for override in overrides if override.is_sweep_override()]
-        runs_all = config.hydra.sweeper._target_.endswith(".BasicSweeper")
+        has_pattern = any(isinstance(override.value(), Glob) for override in swept)  # only Hydra knows what it matches
+        runs_all = config.hydra.sweeper._target_.endswith(".BasicSweeper") and not has_pattern
         Sweep.num_jobs = math.prod(len(list(o.sweep_string_iterator())) for o in swept) if runs_all else None
         with open_dict(config.hydra):
             config.hydra.overrides.hydra += [

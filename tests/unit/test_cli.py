@@ -31,7 +31,7 @@ def test_help_lists_the_commands():
 def test_the_error_for_an_unknown_command_suggests_the_nearest():
     result = r1zero("trian")
     assert result.returncode == 2
-    assert "Did you mean train?" in result.stderr
+    assert "Did you mean `r1zero train`?" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "plan", "grade"])
