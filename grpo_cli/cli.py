@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from grpo_cli import __version__, stop
-from grpo_cli.errors import R1ZeroError
+from grpo_cli.errors import ConfigError, R1ZeroError
 from grpo_cli.printing import say
 
 if TYPE_CHECKING:
@@ -116,20 +116,23 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     from grpo_cli.config.commands import COMMANDS
     from grpo_cli.config.hydra_errors import explain_hydra_error
 
+    def run(composed):
+        try:
+            return importlib.import_module(module).run(composed)
+        except OmegaConfBaseException as error:
+            if wants_traceback:
+                raise
+            raise ConfigError(explain_hydra_error(error, settings)) from None
+
     def task(composed):
         if HydraConfig.get().job.chdir:
             _fail(f"hydra.job.chdir=true: {overrides.NO_CHDIR}")
-        run = importlib.import_module(module).run
         if hydra_job.in_sweep():
             return hydra_job.run_in_sweep(run, composed)
         try:
             return run(composed)
         except R1ZeroError as error:
             _fail(str(error), error.exit_status)
-        except OmegaConfBaseException as error:  # Hydra would print a line of its own first
-            if wants_traceback:
-                raise
-            _fail(explain_hydra_error(error, settings))
 
     settings = COMMANDS[name].conf or name
     compose.register_schemas()

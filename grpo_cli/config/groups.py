@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import yaml
@@ -33,13 +33,9 @@ def groups_of(command: str) -> frozenset[str]:
 
 def description(file: Path) -> str:
     """What a choice is: the comment that its file starts with."""
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            lines.append(line.lstrip("# "))
-    return " ".join(lines)
+    with file.open(encoding="utf-8") as lines:
+        comment = list(takewhile(lambda line: line.startswith("#"), lines))
+    return " ".join(line.strip("# \n") for line in comment if not line.startswith("# @package"))
 
 
 def extra_conf_dirs(arguments: Sequence[str]) -> Iterator[Path]:

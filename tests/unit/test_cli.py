@@ -49,7 +49,7 @@ def test_cfg_job_prints_the_composed_configuration(tmp_path):
 
 
 BAD_INPUT = [
-    (["algorithm.epsilonn=0.1"], "Did you mean algorithm.epsilon?"),
+    (["model=file"], "model.path is not set. Give it as model.path=...: A Hub id"),
     (["algorithm=grppo"], "Did you mean grpo?"),
     (["rollout.group_size=many"], "rollout.group_size"),
     (["rollout.prompts_per_step=100", "cluster.ranks=8"], "rollout.prompts_per_step=96"),
