@@ -9,14 +9,14 @@ function showAids() {
     section(n ? `hacking-${n}` : "hacking", `Reward hacking?${name}`,
       `What changed in the training responses between ${first} and ${last}, besides the reward. A reward that rises for the wrong reason shows here.`,
       h("div", { class: "two" },
-        block("Share of the responses", table(["", first, last], aids.shares.map(([what, before, after]) =>
-          [what, figure(before, "share"), figure(after, "share")]), "Share of the responses")),
-        block("Accuracy by kind of expected answer", table(["", first, last, "responses"], aids.kinds.map(([kind, before, after, count]) =>
-          [kind, figure(before, "share"), figure(after, "share"), count.toLocaleString("en")]), "Accuracy by kind of answer")),
+        block("Share of the responses", table(["which", first, last], aids.shares.map(([what, before, after]) =>
+          [what, figure(before, "share"), figure(after, "share")]), `Share of the responses${name}`)),
+        block("Accuracy by kind of expected answer", table(["kind", first, last, "responses"], aids.kinds.map(([kind, before, after, count]) =>
+          [kind, figure(before, "share"), figure(after, "share"), count.toLocaleString("en")]), `Accuracy by kind of answer${name}`)),
         block("Most frequent answers", table(["answer", first, last, "right"], aids.answers.map(([answer, before, after, right]) =>
-          [answer, figure(before, "share"), figure(after, "share"), figure(right, "share")]), "Most frequent answers")),
+          [answer, figure(before, "share"), figure(after, "share"), figure(right, "share")]), `Most frequent answers${name}`)),
         block("Most repeated words", aids.ngrams.length
-          ? table(["words", "responses", "times in one"], aids.ngrams.map(([words, count, most]) => [words, count, most]), "Most repeated words")
+          ? table(["words", "responses", "times in one"], aids.ngrams.map(([words, count, most]) => [words, count, most]), `Most repeated words${name}`)
           : h("p", { class: "calm" }, "No response repeats itself.")),
         block("Shortest right responses", exampleList(aids.shortest_right, n)),
         block("Longest wrong responses", exampleList(aids.longest_wrong, n))));

@@ -29,7 +29,7 @@ function section(id, title, lead, ...content) {
 }
 
 function table(headings, rows, caption) {
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table: ${caption}` },
     h("table", {}, h("caption", { class: "hidden" }, caption),
       h("thead", {}, h("tr", {}, headings.map((text, n) => h("th", { scope: "col", class: n ? "num" : null }, text)))),
       h("tbody", {}, rows.map((cells) =>

@@ -22,7 +22,7 @@ function showSweep() {
   showSweepCurves(sweep);
   if (finished.length && keys.length) {
     section("coordinates", "Parallel coordinates", "One line for each setting; the best is strongest.",
-      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Parallel coordinates" }, coordinates(sweep, finished)));
+      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Drawing of the settings" }, coordinates(sweep, finished)));
   }
 }
 

@@ -15,7 +15,7 @@ function showTop() {
 
 function runTop(facts) {
   const { run, verdict } = facts;
-  const tag = runs.length > 1 ? "h2" : "h1";
+  const [tag, small] = runs.length > 1 ? ["h2", "h3"] : ["h1", "h2"];
   const progress = run.steps ? `step ${run.step.toLocaleString("en")} of ${run.steps.toLocaleString("en")}` : `step ${run.step}`;
   return h("div", { class: runs.length > 1 ? "hero several" : "hero", id: runs.length > 1 ? null : "verdict" },
     h("p", { class: "eyebrow" },
@@ -25,9 +25,9 @@ function runTop(facts) {
       run.tokens ? plainNumber("generated", figure(run.tokens), "tokens") : null,
       run.seconds ? plainNumber("time", duration(run.seconds), "all steps") : null),
     h("div", { class: "two" },
-      h("div", {}, h("h3", {}, "Why"), h("ul", { class: "plain" }, verdict.reasons.map((text) => h("li", {}, text))),
+      h("div", {}, h(small, { class: "minor" }, "Why"), h("ul", { class: "plain" }, verdict.reasons.map((text) => h("li", {}, text))),
         findingList(facts.findings)),
-      h("div", {}, h("h3", {}, "What it is"), about(run))));
+      h("div", {}, h(small, { class: "minor" }, "What it is"), about(run))));
 }
 
 function bigNumber({ name, unit, before, after, low, high }) {
