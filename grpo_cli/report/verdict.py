@@ -8,6 +8,7 @@ from grpo_cli.config.best import is_better_low
 
 CLEAR = 1.96  # standard errors of a difference; a smaller one may be chance
 EDGE = 0.1  # share of the steps at each end that a trend compares
+EARLY = 20  # steps; a run that is shorter and shows no difference may still learn
 NOTICED = 0.1  # relative change that is worth a sentence
 
 
@@ -54,6 +55,8 @@ def _answer(
         return "worse", f"It got worse: {name} {'rose' if is_better_low(metric) else 'fell'} {values}."
     if _trend("reward/mean", steps, grew=True):
         return "unclear", f"Not clear yet: the training reward rises, but {name} went only {values}."
+    if len(steps) < EARLY:
+        return "early", f"Too early to tell after {len(steps)} steps: {name} went {values}, which may be chance."
     return "no", f"It is not learning: {name} went {values}, which may be chance."
 
 

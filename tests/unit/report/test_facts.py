@@ -30,6 +30,11 @@ def rows_to(after: float, *, reward: float | None = None) -> list[dict[str, floa
         (rows_to(0.1), "worse", "It got worse: held-out accuracy fell from 20.0 % to 10.0 %."),
         (rows_to(0.22), "no", "It is not learning: held-out accuracy went from 20.0 % to 22.0 %, which may be chance."),
         (rows_to(0.22, reward=0.6), "unclear", "Not clear yet: the training reward rises, but"),
+        (
+            [rows_to(0.22)[0], *rows_to(0.22)[2:]],
+            "early",
+            "Too early to tell after 19 steps: held-out accuracy went from",
+        ),
         (rows_to(0.8)[:-1], "early", "Too early to tell: no evaluation yet after training."),
         ([], "early", "Too early to tell: there is no evaluation yet after training."),
     ],
