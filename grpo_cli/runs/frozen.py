@@ -52,9 +52,19 @@ def read_frozen(file: Path, *, is_ours: bool | None = None) -> DictConfig:
     """
     text = file.read_text(encoding="utf-8")
     settings: Any = OmegaConf.load(StringIO(text))
+    _update(settings)
     if is_ours or (is_ours is None and _is_signed(text)):
         return settings
     return OmegaConf.create(secret.mapped(OmegaConf.to_container(settings), _escape_unescaped))
+
+
+def _update(settings: Any) -> None:
+    """Replace the settings of earlier versions that have another name now, or none."""
+    logger = settings.get("logger") if isinstance(settings, DictConfig) else None
+    if logger is not None:
+        logger.pop("num_samples", None)
+        if logger.pop("wandb", None) is False:
+            logger.trackers = []
 
 
 def check_trusted(file: Path, setting: str, trust: bool) -> None:

@@ -90,6 +90,14 @@ def test_an_unsigned_file_of_an_earlier_version_is_not_trusted(file):
         check_trusted(file, "resume.trust", False)
 
 
+@pytest.mark.parametrize(("wandb", "trackers"), [("true", ["wandb"]), ("false", [])])
+def test_the_logger_settings_of_an_earlier_version_are_read(file, wandb, trackers):
+    old = file.read_text().replace("  trackers:\n  - wandb\n", f"  wandb: {wandb}\n  num_samples: 8\n")
+    assert "num_samples" in old
+    file.write_text(old)
+    assert to_typed(read_frozen(file, is_ours=True), "train").logger.trackers == trackers
+
+
 def test_a_masked_shell_line_must_be_given_again(file):
     with pytest.raises(ConfigError, match=r"(?s)Give the missing values on the command line.*cluster\.slurm\.setup"):
         check_no_missing_secrets(frozen_settings(file.parent, "train"), file)
