@@ -1,6 +1,7 @@
 """The groups of responses that a page shows: as many of those in `rollouts/` as fit into its size."""
 
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ def _read_split(split: str, files: Sequence[Path], room: int) -> tuple[list[Grou
     """The groups, their compressed size, and what is left out."""
     if not files:
         return [], 0, []
+    on_disk = sum(file.stat().st_size for file in files)
+    if on_disk <= room:
+        return [group for file in files for group in _groups(file)], on_disk, []
     first = list(_groups(files[0]))
     size = max(1, _size(first) // max(1, len(first)))
     most = max(LEAST_GROUPS[split], room // size // len(files))
@@ -94,8 +98,10 @@ def _trimmed(response: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded(value: Any, digits: int) -> Any:
-    """A number with fewer digits; texts and null, which stands for nan, as they are."""
-    return round(value, digits) if isinstance(value, float) else value
+    """A number with fewer digits, null for nan; texts as they are."""
+    if isinstance(value, float):
+        return round(value, digits) if math.isfinite(value) else None
+    return value
 
 
 def _size(groups: Sequence[Group]) -> int:

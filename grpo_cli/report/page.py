@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -72,7 +73,7 @@ def page(document: Mapping[str, Any], groups: Sequence[Sequence[Group]]) -> str:
     """The HTML of a document and of the groups of each run."""
     script = "\n".join(_asset(name) for name in SCRIPTS)
     style = "\n".join(_asset(name) for name in STYLES)
-    packed = base64.b64encode(gzip.compress(json_text(_packed(groups)).encode(), 6, mtime=0)).decode()
+    packed = base64.b64encode(gzip.compress(json.dumps(_packed(groups), allow_nan=False).encode(), 6, mtime=0)).decode()
     parts = {
         "STYLE": style,
         "STYLE_HASH": _hash(style),

@@ -1,5 +1,6 @@
 """The groups that fit into a page."""
 
+import math
 import random
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_long_response_is_cut_in_the_middle(tmp_path):
 
 
 def test_a_reward_that_is_not_a_number_is_kept_as_null(tmp_path):
-    write_groups(tmp_path, [group(1, "p", [response(RIGHT, correct=False, reward=None, terms={"accuracy": None})])])
+    write_groups(tmp_path, [group(1, "p", [response(RIGHT, correct=False, reward=None, terms={"accuracy": math.nan})])])
     (shown,) = read_kept(tmp_path, 10**6).groups[0]["responses"]
     assert (shown["reward"], shown["terms"]) == (None, {"accuracy": None})
 
