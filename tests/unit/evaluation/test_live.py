@@ -1,6 +1,7 @@
 """What an evaluation during training keeps."""
 
 import pytest
+from rich.console import Console
 
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.evaluation.live import LiveEvaluation
@@ -25,7 +26,7 @@ def test_the_first_heldout_problems_are_followed_with_their_greedy_responses(rew
     config.logger.heldout_groups = count
     prompts = fake_prompts([Problem(f"p{n}", f"{n} + 1?", f"{n + 1}") for n in range(3)])
     engine = Engine(["The answer is 1.", "It is 9.", "The answer is 3."])
-    evaluated = LiveEvaluation(engine, reward, prompts, {}, config, 100)(Sampling(0.7, 1.0, 20))
+    evaluated = LiveEvaluation(engine, reward, prompts, {}, config, 100, Console(quiet=True))(Sampling(0.7, 1.0, 20))
     assert [group.prompt.problem.id for group in evaluated.groups] == followed
     texts = {group.prompt.problem.id: group.completions[0].text for group in evaluated.groups}
     assert texts == {id: engine.responses[int(id[1])] for id in followed}
