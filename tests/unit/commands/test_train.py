@@ -15,7 +15,7 @@ def start(monkeypatch, tmp_path, compose_train):
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "rewards.py").write_text("def timed(completions, hint, **columns): return []\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.learning_run, "settings", lambda command, composed, *_: composed)
+    monkeypatch.setattr(train.learning_run, "settings", lambda command, composed: composed)
     monkeypatch.setattr(train.learning_run, "run_in_folder", lambda command, config, *_: {"eval/heldout/avg": config})
     monkeypatch.setattr(train, "given_keys", lambda: ["data.path"])
     monkeypatch.setattr(train, "in_sweep", lambda: False)
