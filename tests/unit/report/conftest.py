@@ -62,7 +62,7 @@ def file(runs: tuple[Path, Path]) -> Path:
 
 @pytest.fixture
 def open_page(browser: Any, file: Path) -> Iterator[Any]:
-    """A function that opens the page in a context of its own; its console must stay silent."""
+    """A function that opens the page in a separate context; its console must stay silent."""
     errors: list[str] = []
     contexts = []
 
