@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from grpo_cli.choices import AnswerMarker, Grader
-from grpo_cli.commands.grade_run import grade_run, print_comparison
+from grpo_cli.commands.grade_run import cases_of_last_step, grade_run, print_comparison
 from grpo_cli.config.reward import RewardConfig
 from grpo_cli.errors import DataError
 from grpo_cli.grading import Extraction, Judgement, VerifierPool, extract_answer
@@ -75,8 +75,7 @@ def main(argv: list[str]) -> None:
     if arguments.out:
         arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     console = Screen()
-    last_step = max(row["step"] for row in rows) if is_run else None
-    console.print(_case_table([row for row in rows if row.get("step") == last_step]))
+    console.print(_case_table(list(grade(cases_of_last_step(arguments.cases))) if is_run else rows))
     if is_run:
         print_comparison(rows)
     else:
@@ -135,6 +134,7 @@ def _case(row: Mapping[str, Any]) -> dict[str, Any]:
         "text": prefix + completion,
         "marker": _MARKERS.get(form),
         "grader": grader,
+        "truncated": False,
     }
 
 
@@ -161,6 +161,8 @@ def grade(cases: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _judge(verifier: VerifierPool, case: Mapping[str, Any]) -> tuple[Extraction, Judgement]:
     gold, marker = case["gold"], case["marker"]
+    if case["truncated"]:
+        return Extraction(None), Judgement(Verdict.unparsable, "cut at the token limit")
     if case["grader"] == Grader.code:
         grade = grade_code(gold, case["text"])
         return Extraction(stated_code(gold, case["text"])), Judgement(grade.verdict, grade.reason)
@@ -179,7 +181,7 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
     table = Table("case", "verdict", "extracted", "gold", "why", title=title)
     for row in rows:
         found = row["extracted"] if row["extracted"] is not None else f"none; it ends in: {row['end']}"
-        cells = (str(row["id"]), row["verdict"], found, row["gold"], row.get("reason", ""))
+        cells = (str(row["id"]), row["verdict"], found, row["gold"], row["reason"])
         table.add_row(*(escape(clip(cell, MAX_WIDTH)) for cell in cells))
     return table
 

@@ -8,19 +8,18 @@ from typing import Any
 
 from rich.table import Table
 
-from grpo_cli.choices import Sandbox
+from grpo_cli.choices import AnswerMarker, Grader, Sandbox
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import DataError
 from grpo_cli.reward.terms import AccuracyTerm, CodeTerm
 from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.resume import frozen_settings
-from grpo_cli.runs.rollouts import KeptGroup, Split, read_groups
+from grpo_cli.runs.rollouts import KeptGroup, Split, kept_steps, read_groups, read_step
 from grpo_cli.screen import Screen
 from grpo_cli.types import BY_RULE, Completion, Problem, Verdict
 
 NUM_SHOWN = 5  # verdicts that differ
-END = 80  # characters of a response
 
 
 def grade_run(run_dir: Path) -> list[dict[str, Any]]:
@@ -51,9 +50,6 @@ def grade_run(run_dir: Path) -> list[dict[str, Any]]:
                 "split": group.split.value,
                 "problem": group.problem,
                 "sample": sample,
-                "id": f"{group.problem} #{sample}",
-                "gold": group.answer,
-                "end": group.responses[sample].text[-END:],
                 "verdict": (score := future.result()).verdict.value,
                 "extracted": score.extracted,
                 "verdict_in_run": group.responses[sample].verdict.value,
@@ -64,6 +60,31 @@ def grade_run(run_dir: Path) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"{run_dir} keeps no responses that a rule can grade (rollouts/). Give another run.")
     return rows
+
+
+def cases_of_last_step(run_dir: Path) -> list[dict[str, Any]]:
+    """The responses of the last step that a rule can grade, as cases of `r1zero grade`."""
+    template = frozen_settings(run_dir, "train").template
+    marker = frozen_settings(run_dir, "train").reward.terms.get(AccuracyTerm.name, {}).get("marker") or template.answer
+    split, step = max(((split, step) for split in Split for step in kept_steps(run_dir, split)), key=_newest)
+    return [
+        {
+            "id": f"{group.problem} #{sample}",
+            "gold": group.answer,
+            "text": template.response_prefix + response.text,
+            "marker": AnswerMarker(marker),
+            "grader": Grader(group.grader),
+            "truncated": response.truncated,
+        }
+        for group in read_step(run_dir, split, step)
+        for sample, response in enumerate(group.responses)
+        if response.verdict is not Verdict.unjudged
+    ]
+
+
+def _newest(kept: tuple[Split, int]) -> tuple[int, bool]:
+    split, step = kept
+    return step, split is Split.train
 
 
 def _groups(run_dir: Path) -> Iterator[KeptGroup]:

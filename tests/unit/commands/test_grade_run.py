@@ -29,7 +29,8 @@ def make_run(compose_as, tmp_path):
     return make
 
 
-def test_responses_are_graded_as_in_the_run_and_compared(make_run, capsys):
+def test_responses_are_graded_as_in_the_run_and_compared(make_run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     cases = [
         response(RIGHT, extracted="1/2", verdict=Verdict.correct),
         response(RIGHT, extracted="1/2", verdict=Verdict.wrong),  # as if the grader had been changed
@@ -48,7 +49,7 @@ def test_responses_are_graded_as_in_the_run_and_compared(make_run, capsys):
         ("half", 2, "unparsable", "unparsable"),
     ]
     printed = capsys.readouterr().out
-    assert "half #2" in printed  # of the last step
+    assert "cut at the token limit" in next(line for line in printed.splitlines() if "half #2" in line)
     assert "numbers #0" not in printed
     assert "1 of 4 verdicts differ from the run's.\n" in printed
     assert "step 7, train, problem half, sample 1: wrong in the run, correct now" in printed
