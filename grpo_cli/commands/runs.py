@@ -41,7 +41,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dry-run", action="store_true", help="with prune: only say what would be removed")
     options = parser.parse_args(argv)
     if not options.folder.is_dir():
-        raise ConfigError(f"--folder={options.folder}: there is no such folder. Give the folder that holds your runs.")
+        raise ConfigError(
+            f"{options.folder}: there is no such folder. Start a run with `r1zero train`, or give the folder that "
+            "holds your runs with --folder."
+        )
     runs = list_runs(options.folder)
     if options.action == "prune":
         _prune(runs, dry_run=options.dry_run)

@@ -1,6 +1,7 @@
 """The training runs below a folder: what each is, how far it came, and how to resume it."""
 
 import fcntl
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from grpo_cli.analysis.report import read_metrics, read_result
 from grpo_cli.config.commands import COMMANDS
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.grammar import resume_command
-from grpo_cli.errors import R1ZeroError
+from grpo_cli.errors import R1ZeroError, Stopped
 from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.lock import WRITER_LOCK
 from grpo_cli.runs.resume import checkpoint_folders, command_of
@@ -27,7 +28,7 @@ class State(StrEnum):
     running = auto()
     finished = auto()
     failed = auto()  # a rank left an error
-    stopped = auto()  # it has taken a step and can be resumed
+    stopped = auto()  # by a signal, or by the end of its processes
     empty = auto()  # it has not taken a step
     unreadable = auto()  # its files are damaged, or another version wrote them
 
@@ -108,9 +109,10 @@ def _state(folder: Path, step: int) -> State:
         return State.running
     if read_result(folder) is not None and (folder / "model").is_dir():
         return State.finished
-    if any((folder / "logs").glob("rank_*.error.json")):
-        return State.failed if step or checkpoint_folders(folder) else State.empty
-    return State.stopped if step or checkpoint_folders(folder) else State.empty
+    if not step and not checkpoint_folders(folder):
+        return State.empty
+    reports = (json.loads(file.read_text(encoding="utf-8")) for file in (folder / "logs").glob("rank_*.error.json"))
+    return State.failed if any(report["kind"] != Stopped.__name__ for report in reports) else State.stopped
 
 
 def _is_locked(folder: Path) -> bool:

@@ -43,15 +43,20 @@ def test_each_state_is_recognised_and_the_newest_run_comes_first(make_run, tmp_p
     make_run("done", 4, age=50, finished=True)
     make_run("sweeps/eps/0", 3, age=40)
     failed = make_run("failed", 2, age=30)
-    (failed / "logs/rank_0.error.json").write_text("{}")
+    error = {"kind": "TrainingError", "message": "out of memory", "traceback": ""}
+    (failed / "logs/rank_0.error.json").write_text(json.dumps(error))
+    interrupted = make_run("interrupted", 2, age=25)
+    (interrupted / "logs/rank_0.error.json").write_text(json.dumps(error | {"kind": "Stopped"}))
     make_run("empty", age=20)
     (make_run("damaged", 2, age=10) / "metrics.jsonl").write_text("{]\n{}\n")
     (make_run("unfinished_yaml", 1) / "config.yaml").write_text("run: [")
     runs = {str(run.folder.relative_to(tmp_path / "runs")): run for run in list_runs(tmp_path / "runs")}
     states = {name: run.state for name, run in runs.items()}
     assert states.pop("unfinished_yaml") is State.unreadable
-    assert list(states) == ["damaged", "empty", "failed", "sweeps/eps/0", "done"]
-    assert [state.value for state in states.values()] == ["unreadable", "empty", "failed", "stopped", "finished"]
+    assert list(states) == ["damaged", "empty", "interrupted", "failed", "sweeps/eps/0", "done"]
+    assert [state.value for state in states.values()] == [
+        "unreadable", "empty", "stopped", "failed", "stopped", "finished",
+    ]  # fmt: skip
     done, stopped = runs["done"], runs["sweeps/eps/0"]
     assert (done.command, done.step, done.before, done.after, done.resume) == ("train", 4, 0.25, 0.75, "")
     assert stopped.resume == f"r1zero train resume={tmp_path}/runs/sweeps/eps/0"
