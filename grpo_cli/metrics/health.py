@@ -130,8 +130,11 @@ class Health:
                 f"{_percent(timed_out)} of the answers were not judged in time and count as wrong.",
                 "Raise reward.timeout_s.",
             )
-        loss = self._mean("policy/loss")
-        if len(self._rows) == WINDOW and abs(loss) < LOSS and "reward/group_std" in self._rows[-1]:
+        loss, has_signal = (
+            self._mean("policy/loss"),
+            not agreeing >= AGREEING,
+        )  # otherwise 0 means that nothing is learned
+        if has_signal and len(self._rows) == WINDOW and abs(loss) < LOSS and "reward/group_std" in self._rows[-1]:
             yield Finding(
                 "loss is near 0",
                 f"policy/loss is near 0 ({loss:.1g}), as it must be with one minibatch and one epoch: the advantages "

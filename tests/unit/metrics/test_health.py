@@ -206,3 +206,9 @@ def test_a_loss_near_0_is_explained_once_in_a_note_that_names_no_setting_to_chan
     assert note.fix == ""
     assert "near 0 (1e-09), as it must be with one minibatch" in note.text
     assert findings(steps(30, policy__loss=0.3, reward__group_std=0.4)) == []
+
+
+def test_a_loss_of_0_without_any_signal_is_not_explained_away():
+    health = Health(LIMIT)
+    rows = steps(30, policy__loss=0.0, reward__group_std=0.0, group__agreeing=1.0)
+    assert {finding.name for row in rows for finding in health.update(row)} == {"groups agree"}
