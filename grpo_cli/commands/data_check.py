@@ -14,6 +14,7 @@ from grpo_cli.printing import printable
 
 MAX_MEASURED = 2000  # prompts
 MAX_SHOWN = 1500  # characters of a prompt
+MAX_UNKNOWN = 0.05  # of the prompts' tokens
 
 
 def check_prompts(config: TrainConfig, problems: ProblemSet) -> None:
@@ -32,6 +33,22 @@ def data_warnings(config: TrainConfig, num_problems: int) -> Iterator[str]:
         yield (
             f"rollout.prompts_per_step={config.rollout.prompts_per_step} is more than the {num_problems} training "
             "problems: a step asks some of them twice. Lower it, or use more data."
+        )
+
+
+def unknown_text_warnings(config: TrainConfig, problems: ProblemSet) -> Iterator[str]:
+    """Whether the model cannot read the prompts, because its vocabulary does not have their words."""
+    tokenizer = local_tokenizer(config.model)
+    if tokenizer is None or tokenizer.unknown_id is None:
+        return
+    prompts = render(problems.train[:MAX_MEASURED], config.template, tokenizer)
+    num_tokens = sum(len(prompt.token_ids) for prompt in prompts)
+    num_unknown = sum(prompt.token_ids.count(tokenizer.unknown_id) for prompt in prompts)
+    if num_unknown > MAX_UNKNOWN * num_tokens:
+        yield (
+            f"{num_unknown / num_tokens:.0%} of the prompts' tokens stand for words that {config.model.name} does not "
+            "know: it cannot read these problems. Choose another model, or model=random to try your own data without "
+            "a download."
         )
 
 

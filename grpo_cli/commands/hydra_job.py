@@ -120,11 +120,11 @@ def run_in_sweep(run: Callable[[DictConfig], float], composed: DictConfig) -> fl
 
 
 def earlier_objective(config: TrainConfig) -> float | None:
-    """The final held-out accuracy of this job, if it finished in an earlier start of the sweep; otherwise None."""
+    """The final held-out accuracy of this run, if it finished in an earlier start; otherwise None."""
     try:
         result = read_result(Path(config.run.dir))
     except DataError as error:
-        say(f"warning: {error} The job resumes from its last checkpoint.")
+        say(f"warning: {error} The run resumes from its last checkpoint.")
         return None
     return result["eval/heldout/avg"] if result and result["step"] == config.steps else None
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from grpo_cli.bounds import settings_faults
 from grpo_cli.choices import Device, DType
-from grpo_cli.commands.data_check import check_prompts, data_table, data_warnings, first_prompt
+from grpo_cli.commands.data_check import check_prompts, data_table, data_warnings, first_prompt, unknown_text_warnings
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table, run_table, time_table, verdict
 from grpo_cli.config.cluster import ClusterConfig
@@ -75,7 +75,12 @@ def run(composed: DictConfig) -> None:
     raise_if_any([*model_faults, *overruns])
     if problems:
         check_prompts(config, problems)
-    for warning in (*long_run_warnings(config), *(data_warnings(config, len(problems.train)) if problems else ())):
+    for warning in (
+        *config.warnings(given_keys()),
+        *long_run_warnings(config),
+        *(data_warnings(config, len(problems.train)) if problems else ()),
+        *(unknown_text_warnings(config, problems) if problems else ()),
+    ):
         console.print(f"warning: {warning}", soft_wrap=True)
     if problems and tokenizer:
         console.print("The first prompt:\n", markup=False)

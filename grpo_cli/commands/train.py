@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from grpo_cli.choices import AdvantageReward, Grader, Select
 from grpo_cli.commands import learning_run
-from grpo_cli.commands.data_check import check_prompts, data_warnings
+from grpo_cli.commands.data_check import check_prompts, data_warnings, unknown_text_warnings
 from grpo_cli.commands.hydra_job import earlier_objective, given_keys, in_sweep
 from grpo_cli.commands.plan import long_run_warnings
+from grpo_cli.config.grammar import resuming
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
@@ -23,11 +25,13 @@ from grpo_cli.types import Problem
 def run(composed: DictConfig) -> float:
     """Train. Returns the final held-out accuracy, the objective for a Hydra sweeper.
 
-    A job of a sweep that finished in an earlier start is not run again.
+    A run, or a job of a sweep, that finished in an earlier start is not run again.
     """
     config: TrainConfig = learning_run.settings("train", composed)
-    if in_sweep() and (objective := earlier_objective(config)) is not None:
-        print(f"{config.run.dir} has already finished")
+    resumes = in_sweep() or (config.resume.run != "never" and (Path(config.run.dir) / "model").is_dir())
+    if resumes and (objective := earlier_objective(config)) is not None:
+        longer = f"{resuming(Path(config.run.dir))} steps={2 * config.steps}"
+        print(f"{config.run.dir} has already finished its {config.steps} steps. To train longer: r1zero train {longer}")
         return objective
     problems = load_problem_set(config.data, config.seed)  # raises for faulty data before anything heavy starts
     check_prompts(config, problems)
@@ -42,6 +46,7 @@ def run(composed: DictConfig) -> float:
     for warning in (
         *config.warnings(given_keys(), in_slurm_job=in_slurm_job),
         *data_warnings(config, len(problems.train)),
+        *unknown_text_warnings(config, problems),
         *long_run_warnings(config),
     ):
         say(f"warning: {warning}")

@@ -122,6 +122,11 @@ class TrainConfig:
                     "has no effect. Set algorithm.num_minibatches=4, for example."
                 )
         yield from algorithm.warnings()
+        if self.template.text.endswith("<think>") and not self.template.response_prefix:
+            yield (
+                "template.text ends in <think>, so responses do not contain it, and rewards of the format are 0. Set "
+                'template.response_prefix="<think>": it counts as the start of each response.'
+            )
         for name, term in typed_terms(self.reward.terms).items():
             if isinstance(term, FormatTerm | TagCountTerm) and self.template.answer != AnswerMarker.answer_tag:
                 yield (

@@ -39,6 +39,12 @@ class FileTokenizer:
         special = {name: token["content"] if isinstance(token, dict) else token for name, token in special.items()}
         return self._compiled.render(messages=chat, **special, **options)
 
+    @property
+    def unknown_id(self) -> int | None:
+        """The token that stands for a text that the vocabulary does not have; None if it has every text."""
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        return None if unknown is None else self._tokenizer.token_to_id(unknown)
+
     @cached_property
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer

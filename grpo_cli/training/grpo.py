@@ -157,9 +157,9 @@ def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
     """Write result.json, the page and the learning curve; print the accuracies and how to train longer."""
     rows = evaluated_rows(run_dir, last_step)
     before, after = rows[0], rows[-1]
-    write_result(run_dir, after)
     refresh_page(run_dir, State.finished, partial(say, console))
     plot_learning_curve(run_dir / "metrics.jsonl", run_dir / "learning_curve.png")
+    write_result(run_dir, after)  # last: a run with a result is finished
     lines = []
     for name, label in (("avg", "at temperature 1"), ("greedy", "greedy")):
         key = f"eval/heldout/{name}"

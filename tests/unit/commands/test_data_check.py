@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from grpo_cli.commands.data_check import check_prompts, data_table, data_warnings, first_prompt
+from grpo_cli.commands.data_check import check_prompts, data_table, data_warnings, first_prompt, unknown_text_warnings
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero
 from grpo_cli.data.file_tokenizer import local_model_file, local_tokenizer
@@ -65,6 +65,16 @@ def test_a_step_of_more_prompts_than_problems_is_said(composed):
     (warning,) = data_warnings(config, 10)
     assert warning.startswith("rollout.prompts_per_step=11 is more than the 10 training problems")
     assert not list(data_warnings(config, 11))
+
+
+def test_words_that_the_model_does_not_know_are_warned_about(composed):
+    words = tuple(Problem(str(n), f"What is {n} and 1?", "0") for n in range(10))
+    (warning,) = unknown_text_warnings(composed(), ProblemSet(words, ()))
+    assert "of the prompts' tokens stand for words that tiny does not know" in warning
+    assert list(unknown_text_warnings(composed(), HERE)) == []
+    config = composed()
+    config.model.path = "org/not-here"
+    assert list(unknown_text_warnings(config, ProblemSet(words, ()))) == []
 
 
 def test_the_table_shows_counts_and_lengths(composed, capsys):

@@ -42,3 +42,16 @@ def test_with_its_columns_a_function_is_accepted(start):
     config = start("+reward.terms.mine.function=rewards.py:timed", "data.columns.extra=[hint]")
     assert config.data.columns.extra == ["hint"]
     assert start("+reward.terms.mine.function=rewards.py:timed", "data.columns.extra=all").data.columns.extra == "all"
+
+
+def test_a_run_that_has_finished_is_not_started_again(start, tmp_path, capsys):
+    (tmp_path / "run/model").mkdir(parents=True)
+    (tmp_path / "run/result.json").write_text(json.dumps({"step": 4, "eval/heldout/avg": 0.5}))
+    assert start("run.dir=run", "resume.run=auto", "steps=4") == 0.5
+    assert (
+        "run has already finished its 4 steps. To train longer: r1zero train resume=run steps=8"
+        in capsys.readouterr().out
+    )
+    assert start("run.dir=run", "resume.run=auto", "steps=5").steps == 5
+    (tmp_path / "run/model").rmdir()
+    assert start("run.dir=run", "resume.run=auto", "steps=4").steps == 4

@@ -231,3 +231,11 @@ def test_a_format_that_the_template_does_not_ask_for_is_warned_about(compose_tra
     assert "reward.terms.format wants <think> and <answer> tags" in warning
     assert all_warnings(compose_train("template=qwen_math", "reward=accuracy"), []) == []
     assert all_warnings(compose_train("template=r1"), []) == []
+
+
+def test_a_think_tag_that_no_response_contains_is_warned_about(compose_train):
+    text = "template.text='{problem} <think>'"
+    [warning] = all_warnings(compose_train("template=none", "reward=accuracy", text), [])
+    assert 'Set template.response_prefix="<think>"' in warning
+    prefix = "template.response_prefix='<think>'"
+    assert all_warnings(compose_train("template=none", "reward=accuracy", text, prefix), []) == []
