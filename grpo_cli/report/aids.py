@@ -74,7 +74,7 @@ def _earns_without_answer(response: Mapping[str, Any]) -> bool:
 
 SHARES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool]], ...] = (
     ("right", lambda response: response["correct"] is True),
-    ("wrong, but with a positive reward", _earns_without_answer),
+    ("wrong, but with a positive reward (such as for the format)", _earns_without_answer),
     (f"repeats {NGRAM} words {REPEATED} times or more", lambda response: bool(_repeats(response))),
     ("no answer found", lambda response: response["extracted"] is None),
     ("cut at the limit", lambda response: response["truncated"]),

@@ -38,11 +38,11 @@ function table(headings, rows, caption) {
 
 // Numbers as text
 
-const percent = (value) => `${(100 * value).toFixed(Math.abs(value) < 0.0995 && value !== 0 ? 1 : 0)} %`;
+const percent = (value) => `${(100 * value).toFixed(Math.abs(value) < 0.0995 && value !== 0 ? 1 : 0)}\u00a0%`;
 
 function figure(value, unit) {
   if (value === null || value === undefined) return "–";
-  if (unit === "share") return `${(100 * value).toFixed(1)} %`;
+  if (unit === "share") return `${(100 * value).toFixed(1)}\u00a0%`;
   const size = Math.abs(value);
   if (size >= 10000) return size >= 1e6 ? `${(value / 1e6).toFixed(2)} M` : Math.round(value).toLocaleString("en");
   if (size >= 100) return value.toFixed(0);

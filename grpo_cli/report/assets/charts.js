@@ -100,7 +100,7 @@ const axis = (options) => ({
 });
 
 function tickText(tick, unit) {
-  if (unit === "share") return `${+(100 * tick).toFixed(2)} %`;
+  if (unit === "share") return `${+(100 * tick).toFixed(2)}\u00a0%`;
   const size = Math.abs(tick);
   if (size >= 10000) return `${+(tick / 1000).toPrecision(4)}k`;
   return size > 0 && size < 0.001 ? tick.toExponential(0) : `${+tick.toPrecision(4)}`;

@@ -20,12 +20,12 @@ function runTop(facts) {
   return h("div", { class: runs.length > 1 ? "hero several" : "hero", id: runs.length > 1 ? null : "verdict" },
     h("p", { class: "eyebrow" },
       h("span", { class: `state ${run.state}` }, STATES[run.state] || run.state), ` ${run.name} · ${progress}`),
-    h(tag, { class: "verdict" }, verdict.headline.replaceAll("-", "\u2011")),
+    h(tag, { class: "verdict" }, verdict.headline.replaceAll("-", "\u2011").replaceAll(" %", "\u00a0%")),
     h("div", { class: "figures" }, ...facts.figures.map(bigNumber),
       run.tokens ? plainNumber("generated", figure(run.tokens), "tokens") : null,
       run.seconds ? plainNumber("time", duration(run.seconds), "all steps") : null),
     h("div", { class: "two" },
-      h("div", {}, h(small, { class: "minor" }, "Why"), h("ul", { class: "plain" }, verdict.reasons.map((text) => h("li", {}, text))),
+      h("div", {}, h(small, { class: "minor" }, "Why"), h("ul", { class: "plain" }, verdict.reasons.map((text) => h("li", {}, text.replaceAll(" %", "\u00a0%")))),
         findingList(facts.findings)),
       h("div", {}, h(small, { class: "minor" }, "What it is"), about(run))));
 }
@@ -66,7 +66,7 @@ function about(run) {
   return h("div", {},
     h("dl", { class: "about" }, rows.flatMap(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])),
     changes.length
-      ? h("details", { open: changes.length < 8 }, h("summary", {}, `${changes.length} settings differ from the defaults`),
+      ? h("details", { open: changes.length < 8 }, h("summary", {}, changes.length === 1 ? "1 setting differs from the defaults" : `${changes.length} settings differ from the defaults`),
         h("ul", { class: "changes" }, changes))
       : h("p", { class: "calm" }, "All settings are the defaults."),
     command("Repeat it", run.repeat), run.resume && command("Resume it", run.resume));

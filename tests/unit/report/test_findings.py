@@ -30,7 +30,7 @@ def test_the_ends_of_training_are_compared():
     assert aids(early + late)["first"] == [1, 2]
     assert shares(early + late) == {
         "right": (0.5, 0.0),
-        "wrong, but with a positive reward": (0.5, 0.8),
+        "wrong, but with a positive reward (such as for the format)": (0.5, 0.8),
         "repeats 4 words 3 times or more": (0.0, 0.8),
         "no answer found": (0.0, 0.8),
         "cut at the limit": (0.0, 0.8),
