@@ -31,6 +31,7 @@ USAGE = """usage: r1zero <command> [arguments]
   r1zero train -m key=1,2      a sweep: one job for each combination
   r1zero --version
 """
+FRESH_LINE = "\r\x1b[K\x1b[?25h"  # removes the spinner of a rank that was stopped, and shows the cursor again
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -189,6 +190,8 @@ def _flush() -> None:
 
 def _fail(message: str, status: int = 1) -> None:
     with suppress(OSError):  # a terminal that was closed
+        if sys.stderr.isatty():
+            sys.stderr.write(FRESH_LINE)
         say(f"r1zero: {message}")
     raise SystemExit(status)
 

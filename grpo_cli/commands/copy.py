@@ -32,7 +32,9 @@ def main(argv: list[str]) -> None:
     files = {f"{group}/{choice}": file for group, choices in groups.items() for choice, file in choices.items()}
     wanted = options.file.removesuffix(".yaml")
     if wanted not in files:
-        raise ConfigError(f"{options.file}: there is no such file.{did_you_mean(wanted, files)} See `r1zero list`.")
+        same = {file.split("/")[1]: file for file in files}.get(wanted)
+        hint = f" Did you mean {same}?" if same else did_you_mean(wanted, files)
+        raise ConfigError(f"{options.file}: there is no such file.{hint} `r1zero list` shows all.")
     group, choice = wanted.split("/")
     name = options.name or f"my_{choice}"
     if name in groups[group]:  # Hydra would still use the built-in file
@@ -43,6 +45,6 @@ def main(argv: list[str]) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_bytes(files[wanted].read_bytes())
     print(
-        f"Wrote {copy}. It holds only what differs from the defaults; `r1zero train --help` explains every setting.\n"
+        f"Wrote {copy}. Settings that it does not name have their defaults; `r1zero train --help` explains them all.\n"
         f"To use it: r1zero train {shell_word(f'--config-dir={options.folder}')} {group}={name}"
     )

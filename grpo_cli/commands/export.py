@@ -1,5 +1,6 @@
 """`r1zero export`: write the model of a run or a checkpoint to a folder, or push it to the Hugging Face Hub."""
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,9 @@ from grpo_cli.config.compose import to_typed
 from grpo_cli.config.grammar import setting
 from grpo_cli.config.tasks import HUB, ExportTask
 from grpo_cli.errors import CheckpointError, ConfigError, SetupError
+from grpo_cli.progress import stage
 from grpo_cli.runs.resume import find_checkpoint
+from grpo_cli.screen import Screen
 from grpo_cli.training.signed import check_signed
 
 
@@ -49,7 +52,9 @@ def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Pat
     """Write the model to `folder`. Returns the checkpoint that it is from."""
     checkpoint = find_checkpoint(source)
     check_signed(checkpoint, "trust", trust)
-    from grpo_cli.training.export import export  # imports DeepSpeed
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # no GPU is used, and DeepSpeed would warn that there is none
+    with stage(Screen(stderr=True), "loading libraries"):
+        from grpo_cli.training.export import export  # imports DeepSpeed
 
     export(checkpoint, folder, dtype)
     return checkpoint

@@ -43,7 +43,9 @@ def main(argv: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="the folder of a run")
-    parser.add_argument("choices", nargs="*", type=_choice, metavar="KEY=VALUE", help="step=80 or problem=ID")
+    parser.add_argument(
+        "choices", nargs="*", default=[], type=_choice, metavar="KEY=VALUE", help="step=80 or problem=ID (optional)"
+    )
     options = parser.parse_args(argv)
     choices = dict(options.choices)
     step = int(choices["step"]) if "step" in choices else None
@@ -63,6 +65,8 @@ def find_group(run_dir: Path, step: int | None, problem: str | None) -> KeptGrou
     Raises ConfigError if there is none, and DataError if a file is damaged.
     """
     steps = sorted({kept for split in Split for kept in kept_steps(run_dir, split)})
+    if not run_dir.is_dir():
+        raise ConfigError(f"{run_dir}: there is no such folder. `r1zero runs` lists the runs.")
     if not steps:
         raise ConfigError(
             f"{run_dir} has no kept groups. Give the folder of a run of `r1zero train`; it keeps groups if "
@@ -114,7 +118,10 @@ def _print(group: KeptGroup, run_dir: Path) -> None:
 def _panel(number: int, response: KeptResponse) -> Panel:
     colour = COLOURS.get(response.verdict, "yellow")
     terms = ", ".join(f"{name} {value:g}" for name, value in response.terms.items())
-    facts = [f"reward {response.reward:.3g} ({terms})", f"{response.tokens} tokens" + ", cut" * response.truncated]
+    facts = [
+        f"reward {response.reward:.3g} (before weights: {terms})",
+        f"{response.tokens} tokens" + ", cut" * response.truncated,
+    ]
     if response.advantage is not None:
         facts.insert(0, f"advantage {response.advantage:+.3f}")
     answer = "no answer" if response.extracted is None else f"answer {response.extracted}"

@@ -50,8 +50,8 @@ def report_at_end(folder: Path) -> int:
     num_unfinished = sum(job.status != "finished" for job in jobs)
     if num_unfinished:
         print(
-            f"{num_unfinished} of {len(jobs)} jobs did not finish; see error.txt and logs/ in their folders. To repeat "
-            f"only these, add hydra.sweep.dir={folder} to the same command."
+            f"{num_unfinished} of the {len(jobs)} jobs that were started did not finish. If one failed, its error.txt "
+            f"or logs/ says why. To run only what is missing, add hydra.sweep.dir={folder} to the same command."
         )
     return num_unfinished
 

@@ -137,7 +137,7 @@ def _expand_source(command: str, argument: str) -> list[str]:
 
 
 def _is_source(value: str) -> bool:
-    return "/" in value or ("." in value and Path(value).exists())
+    return "/" in value or Path(value).suffix in FILE_TYPES or ("." in value and Path(value).exists())
 
 
 def _source_key(group: str, value: str) -> str:

@@ -41,8 +41,8 @@ def test_the_responses_of_the_last_step_are_sorted_by_advantage(run_dir, capsys)
     assert printed.startswith("step 80, train, problem first")
     assert "3 1 1 1 :" in printed
     assert re.findall(r"─ (\d \w+) ─", printed) == ["2 correct", "1 wrong", "0 wrong"]
-    assert "advantage +1.725  reward 1.1 (accuracy 1, format 1)  3 tokens  answer 3 -1 -1 -1" in printed
-    assert "advantage -1.200  reward 0.1 (accuracy 0, format 1)  3 tokens, cut  no answer" in printed
+    assert "advantage +1.725  reward 1.1 (before weights: accuracy 1, format 1)  3 tokens  answer 3 -1 -1 -1" in printed
+    assert "advantage -1.200  reward 0.1 (before weights: accuracy 0, format 1)  3 tokens, cut  no answer" in printed
     assert "[b]middle\\x1b[2J" in printed  # neither markup nor control characters
     assert "Training problems of this step: first, second\nHeld-out problems of this step: followed\n" in printed
     assert printed.endswith(f"To see another: r1zero show {run_dir} step=80 problem=...\n")

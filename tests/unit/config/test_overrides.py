@@ -36,6 +36,7 @@ SOURCES = [
     ("model=Qwen/Qwen3-0.6B", ["model=file", "model.path=Qwen/Qwen3-0.6B"]),
     ("model=Qwen/A,Qwen/B", ["model=file", "model.path=Qwen/A,Qwen/B"]),
     ("data=org/name", ["data=file", "data.source=org/name"]),
+    ("data=rows.jsonl", ["data=file", "data.path=rows.jsonl"]),
     ("data=nowhere/rows.jsonl", ["data=file", "data.path=nowhere/rows.jsonl"]),
     ("benchmark=org/name", ["benchmark=file", "benchmark.file.source=org/name"]),
     ("model=tiny", ["model=tiny"]),
@@ -46,12 +47,6 @@ SOURCES = [
 @pytest.mark.parametrize(("argument", "words"), SOURCES, ids=[argument for argument, _ in SOURCES])
 def test_a_path_or_hub_id_can_be_given_as_a_choice(argument, words):
     assert expand_shorthands("train", [argument]) == words
-
-
-def test_a_file_without_a_folder_can_be_given_as_a_choice(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "rows.jsonl").touch()
-    assert expand_shorthands("train", ["data=rows.jsonl"]) == ["data=file", "data.path=rows.jsonl"]
 
 
 @pytest.mark.parametrize(
