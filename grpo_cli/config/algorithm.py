@@ -66,7 +66,7 @@ class ReferenceConfig:
 
 @dataclass
 class SamplerCorrectionConfig:
-    """Importance weights for the difference between vLLM's and the trainer's probabilities."""
+    """Importance weights and masks for the difference between vLLM's and the trainer's probabilities."""
 
     method: SamplerCorrection = SamplerCorrection.auto
     """How tokens are weighted."""
@@ -74,6 +74,8 @@ class SamplerCorrectionConfig:
     """Largest ratio; IcePop uses 5."""
     floor: float = number(0.5, at_least=0)
     """Smallest ratio of token_mask."""
+    max_kl: float | None = number(None, at_least=0)
+    """Responses with a negative advantage are dropped if their mean KL from the sampler is larger (DeepSeek-V3.2)."""
 
     def faults(self, key: str) -> Iterator[str]:
         if self.method == SamplerCorrection.token_mask and not 0 <= self.floor < 1 < self.cap:
