@@ -93,7 +93,7 @@ def off_policy_mask(
     this optimizer step, so the mean contains the earlier steps of the rollout and the difference between sampler and
     trainer (DeepSeek-V3.2, arXiv:2512.02556, section 3.1: off-policy sequence masking).
     """
-    log_ratio_BT = (sampler_logprobs_BT - logprobs_BT.detach()).masked_fill(mask_BT == 0, 0.0)
+    log_ratio_BT = (sampler_logprobs_BT - logprobs_BT).masked_fill(mask_BT == 0, 0.0)
     kl_B1 = log_ratio_BT.sum(1, keepdim=True) / mask_BT.sum(1, keepdim=True).clamp(min=1)
     return ((advantages_BT >= 0) | (kl_B1 <= max_kl)).to(kl_B1.dtype)
 

@@ -92,6 +92,18 @@ class SamplerCorrectionConfig:
 
 
 @dataclass
+class FunctionsConfig:
+    """Parts of the objective that are Python functions of your own, as in my_objective.py:sapo (docs/algorithms.md)."""
+
+    advantage: str | None = None
+    """Computes the advantages, instead of algorithm.advantage.baseline and scale."""
+    weighting: str | None = None
+    """Computes the weights of responses or tokens, instead of algorithm.weighting."""
+    surrogate: str | None = None
+    """Computes the terms of the tokens, instead of algorithm.surrogate, with its ratio and epsilon."""
+
+
+@dataclass
 class DynamicSamplingConfig:
     """Replace groups whose responses are all right or all wrong by new prompts (DAPO)."""
 
@@ -125,6 +137,7 @@ class AlgorithmConfig:
     kl: KLConfig = field(default_factory=KLConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     sampler_correction: SamplerCorrectionConfig = field(default_factory=SamplerCorrectionConfig)
+    functions: FunctionsConfig = field(default_factory=FunctionsConfig)
     num_minibatches: int = number(1, at_least=1)
     """Optimizer steps for each rollout and epoch."""
     num_epochs: int = number(1, at_least=1)

@@ -1,4 +1,4 @@
-"""The objective of a micro-batch, from the settings.
+"""The objective of a micro-batch, from the settings and the user's functions.
 
 B sequences, T tokens.
 """
@@ -10,6 +10,7 @@ from grpo_cli.algorithm.loss import LossStats, policy_loss
 from grpo_cli.choices import DType, KLPlacement
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.training.batch import MicroBatch
+from grpo_cli.training.own_functions import own_function
 
 
 def microbatch_loss(
@@ -25,9 +26,9 @@ def microbatch_loss(
         logprobs_BT,
         old_logprobs_BT,
         microbatch.advantages_BT,
-        microbatch.weights_B,
+        microbatch.weights_BT,
         microbatch.mask_BT,
-        surrogate=algorithm.surrogate,
+        surrogate=own_function("surrogate", place) if (place := algorithm.functions.surrogate) else algorithm.surrogate,
         level=algorithm.ratio.level,
         epsilon=algorithm.epsilon,
         epsilon_high=algorithm.epsilon_high,
@@ -36,6 +37,7 @@ def microbatch_loss(
         ref_logprobs_BT=ref_logprobs_BT,
         kl_estimator=algorithm.kl.estimator,
         correction_BT=_correction(logprobs_BT, old_logprobs_BT, microbatch, algorithm, dtype),
+        sampler_logprobs_BT=microbatch.sampler_logprobs_BT,
     )
 
 

@@ -158,7 +158,7 @@ class Policy:
 
         If no rank has one, a few short sequences of weight 0, so that vLLM and trainer can still be compared.
         """
-        with_gradient = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.has_advantage)]
+        with_gradient = [s for s in minibatch if s.has_weight and (self._has_reference or s.has_advantage)]
         if not any(gather(bool(with_gradient))):
             with_gradient = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
         return self._packed(balanced(with_gradient))
