@@ -138,6 +138,8 @@ class AlgorithmConfig:
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     sampler_correction: SamplerCorrectionConfig = field(default_factory=SamplerCorrectionConfig)
     functions: FunctionsConfig = field(default_factory=FunctionsConfig)
+    top_entropy: float = number(1.0, above=0, at_most=1)
+    """Share of tokens, those with the highest entropy, that are trained on; the 80/20 paper has 0.2."""
     num_minibatches: int = number(1, at_least=1)
     """Optimizer steps for each rollout and epoch."""
     num_epochs: int = number(1, at_least=1)

@@ -47,14 +47,8 @@ def _correction(
     sampler_BT, mask_BT, settings = microbatch.sampler_logprobs_BT, microbatch.mask_BT, algorithm.sampler_correction
     if sampler_BT is None:
         return None
-    weights_BT = sampler_correction(
-        old_logprobs_BT,
-        sampler_BT,
-        mask_BT,
-        method=settings.method_in(dtype),
-        cap=settings.cap,
-        floor=settings.floor,
-    )
+    method, cap, floor = settings.method_in(dtype), settings.cap, settings.floor
+    weights_BT = sampler_correction(old_logprobs_BT, sampler_BT, mask_BT, method=method, cap=cap, floor=floor)
     if settings.max_kl is None:
         return weights_BT
     kept_BT = off_policy_mask(logprobs_BT, sampler_BT, microbatch.advantages_BT, mask_BT, max_kl=settings.max_kl)

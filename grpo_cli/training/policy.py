@@ -33,6 +33,7 @@ from grpo_cli.training.lora import add_adapters, merged_weights, named_layers, o
 from grpo_cli.training.mismatch import tally_mismatch
 from grpo_cli.training.network import load_network
 from grpo_cli.training.objective import microbatch_loss
+from grpo_cli.training.top_entropy import with_top_entropy
 from grpo_cli.types import ScoredGroup
 
 NUM_COMPARED = 4  # sequences forwarded only for the comparison with the sampler
@@ -128,6 +129,9 @@ class Policy:
         ranks, so splitting a minibatch into micro-batches changes only rounding.
         """
         self._engine.reload()
+        if self._algorithm.top_entropy < 1:
+            share = self._algorithm.top_entropy
+            minibatches = [with_top_entropy(minibatch, self.forwarded, share) for minibatch in minibatches]
         batches = [self._microbatches(minibatch) for minibatch in minibatches]
         everything = [microbatch for batch in batches for microbatch in batch]
         single_step = len(minibatches) * self._algorithm.num_epochs == 1
