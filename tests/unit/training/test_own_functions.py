@@ -1,7 +1,6 @@
 """Functions of the user in the objective. B responses, T tokens, P prompts, G completions a prompt."""
 
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -108,26 +107,27 @@ def test_weights_of_the_user_are_for_tokens_or_for_responses(mine):
     assert [s.weight for s in sequences] == pytest.approx([1 / 24, 1 / 24, 0.0, 1 / 24])
 
 
-@dataclass
-class OtherRank:
-    """Stands for a second rank, before or after this one, with the same values."""
-
-    rank: int
-
-    def install(self, monkeypatch):
-        monkeypatch.setattr(own_functions, "gather", lambda value: [value, value])
-        monkeypatch.setattr(own_functions, "rank", lambda: self.rank)
+OTHERS_RESPONSES = ([(-1.0, -1.0, -1.0)], [(9.0, 9.0, 9.0)], [True])
+OTHERS_GROUPS = (torch.zeros(1, 2), [[({"accuracy": 1.0}, True, 1), ({"accuracy": 0.0}, False, 5)]])
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_function_gets_the_responses_of_all_ranks(mine, monkeypatch, rank):
-    OtherRank(rank).install(monkeypatch)
-    weights = own_functions.own_token_weights(
-        mine("by_response"), [(-1.0,), (-1.0, -2.0)], [(1.0,), (1.0, 2.0)], [True] * 2, 4
-    )
-    assert weights == pytest.approx([1 / 24] * 2)  # 6 tokens on two ranks, times 4
+def test_a_function_gets_the_responses_of_all_ranks_and_each_rank_its_own_results(mine, monkeypatch, rank):
+    def other_rank_has(values):
+        monkeypatch.setattr(own_functions, "rank", lambda: rank)
+        monkeypatch.setattr(own_functions, "gather", lambda mine: [mine, values] if rank == 0 else [values, mine])
+
+    other_rank_has(OTHERS_RESPONSES)
+    mine_B = [(math.log(0.5),), (math.log(0.5),) * 2], [(1.0,), (-2.0, 4.0)], [True, True]
+    assert own_functions.own_token_weights(mine("by_token"), *mine_B, 4) == [(0.5,), (-1.0, 2.0)]
+    of_responses = own_functions.own_token_weights(mine("by_response"), *mine_B, 4)
+    assert of_responses == pytest.approx([1 / 24] * 2)  # 3 tokens here and 3 there, times 4
+
+    other_rank_has(OTHERS_GROUPS)
     advantages_PG = own_functions.own_advantages(mine("centred"), torch.zeros(2, 2), rollout().groups)
-    assert advantages_PG.tolist() == [[10.75, 19.75], [9.75, 19.75]]
+    # the mean accuracy of the six responses is 1/3
+    expected = tensor([[1.0, 0.0], [0.0, 0.0]]) - 1 / 3 + tensor([10.0, 20.0])
+    torch.testing.assert_close(advantages_PG, expected.double())
 
 
 @pytest.mark.parametrize(
