@@ -84,5 +84,19 @@ def sampler_correction(
             raise AssertionError(f"{method} is not one of them: SamplerCorrectionConfig.method_in replaces auto")
 
 
+def off_policy_mask(
+    logprobs_BT: Tensor, sampler_logprobs_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, *, max_kl: float
+) -> Tensor:
+    """The (B, T) mask: 0 for tokens with a negative advantage in a response far from the policy, otherwise 1.
+
+    Far means that the mean of log sampler - log policy over the response is above `max_kl`. The policy is the one of
+    this optimizer step, so the mean contains the earlier steps of the rollout and the difference between sampler and
+    trainer (DeepSeek-V3.2, arXiv:2512.02556, section 3.1: off-policy sequence masking).
+    """
+    log_ratio_BT = (sampler_logprobs_BT - logprobs_BT).masked_fill(mask_BT == 0, 0.0)
+    kl_B1 = log_ratio_BT.sum(1, keepdim=True) / mask_BT.sum(1, keepdim=True).clamp(min=1)
+    return ((advantages_BT >= 0) | (kl_B1 <= max_kl)).to(kl_B1.dtype)
+
+
 def _maximum(values: Tensor) -> Tensor:
     return values.amax() if values.numel() else values.new_zeros(())

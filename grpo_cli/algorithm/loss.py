@@ -1,5 +1,6 @@
 """The objective: a sum of weighted token terms, so the losses of micro-batches and ranks can be added."""
 
+from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
 import torch
@@ -25,10 +26,10 @@ def policy_loss(
     logprobs_BT: Tensor,
     old_logprobs_BT: Tensor,
     advantages_BT: Tensor,
-    weights_B: Tensor,
+    weights: Tensor,
     mask_BT: Tensor,
     *,
-    surrogate: Surrogate = Surrogate.clip,
+    surrogate: Surrogate | Callable[..., Tensor] = Surrogate.clip,
     level: RatioLevel = RatioLevel.token,
     epsilon: float = 0.2,
     epsilon_high: float | None = None,
@@ -37,6 +38,7 @@ def policy_loss(
     ref_logprobs_BT: Tensor | None = None,
     kl_estimator: KLEstimator = KLEstimator.k3,
     correction_BT: Tensor | None = None,
+    sampler_logprobs_BT: Tensor | None = None,
 ) -> tuple[Tensor, LossStats]:
     """The loss to minimise, `-sum of weight * (correction * surrogate - beta * KL)` over the tokens in the mask.
 
@@ -48,9 +50,11 @@ def policy_loss(
     - `cispo`: min(r, 1 + epsilon_high) A l, without gradient through the minimum (MiniMax-M1, arXiv:2506.13585, eq. 4
       and 5; without a lower bound, as in the paper)
     - `none`: A l (REINFORCE)
+    - a function: the (B, T) terms that it returns. It is called with keywords, with 0 in padding: `logprobs_BT`,
+      `old_logprobs_BT`, `ref_logprobs_BT` and `sampler_logprobs_BT` (each may be None), `advantages_BT`, `mask_BT`
 
-    The ratio in an unbiased KL is per token, whatever `level` is. `weights_B` comes from `token_weights` and
-    `correction_BT` from `sampler_correction`. Values at positions where the mask is 0 never matter, not even inf or
+    The ratio in an unbiased KL is per token, whatever `level` is. `weights`, (B,) or (B, T), come from `token_weights`,
+    and `correction_BT` from `sampler_correction`. Values at positions where the mask is 0 never matter, not even inf or
     NaN, and a row may be all padding.
     """
     padding_BT = mask_BT == 0
@@ -73,6 +77,15 @@ def policy_loss(
             too_high = (ratio > high) & (advantages != 0)
         case Surrogate.none:
             terms = advantages * logprobs
+        case _ if callable(surrogate):
+            terms = surrogate(
+                logprobs_BT=logprobs,
+                old_logprobs_BT=_filled(old_logprobs_BT, padding_BT),
+                ref_logprobs_BT=_filled(ref_logprobs_BT, padding_BT),
+                sampler_logprobs_BT=_filled(sampler_logprobs_BT, padding_BT),
+                advantages_BT=advantages,
+                mask_BT=mask_BT,
+            )
         case _:
             assert_never(surrogate)
     if correction_BT is not None:
@@ -86,7 +99,12 @@ def policy_loss(
             terms = terms - beta * kl_divergence(
                 logprobs, ref_logprobs, estimator=kl_estimator, ratio_BT=token_ratio_BT
             )
-    loss = -(weights_B[:, None] * terms).masked_fill(padding_BT, 0.0).sum()
+    weights_BT = weights[:, None] if weights.dim() == 1 else weights
+    loss = -(weights_BT * terms).masked_fill(padding_BT, 0.0).sum()
     counted = (~padding_BT, too_low & ~padding_BT, too_high & ~padding_BT)
     num_tokens, clip_low, clip_high = (tokens.sum().to(loss.dtype) for tokens in counted)
     return loss, LossStats(num_tokens, clip_low, clip_high, kl_ref)
+
+
+def _filled(values_BT: Tensor | None, padding_BT: Tensor) -> Tensor | None:
+    return None if values_BT is None else values_BT.masked_fill(padding_BT, 0.0)

@@ -1,5 +1,6 @@
 """The weight of each token in the objective."""
 
+from math import ceil, inf
 from typing import assert_never
 
 import torch
@@ -43,3 +44,13 @@ def token_weights(
         case _:
             assert_never(weighting)
     return torch.where(selected_B, 1.0 / denominators, 0.0).float()
+
+
+def top_threshold(values_N: Tensor, share: float) -> float:
+    """The smallest of the `share` of values that are largest: at least one value. Infinite if there are no values.
+
+    >>> top_threshold(torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0]), share=0.4)
+    4.0
+    """
+    num_largest = min(max(ceil(share * len(values_N) - 1e-9), 1), len(values_N))
+    return values_N.topk(num_largest).values[-1].item() if num_largest else inf

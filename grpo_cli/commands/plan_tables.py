@@ -30,14 +30,15 @@ def run_table(config: TrainConfig, shape: ShapeConfig) -> Table:
         "the trainer during rollouts": cluster.offload_during_rollout,
         "the reference": cluster.offload_reference and algorithm.beta > 0,
     }
+    functions, advantage = algorithm.functions, algorithm.advantage
     rows = {
         "model": f"{config.model.name}, {_count(num_parameters(shape))} parameters, "
         f"reads {shape.max_model_len:,} tokens",
         "adapters": f"rank {config.model.lora.rank}, {_count(adapters)} parameters" if adapters else "",
-        "objective": f"surrogate {algorithm.surrogate.value}, epsilon {algorithm.epsilon:g}, beta {algorithm.beta:g}, "
-        f"weighting {algorithm.weighting.value}",
-        "advantage": f"baseline {algorithm.advantage.baseline.value}, scale {algorithm.advantage.scale.value}, "
-        f"groups of {config.rollout.group_size}",
+        "objective": f"surrogate {functions.surrogate or algorithm.surrogate.value}, epsilon {algorithm.epsilon:g}, "
+        f"beta {algorithm.beta:g}, weighting {functions.weighting or algorithm.weighting.value}",
+        "advantage": (functions.advantage or f"baseline {advantage.baseline.value}, scale {advantage.scale.value}")
+        + f", groups of {config.rollout.group_size}",
         "optimizer": f"lr {optimizer.lr:g}, {optimizer.schedule.value}",
         "ranks": f"{cluster.ranks} on {cluster.nodes} node(s), {cluster.device.value}, {cluster.dtype.value}, "
         f"ZeRO-{cluster.zero_stage}",

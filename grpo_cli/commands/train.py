@@ -40,6 +40,10 @@ def run(composed: DictConfig) -> float:
     check_functions(
         config.reward, problems.train[0], "data.source_columns" if config.data.path is None else "data.columns"
     )
+    if any(vars(config.algorithm.functions).values()):
+        from grpo_cli.training.function_checks import check_functions as check_own_functions  # imports torch
+
+        check_own_functions(config.algorithm)
     for name, benchmark in config.benchmark.items():
         load_benchmark(name, benchmark)
     in_slurm_job = "SLURM_JOB_ID" in os.environ and not in_sweep()

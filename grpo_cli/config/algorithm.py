@@ -66,7 +66,7 @@ class ReferenceConfig:
 
 @dataclass
 class SamplerCorrectionConfig:
-    """Importance weights for the difference between vLLM's and the trainer's probabilities."""
+    """Importance weights and masks for the difference between vLLM's and the trainer's probabilities."""
 
     method: SamplerCorrection = SamplerCorrection.auto
     """How tokens are weighted."""
@@ -74,6 +74,8 @@ class SamplerCorrectionConfig:
     """Largest ratio; IcePop uses 5."""
     floor: float = number(0.5, at_least=0)
     """Smallest ratio of token_mask."""
+    max_kl: float | None = number(None, at_least=0)
+    """Responses with a negative advantage are dropped if their mean KL from the sampler is larger (DeepSeek-V3.2)."""
 
     def faults(self, key: str) -> Iterator[str]:
         if self.method == SamplerCorrection.token_mask and not 0 <= self.floor < 1 < self.cap:
@@ -87,6 +89,18 @@ class SamplerCorrectionConfig:
         if self.method != SamplerCorrection.auto:
             return self.method
         return SamplerCorrection.none if dtype == DType.fp32 else SamplerCorrection.token_truncate
+
+
+@dataclass
+class FunctionsConfig:
+    """Parts of the objective that are Python functions of your own, as in my_objective.py:sapo (docs/algorithms.md)."""
+
+    advantage: str | None = None
+    """Computes the advantages, instead of algorithm.advantage.baseline and scale."""
+    weighting: str | None = None
+    """Computes the weights of responses or tokens, instead of algorithm.weighting."""
+    surrogate: str | None = None
+    """Computes the terms of the tokens, instead of algorithm.surrogate, with its ratio and epsilon."""
 
 
 @dataclass
@@ -123,6 +137,9 @@ class AlgorithmConfig:
     kl: KLConfig = field(default_factory=KLConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     sampler_correction: SamplerCorrectionConfig = field(default_factory=SamplerCorrectionConfig)
+    functions: FunctionsConfig = field(default_factory=FunctionsConfig)
+    top_entropy: float = number(1.0, above=0, at_most=1)
+    """Share of tokens, those with the highest entropy, that are trained on; the 80/20 paper has 0.2."""
     num_minibatches: int = number(1, at_least=1)
     """Optimizer steps for each rollout and epoch."""
     num_epochs: int = number(1, at_least=1)

@@ -11,10 +11,11 @@ from typing import Any
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import TrainingError
 from grpo_cli.grading import limit_math_verify_in_threads
-from grpo_cli.reward.functions import load_function, users_traceback
+from grpo_cli.reward.functions import load_function
 from grpo_cli.reward.terms import FunctionTerm
 from grpo_cli.reward.trl import call_as_trl, is_for_trl
 from grpo_cli.types import Completion, Problem
+from grpo_cli.user_functions import users_traceback
 
 # The training step is that of the responses.
 BatchFunction = Callable[[list[Completion], list[Problem], int], Any]

@@ -1,15 +1,6 @@
-"""Users' reward functions: finding them, and showing where they fail."""
+"""Users' reward functions: finding them, and checking what they need."""
 
-import importlib.util
-import os
-import pkgutil
-import sys
-import sysconfig
-import traceback
 from collections.abc import Callable
-from operator import attrgetter
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from grpo_cli.config.reward import RewardConfig
@@ -17,35 +8,17 @@ from grpo_cli.errors import ConfigError
 from grpo_cli.reward.terms import FunctionTerm, typed_terms
 from grpo_cli.reward.trl import columns_of, is_for_trl, missing_columns
 from grpo_cli.types import Problem
-
-OURS = (str(Path(__file__).parents[1]) + os.sep, "<frozen ")
-PYTHON = sysconfig.get_path("stdlib") + os.sep
-PACKAGES = tuple(sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib"))
+from grpo_cli.user_functions import users_function
 
 
 def load_function(name: str, term: FunctionTerm) -> Callable[..., Any]:
     """Returns the user's function. Raises ConfigError if it cannot be found or its module cannot be imported."""
-    key = f"reward.terms.{name}.function={term.function}"
-    place, _, attribute = term.function.rpartition(":")
-    file = Path(place).expanduser().absolute()
-    if file.suffix == ".py" and not file.is_file():
-        raise ConfigError(f"{key}: there is no file {file}. Give its path from this folder, or its full path.")
-    try:
-        if file.suffix == ".py":
-            function = attrgetter(attribute)(_module_in(file))
-        else:
-            _import_also_from(Path.cwd())
-            function = pkgutil.resolve_name(term.function)
-    except (Exception, SystemExit) as error:
-        if users_frames(error) or isinstance(error, SyntaxError):
-            raise ConfigError(f"{key}: its module fails during import:\n{users_traceback(error)}") from error
-        raise ConfigError(
-            f"{key}: cannot be imported ({error}). Write my_rewards.py:my_reward for a file, or "
-            "my_package.my_module:my_reward for a module that is installed or in this folder."
-        ) from error
-    if not callable(function):
-        raise ConfigError(f"{key}: is not a function. Give a function of (completion, problem) that returns a float.")
-    return function
+    return users_function(
+        f"reward.terms.{name}.function",
+        term.function,
+        example="my_rewards.py:my_reward",
+        is_called="(completion, problem) that returns a float",
+    )
 
 
 def check_functions(config: RewardConfig, problem: Problem, columns: str) -> None:
@@ -64,45 +37,3 @@ def check_functions(config: RewardConfig, problem: Problem, columns: str) -> Non
                 f"{columns}.extra=[{','.join([*problem.extra, *missing])}] if the data have such columns, or give "
                 "these parameters a default."
             )
-
-
-def _module_in(file: Path) -> ModuleType:
-    """The module in a file, which may import others from its folder. It is imported once."""
-    name = str(file.with_suffix(""))  # with its folder, so that it does not replace a library of the same name
-    if name not in sys.modules:
-        _import_also_from(file.parent)
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)  # first: dataclasses look their module up
-        try:
-            spec.loader.exec_module(sys.modules[name])
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
-
-
-def _import_also_from(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))  # last, so that a file there does not hide a library with the same name
-
-
-def users_traceback(error: BaseException) -> str:
-    """The lines of a traceback that are in the user's own files, or otherwise in packages, and the error itself."""
-    frames = users_frames(error) or _frames(error)
-    return "".join([*traceback.format_list(frames), *traceback.format_exception_only(error)]).rstrip()
-
-
-def users_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    return [frame for frame in _frames(error) if not frame.filename.startswith(PACKAGES)]
-
-
-def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames outside of r1zero and Python's own library. Packages may be installed in a folder of that library."""
-    return [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(OURS)
-        if frame.filename.startswith(PACKAGES) or not frame.filename.startswith(PYTHON)
-    ]

@@ -15,6 +15,7 @@ from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
+from grpo_cli.training.own_functions import own_advantages
 from grpo_cli.types import Verdict
 
 TokenKL = Sequence[Sequence[Tensor]]  # (T,) of each completion of each group
@@ -33,7 +34,11 @@ def rollout_advantages(
     if kl is not None and algorithm.kl.placement == KLPlacement.reward:
         kl_PG = torch.tensor([[kl_T.sum().item() for kl_T in group] for group in kl], dtype=rewards_PG.dtype)
         rewards_PG = rewards_PG - algorithm.beta * kl_PG
-    advantages_by_group = [list(advantages_G) for advantages_G in advantages(rewards_PG, algorithm)]
+    if place := algorithm.functions.advantage:
+        advantages_PG = own_advantages(place, rewards_PG, rollout.groups)
+    else:
+        advantages_PG = advantages(rewards_PG, algorithm)
+    advantages_by_group = [list(advantages_G) for advantages_G in advantages_PG]
     if kl is not None and algorithm.kl.placement == KLPlacement.reward_to_go:
         advantages_by_group = [
             [less_kl_to_go(advantage, kl_T, beta=algorithm.beta) for advantage, kl_T in zip(*pair, strict=True)]

@@ -13,6 +13,7 @@ from grpo_cli.algorithm.weighting import token_weights
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
+from grpo_cli.training.own_functions import own_token_weights
 from grpo_cli.types import ScoredGroup
 
 
@@ -27,7 +28,7 @@ class TrainingSequence:
     response_ids: tuple[int, ...]
     sampler_logprobs: tuple[float, ...] | None = None  # one for each response token; None for a demonstration
     advantage: float | tuple[float, ...] = 0.0  # one for the whole response, or one for each token
-    weight: float = 0.0  # of each of its tokens in the objective
+    weight: float | tuple[float, ...] = 0.0  # of each of its tokens in the objective, likewise
 
     @property
     def length(self) -> int:
@@ -36,13 +37,23 @@ class TrainingSequence:
     @property
     def advantages(self) -> tuple[float, ...]:
         """One for each response token."""
-        if isinstance(self.advantage, tuple):
-            return self.advantage
-        return (self.advantage,) * len(self.response_ids)
+        return self._by_token(self.advantage)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """One for each response token."""
+        return self._by_token(self.weight)
 
     @property
     def has_advantage(self) -> bool:
-        return any(self.advantage) if isinstance(self.advantage, tuple) else self.advantage != 0
+        return any(self.advantages)
+
+    @property
+    def has_weight(self) -> bool:
+        return any(self.weights)
+
+    def _by_token(self, value: float | tuple[float, ...]) -> tuple[float, ...]:
+        return value if isinstance(value, tuple) else (value,) * len(self.response_ids)
 
 
 TokenValues = Mapping[TrainingSequence, Tensor]  # one value for each response token of a sequence
@@ -68,8 +79,8 @@ class MicroBatch:
         return self.scatter([advantage for s in self.sequences for advantage in s.advantages])
 
     @property
-    def weights_B(self) -> Tensor:
-        return torch.tensor([s.weight for s in self.sequences], device=self.mask_BT.device)
+    def weights_BT(self) -> Tensor:
+        return self.scatter([weight for s in self.sequences for weight in s.weights])
 
     @property
     def sampler_logprobs_BT(self) -> Tensor | None:
@@ -139,6 +150,16 @@ def weighted_minibatch(
 
     An advantage is one value for the whole response, (), or one for each token, (T,).
     """
+    if place := algorithm.functions.weighting:
+        sequences = [replace(s, advantage=_as_plain(a)) for s, a in zip(sequences, advantages_B, strict=True)]
+        weights = own_token_weights(
+            place,
+            [s.sampler_logprobs or () for s in sequences],
+            [s.advantages for s in sequences],
+            selected_B.tolist(),
+            max_new_tokens,
+        )
+        return [replace(s, weight=weight) for s, weight in zip(sequences, weights, strict=True)]
     lengths_B = torch.tensor([len(s.response_ids) for s in sequences], dtype=torch.long)
     lengths_of_ranks, selected_of_ranks = zip(*gather((lengths_B, selected_B)), strict=True)
     # Over all ranks: otherwise the tokens of a rank with short answers would weigh more.

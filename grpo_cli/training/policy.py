@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
-from grpo_cli.algorithm.correction import sampler_correction, sampler_mismatch
+from grpo_cli.algorithm.correction import sampler_mismatch
 from grpo_cli.algorithm.kl import kl_divergence
-from grpo_cli.algorithm.loss import policy_loss
-from grpo_cli.choices import KLPlacement
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.model import LoraConfig
@@ -34,6 +32,8 @@ from grpo_cli.training.engine import Engine
 from grpo_cli.training.lora import add_adapters, merged_weights, named_layers, own_parameters, without_adapters
 from grpo_cli.training.mismatch import tally_mismatch
 from grpo_cli.training.network import load_network
+from grpo_cli.training.objective import microbatch_loss
+from grpo_cli.training.top_entropy import with_top_entropy
 from grpo_cli.types import ScoredGroup
 
 NUM_COMPARED = 4  # sequences forwarded only for the comparison with the sampler
@@ -60,7 +60,6 @@ class Policy:
         """
         self._algorithm = algorithm
         self.temperature = temperature
-        self._correction = algorithm.sampler_correction.method_in(cluster.dtype)
         self._cluster = cluster
         self._has_adapters = lora.rank > 0
         network = load_network(model, cluster, temperature)
@@ -130,6 +129,9 @@ class Policy:
         ranks, so splitting a minibatch into micro-batches changes only rounding.
         """
         self._engine.reload()
+        if self._algorithm.top_entropy < 1:
+            share = self._algorithm.top_entropy
+            minibatches = [with_top_entropy(minibatch, self.forwarded, share) for minibatch in minibatches]
         batches = [self._microbatches(minibatch) for minibatch in minibatches]
         everything = [microbatch for batch in batches for microbatch in batch]
         single_step = len(minibatches) * self._algorithm.num_epochs == 1
@@ -160,7 +162,7 @@ class Policy:
 
         If no rank has one, a few short sequences of weight 0, so that vLLM and trainer can still be compared.
         """
-        with_gradient = [s for s in minibatch if s.weight != 0 and (self._has_reference or s.has_advantage)]
+        with_gradient = [s for s in minibatch if s.has_weight and (self._has_reference or s.has_advantage)]
         if not any(gather(bool(with_gradient))):
             with_gradient = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
         return self._packed(balanced(with_gradient))
@@ -185,31 +187,7 @@ class Policy:
         logprobs_BT = microbatch.scatter(logprobs_N)
         old_BT = logprobs_BT.detach() if old is None else microbatch.token_values_BT(old)
         reference_BT = None if reference is None else microbatch.token_values_BT(reference)
-        loss, stats = policy_loss(
-            logprobs_BT,
-            old_BT,
-            microbatch.advantages_BT,
-            microbatch.weights_B,
-            mask_BT,
-            surrogate=algorithm.surrogate,
-            level=algorithm.ratio.level,
-            epsilon=algorithm.epsilon,
-            epsilon_high=algorithm.epsilon_high,
-            dual_clip=algorithm.dual_clip,
-            beta=algorithm.beta if algorithm.kl.placement == KLPlacement.loss else 0.0,
-            ref_logprobs_BT=reference_BT,
-            kl_estimator=algorithm.kl.estimator,
-            correction_BT=None
-            if sampler_BT is None
-            else sampler_correction(
-                old_BT,
-                sampler_BT,
-                mask_BT,
-                method=self._correction,
-                cap=algorithm.sampler_correction.cap,
-                floor=algorithm.sampler_correction.floor,
-            ),
-        )
+        loss, stats = microbatch_loss(logprobs_BT, old_BT, reference_BT, microbatch, algorithm, self._cluster.dtype)
         self._engine.backward(loss)
         num_tokens = stats.num_tokens.item()
         tally.mean("policy/loss", loss.item(), 0)  # summed over micro-batches and ranks; `Engine.step` counts the steps

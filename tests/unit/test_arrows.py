@@ -29,7 +29,7 @@ LAYERS = [
             "signature",
         ],
     },
-    {"jsonl", "limits", "screen", "progress", "bounds", "nearest", "files"},
+    {"jsonl", "limits", "screen", "progress", "bounds", "nearest", "files", "user_functions"},
     {"grading"},
     {"sandbox"},
     {"reward.terms"},

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import tensor
 
-from grpo_cli.algorithm.correction import sampler_correction, sampler_mismatch
+from grpo_cli.algorithm.correction import off_policy_mask, sampler_correction, sampler_mismatch
 
 MASK = tensor([[True, True, False], [True, False, False]])
 SAMPLER = tensor([[0.5, 0.4, 0.9], [0.1, 0.9, 0.9]]).log()
@@ -99,3 +99,35 @@ def test_an_unknown_or_unresolved_correction_raises():
     for method in ("token_drop", "auto"):
         with pytest.raises(AssertionError, match=method):
             sampler_correction(TRAINER, SAMPLER, MASK, method=method, cap=2.0)
+
+
+# Mean of log(sampler / policy) over a response: ln 2; (ln 4 + 0) / 2 = ln 2; 0.
+SAMPLED = tensor([[0.4, 0.8, 0.5], [0.8, 0.5, 0.5], [0.3, 0.5, 0.5]]).log()
+POLICY = tensor([[0.2, 0.4, 0.1], [0.2, 0.5, 0.1], [0.3, 0.1, 0.1]]).log()
+OF_RESPONSE = tensor([[True, True, False], [True, True, False], [True, False, False]])
+
+
+def dropped(advantages, max_kl):
+    advantages_BT = tensor(advantages)[:, None].expand(3, 3)
+    kept_BT = off_policy_mask(POLICY, SAMPLED, advantages_BT, OF_RESPONSE, max_kl=max_kl)
+    return [not kept for kept in kept_BT[:, 0].tolist()]
+
+
+def test_only_bad_responses_far_from_the_policy_are_dropped():
+    assert dropped([-1.0, 1.0, -1.0], max_kl=0.69) == [True, False, False]
+    assert dropped([-1.0, -1.0, -1.0], max_kl=0.69) == [True, True, False]
+    assert dropped([-1.0, -1.0, -1.0], max_kl=0.70) == [False, False, False]  # ln 2 = 0.693
+
+
+def test_the_mean_kl_of_a_dropped_response_has_its_sign():
+    # The policy likes these tokens more than the sampler did: the mean is -ln 2, below every threshold.
+    kept = off_policy_mask(SAMPLED, POLICY, torch.full((3, 3), -1.0), OF_RESPONSE, max_kl=0.0)
+    assert kept.tolist() == [[1.0] * 3] * 3
+
+
+def test_padding_does_not_affect_the_off_policy_mask():
+    policy = POLICY.masked_fill(~OF_RESPONSE, math.nan)
+    kept = off_policy_mask(policy, SAMPLED, torch.full((3, 3), -1.0), OF_RESPONSE, max_kl=0.1)
+    assert kept[:, 0].tolist() == [0, 0, 1]
+    nothing = torch.zeros(1, 1)
+    assert off_policy_mask(nothing, nothing, nothing - 1, nothing, max_kl=0.0).tolist() == [[1.0]]

@@ -37,7 +37,7 @@ def gradient_of(weights_D: Tensor, batch: dict[str, Tensor], weights_B: Tensor, 
     weights_D = weights_D.clone().requires_grad_()
     rest = {name: values for name, values in batch.items() if name != "inputs_BTD"}
     logprobs_BT = batch["old_logprobs_BT"] + batch["inputs_BTD"] @ weights_D
-    loss, stats = policy_loss(logprobs_BT, weights_B=weights_B, beta=0.1, **rest, **switches)
+    loss, stats = policy_loss(logprobs_BT, weights=weights_B, beta=0.1, **rest, **switches)
     loss.backward()
     return torch.cat([weights_D.grad, loss.detach()[None]]), stats
 
@@ -109,7 +109,7 @@ def test_a_response_without_advantage_can_be_left_out_of_the_forward_pass(switch
     for rows in (torch.ones(6, dtype=torch.bool), teaching):
         members = {name: values[rows] for name, values in batch.items()}
         logprobs = (members["old_logprobs_BT"] + 0.1).requires_grad_()
-        policy_loss(logprobs, weights_B=weights_B[rows], **members, **switches)[0].backward()
+        policy_loss(logprobs, weights=weights_B[rows], **members, **switches)[0].backward()
         results.append(logprobs.grad)
     everything, teaching_only = results
     assert not everything[~teaching].any()
@@ -131,7 +131,7 @@ def test_values_in_padding_never_matter(switches, garbage):
     results = []
     for case in (batch, dirty):
         logprobs = (case["old_logprobs_BT"] + 0.3).requires_grad_()
-        loss, stats = policy_loss(logprobs, weights_B=tensor([0.1, 0.2, 0.3, 0.0]), beta=0.1, **case, **switches)
+        loss, stats = policy_loss(logprobs, weights=tensor([0.1, 0.2, 0.3, 0.0]), beta=0.1, **case, **switches)
         loss.backward()
         results.append((loss, logprobs.grad, *stats))
     for clean, other in zip(*results, strict=True):
