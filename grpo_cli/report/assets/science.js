@@ -23,17 +23,19 @@ const interval = ({ interval: ends }) => (ends ? `${signed(ends[0], 3)} to ${sig
 function showClaim(claim) {
   const { limits, seeds } = claim;
   const rules = `Confirmed from a median of ${limits.confirmed_from}, refuted up to ${limits.refuted_to}; in both cases the exact sign test must agree (p at most ${limits.level}).`;
+  const options = Object.entries(claim.options).map(([key, value]) => `${key}: ${[].concat(value).join(", ")}`).join("; ");
   section(`claim-${claim.name}`, claim.name, claim.claim,
     h("p", {}, h("strong", {}, claim.verdict), ` · ${claim.source}`),
     h("p", {}, claim.scope),
-    h("p", {}, `${claim.statistic}: ${claim.meaning} ${rules}`),
+    h("p", {}, `${claim.statistic} (${options}): ${claim.meaning.replaceAll("`", "")} ${rules}`),
     claim.sets.length && h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Seeds of ${claim.name}` }, seedDots(claim)),
-    claim.sets.length && table(["seeds", "median", "95 % interval", "range", "p above 0", "p below 0", "values"],
+    claim.sets.length && table(["seeds", "median", "95 % interval", "range", "p above 0", "p below 0"],
       claim.sets.map((found) => [found.role, signed(found.median, 3), interval(found), `${signed(found.low, 3)} to ${signed(found.high, 3)}`,
-        found.p_above.toPrecision(2), found.p_below.toPrecision(2), found.values.map(([seed, value]) => `${seed}: ${signed(value, 3)}`).join(", ")]), `Values of ${claim.name}`),
-    h("p", {}, `Development seeds: ${seeds.development.join(", ")}. Confirmation seeds: ${seeds.confirmation.join(", ")}.`),
+        found.p_above.toPrecision(2), found.p_below.toPrecision(2)]), `Values of ${claim.name}`),
+    claim.sets.map(({ role, values }) => h("p", {}, `Values of the ${role} seeds: ${values.map(([seed, value]) => `${seed}: ${signed(value, 3)}`).join(", ")}.`)),
+    h("p", {}, `Seeds for development: ${seeds.development.join(", ")}. For confirmation: ${seeds.confirmation.join(", ")}.`),
     claim.curves.length && h("div", { class: "panels" }, claim.curves.map((of) => claimCurves(of, claim.runs.map(({ arm }) => arm)))),
-    h("p", {}, "To repeat the claim, or one run of it:"),
+    h("p", {}, `To repeat the claim, or its runs with seed ${seeds.confirmation[0]}:`),
     [claim.command, ...claim.runs.map(({ line }) => line)].map((line) => h("pre", { class: "scroll", tabindex: "0" }, h("code", {}, line))));
 }
 

@@ -25,8 +25,8 @@ seeds:
   confirmation: [10, 11, 12, 13, 14, 15, 16, 17]
 minutes: 1
 """
-# Adds a line to log.txt and fails if do.json says so. The last accuracy is the number in do.json, otherwise 0.7 in `wide`
-# and 0.5 in `narrow`.
+# Adds a line to log.txt, and fails if do.json says so. The last accuracy is the number in do.json, otherwise 0.7 in
+# `wide` and 0.5 in `narrow`.
 FAKE = """\
 import json, sys
 from pathlib import Path
