@@ -46,8 +46,9 @@ def test_the_least_trend_counts():
 
 
 def test_equal_values_share_a_rank():
-    # the ranks 0.5, 0.5, 2 against 0, 1, 2: 1.5 / sqrt(2 * 1.5)
-    assert least_trend({"a": run(x=[4, 4, 9])}, arm="a", metrics=["x"]) == pytest.approx(1.5 / math.sqrt(3))
+    # The ranks 0.5, 0.5, 2, 3 are -1, -1, 0.5, 1.5 from their mean, the steps -1.5, -0.5, 0.5, 1.5 from theirs:
+    # 4.5 / sqrt(4.5 * 5)
+    assert least_trend({"a": run(x=[4, 4, 9, 10])}, arm="a", metrics=["x"]) == pytest.approx(math.sqrt(0.9))
 
 
 def test_the_margin_is_what_the_worst_arm_leaves_of_the_tolerance():
