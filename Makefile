@@ -18,7 +18,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip
 TORCH_FROM = $(if $(wildcard $(WHEELS)/torch-*cpu*.whl),--find-links $(WHEELS),--extra-index-url $(TORCH_CPU_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: $(if $(OTHER),$(STAMP)) help setup train sweep pipeline test chaos check settings format grade-cases check-data bench bench-gpu bench-reward bench-memory gpu-check lock
+.PHONY: $(if $(OTHER),$(STAMP)) help setup train sweep pipeline science test chaos check settings format grade-cases check-data bench bench-gpu bench-reward bench-memory gpu-check lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ sweep: setup  ## sweep epsilon, beta and G on the built-in task: eight short job
 
 pipeline: setup  ## DeepSeek-R1's four stages on the built-in task, and their table
 	$(BIN)/r1zero pipeline pipeline=r1 $(CLUSTER)
+
+science: setup  ## repeat claims of the field on their confirmation seeds, and write the page of verdicts
+	$(BIN)/r1zero science
 
 WORKERS ?= 2  # most tests spend their time waiting for a process to start
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -rs

@@ -1,6 +1,7 @@
 """`r1zero pipeline`: run several commands one after the other, and evaluate each model that they train."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -73,7 +74,7 @@ def main(argv: list[str], runner: Sequence[str] = R1ZERO) -> None:
             progress = read_progress(folder)  # again, now that no other start can change it
             check_progress(stages, progress, folder)
             write_whole(folder / FROZEN, yaml.safe_dump(pipeline, sort_keys=False, allow_unicode=True))
-            run_stages(stages, progress, folder, runner)
+            run_stages(stages, progress, folder, f"r1zero pipeline resume={shlex.quote(str(folder))}", runner)
             _print_report(progress, folder)
     except OSError as error:
         raise SetupError(

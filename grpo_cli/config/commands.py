@@ -73,6 +73,7 @@ COMMANDS = {
         loops={"sample": "grpo_cli.rejection.sampling:sample"},
     ),
     "pipeline": Command("run several commands as stages, such as DeepSeek-R1's four"),
+    "science": Command("repeat claims of the field, and say which are confirmed"),
     "export": Command(
         "write or push the model of a run in the format of transformers and vLLM", settings=ExportTask, sweeps=False
     ),

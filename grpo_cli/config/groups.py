@@ -10,7 +10,7 @@ import yaml
 from grpo_cli.config.compose import conf_dir
 
 HIDDEN = {"tuning", "supervised_tuning"}  # chosen by the model's name, not by users
-NOT_COMPOSED = {"pipeline"}  # its files are no settings
+NOT_COMPOSED = {"pipeline", "science"}  # their files are no settings
 
 
 def config_groups(folders: Sequence[Path]) -> dict[str, dict[str, Path]]:

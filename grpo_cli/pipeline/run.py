@@ -6,7 +6,6 @@ all its starts, and whether it is done.
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -51,15 +50,7 @@ def check_progress(stages: Sequence[Stage], progress: Progress, folder: Path) ->
     """Raise ConfigError if a started stage has other settings now, or was made from a stage that must run again."""
     names = [stage.name for stage in stages]
     faults = [f"{name} was started, but is no longer in the pipeline." for name in progress if name not in names]
-    for stage in (stage for stage in stages if stage.name in progress):
-        then, now = progress[stage.name]["words"], stage.words
-        if then != now:
-            before = " ".join(word for word in then if word not in now) or "nothing"
-            after = " ".join(word for word in now if word not in then) or "nothing"
-            faults.append(f"{stage.name} was started with other settings: {before} then, {after} now.")
-        for source in stage.uses:
-            if not progress.get(source, {}).get("done"):
-                faults.append(f"{stage.name} was made from {source}, which must run again.")
+    faults += progress_faults(stages, progress)
     if faults:
         advice = (
             f"Use the settings of that start, as resume={folder} does, or another run.dir. To run a stage again, "
@@ -68,8 +59,23 @@ def check_progress(stages: Sequence[Stage], progress: Progress, folder: Path) ->
         raise ConfigError("\n".join([*faults, advice]))
 
 
-def run_stages(stages: Sequence[Stage], progress: Progress, folder: Path, runner: Sequence[str] = R1ZERO) -> None:
-    """Run the stages that are not done, in order, and update `progress`.
+def progress_faults(stages: Sequence[Stage], progress: Progress) -> Iterator[str]:
+    """Why started stages cannot be continued: other settings now, or made from a stage that must run again."""
+    for stage in (stage for stage in stages if stage.name in progress):
+        then, now = progress[stage.name]["words"], stage.words
+        if then != now:
+            before = " ".join(word for word in then if word not in now) or "nothing"
+            after = " ".join(word for word in now if word not in then) or "nothing"
+            yield f"{stage.name} was started with other settings: {before} then, {after} now."
+        for source in stage.uses:
+            if not progress.get(source, {}).get("done"):
+                yield f"{stage.name} was made from {source}, which must run again."
+
+
+def run_stages(
+    stages: Sequence[Stage], progress: Progress, folder: Path, resume: str, runner: Sequence[str] = R1ZERO
+) -> None:
+    """Run the stages that are not done, in order, and update `progress`. `resume` is the command that continues later.
 
     A signal to stop is passed on to the running stage, which saves. Raises Stopped after one, TrainingError if a stage
     fails, each with the exit status to end with.
@@ -82,12 +88,13 @@ def run_stages(stages: Sequence[Stage], progress: Progress, folder: Path, runner
             status = 0 if is_done else 1 if received else _run(stage, progress, folder, runner, received)
             if status == 0:
                 continue
-            resume = f"Resume with: r1zero pipeline resume={shlex.quote(str(folder))}"
             how = f"ended with exit status {status}" if status > 0 else f"was killed by {_name(-status)}"
             error = (
-                Stopped(f"Stopped by {_name(received[0])} at {stage.name}. {resume}")
+                Stopped(f"Stopped by {_name(received[0])} at {stage.name}. Resume with: {resume}")
                 if received
-                else TrainingError(f"{stage.name} {how}. Its message is above, its files in {folder}. {resume}")
+                else TrainingError(
+                    f"{stage.name} {how}. Its message is above, its files in {folder}. Resume with: {resume}"
+                )
             )
             error.exit_status = exit_status(received[0]) if received else max(status, 1)
             raise error

@@ -27,7 +27,7 @@ SCRIPTS = (
     "uplot/uPlot.iife.min.js",
     *("base.js", "top.js", "charts.js", "curves.js"),
     *("groups.js", "response.js", "problem.js", "advantage.js", "explorer.js"),
-    *("tokens.js", "aids.js", "compare.js", "cost.js", "sweep.js", "start.js"),
+    *("tokens.js", "aids.js", "compare.js", "cost.js", "sweep.js", "science.js", "start.js"),
 )
 STYLES = ("uplot/uPlot.min.css", "style.css")
 

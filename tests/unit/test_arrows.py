@@ -44,6 +44,7 @@ LAYERS = [
     {"training", "rejection"},
     {"launch", "doctor"},
     {"pipeline"},
+    {"science"},
     {"commands"},
     {"cli"},
 ]

@@ -3,6 +3,7 @@
 
 async function start() {
   if (facts.sweep) showSweep();
+  else if (facts.science) showScience();
   else await showRuns();
   if (location.hash && !linked()) document.querySelector(location.hash)?.scrollIntoView();
   document.documentElement.setAttribute("data-ready", "");

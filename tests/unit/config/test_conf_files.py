@@ -20,8 +20,8 @@ COMMANDS = {
 }
 # The random model sets options of responses, which these commands do not have.
 WITHOUT_RANDOM = ("sample", "reward-model")
-# Pipelines have their own tests; supervised_tuning is not for train.
-ELSEWHERE = ("pipeline", "supervised_tuning")
+# Pipelines and claims have their own tests; supervised_tuning is not for train.
+ELSEWHERE = ("pipeline", "science", "supervised_tuning")
 ALL_FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().glob("*/*.yaml"))
 FILES = [path for path in ALL_FILES if path.parent.name not in ELSEWHERE]
 # Files that leave a value to the user.

@@ -1,10 +1,15 @@
 """The page in a real browser, opened from disk."""
 
+import json
+
 import pytest
 
 from grpo_cli.analysis.sweep import SweepJob
 from grpo_cli.report.page import write_page
 from grpo_cli.report.sweep import sweep_page
+from grpo_cli.science.claims import read_claim
+from grpo_cli.science.experiment import FOLDER
+from grpo_cli.science.report import claim_facts, science_page
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 # The texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
@@ -158,6 +163,34 @@ def test_a_sweep_shows_every_setting(open_page, tmp_path, attack):
     assert page.locator("svg .line").count() == 3
     assert page.evaluate("window.attacked") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_claims_show_their_verdict_and_every_seed(open_page, tmp_path, monkeypatch, scheme):
+    monkeypatch.chdir(tmp_path)
+    claim = read_claim("three_curves")
+    progress = {}
+    for seed in [0, *claim.seeds.confirmation]:
+        folder = tmp_path / FOLDER / claim.name / f"rl_{seed}"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("rollout: {group_size: 8}\n")
+        rows = [{"step": step} | dict.fromkeys(claim.options["metrics"], step + seed) for step in (0, 5, 9)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        progress[folder.name] = {"words": [], "seconds": 60, "done": True}
+    (tmp_path / FOLDER / claim.name / "pipeline.json").write_text(json.dumps(progress))
+    (tmp_path / "science.html").write_text(science_page([claim_facts(claim), claim_facts(read_claim("epsilon_10"))]))
+    page = open_page(tmp_path / "science.html", viewport=PHONE, color_scheme=scheme)
+    page.wait_for_selector(".u-over")
+    assert page.locator("h1").inner_text() == "1 confirmed, 1 no verdict yet."
+    assert page.locator("#claims tbody tr").all_inner_texts() == [
+        "three_curves\tconfirmed\t+1.000\t+1.000 to +1.000\t8 of 8\t9 min",
+        "epsilon_10\tno verdict yet\t\u2013\t\u2013\t0 of 8\t0 s",
+    ]
+    assert page.locator("svg .seed").count() == 9
+    assert page.locator(".panel canvas").count() == 3
+    assert "r1zero science three_curves seeds=confirm" in page.locator("pre").all_inner_texts()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.evaluate(FAINT_TEXTS) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

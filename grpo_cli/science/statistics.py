@@ -1,0 +1,137 @@
+"""The statistics of claims: each takes the runs of one seed by arm, and returns one value, above 0 if the claim holds.
+
+After them, what the values of all seeds say together: median, range, bootstrap interval, exact sign test.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from grpo_cli.errors import DataError
+
+# S seeds, R resamples of them
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left: the rows of its metrics.jsonl, and the settings that it was started with."""
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]  # nested, as in config.yaml
+
+
+Runs = Mapping[str, RunResult]  # the runs of one seed, by arm
+MOMENTS = ("last", "first", "mean")
+
+
+def paired_gap(runs: Runs, *, metric: str, first: str, second: str, over: str = "last") -> float:
+    """The value of `metric` in the arm `first` minus that in `second`.
+
+    `over` says which value of a run counts: the last one, the first one, or the mean of all.
+    """
+    pick: dict[str, Callable[[Sequence[float]], float]] = {
+        "last": lambda values: values[-1],
+        "first": lambda values: values[0],
+        "mean": statistics.fmean,
+    }
+    a, b = (pick[over](curve(runs[arm], metric)[1]) for arm in (first, second))
+    return a - b
+
+
+def least_trend(runs: Runs, *, arm: str, metrics: list[str]) -> float:
+    """The smallest rank correlation (Spearman's) of a metric with the step: 1 if every metric only rises.
+
+    A metric that never changes counts as 0.
+    """
+    return min(_rank_correlation(curve(runs[arm], metric)[1]) for metric in metrics)
+
+
+def mixed_groups_margin(runs: Runs, *, tolerance: float) -> float:
+    """`tolerance` minus the largest error, over the arms, of 1 - (1 - p)^G - p^G as the share of mixed groups.
+
+    A group is mixed if it has right and wrong answers. The measured share and the formula are averaged over the steps,
+    with the training accuracy of the step as p and rollout.group_size as G.
+    """
+    errors = []
+    for run in runs.values():
+        size = int(run.settings["rollout"]["group_size"])
+        right, wrong, rates = (
+            np.array(curve(run, metric)[1]) for metric in ("group/all_right", "group/all_wrong", "verify/correct")
+        )
+        measured, expected = 1 - right - wrong, 1 - (1 - rates) ** size - rates**size
+        errors.append(abs(float(measured.mean() - expected.mean())))
+    return tolerance - max(errors)
+
+
+STATISTICS: dict[str, Callable[..., float]] = {
+    function.__name__: function for function in (paired_gap, least_trend, mixed_groups_margin)
+}
+
+
+def curve(run: RunResult, metric: str) -> tuple[list[int], list[float]]:
+    """The steps at which a run has a finite value of `metric`, and the values. Raises DataError if there are none."""
+    points = [(row["step"], row[metric]) for row in run.rows if math.isfinite(row.get(metric, math.nan))]
+    if not points:
+        raise DataError(
+            f"{run.name} has no values of {metric}. Name a metric of docs/metrics.md in the claim's options."
+        )
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _rank_correlation(values: Sequence[float]) -> float:
+    if len(set(values)) < 2:
+        return 0.0
+    ordered = sorted(values)  # equal values share the mean of their ranks
+    ranks = [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+    return statistics.correlation(range(len(values)), ranks)  # the steps of a run only rise
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The values of several seeds together. The interval is of the median, at 95 %; None with a single seed."""
+
+    num_seeds: int
+    median: float
+    low: float
+    high: float
+    interval: tuple[float, float] | None
+    p_above: float
+    """Probability that so many or more values are above 0 if above and below are equally likely."""
+    p_below: float
+    """The same for values below 0."""
+
+
+def summarize(values_S: Sequence[float]) -> Summary:
+    """What the values say together; there must be at least one."""
+    above, below = (sum(sign * value > 0 for value in values_S) for sign in (1, -1))
+    return Summary(
+        num_seeds=len(values_S),
+        median=statistics.median(values_S),
+        low=min(values_S),
+        high=max(values_S),
+        interval=median_interval(values_S) if len(values_S) > 1 else None,
+        p_above=sign_test(above, above + below),
+        p_below=sign_test(below, above + below),
+    )
+
+
+def sign_test(num_agreeing: int, num_seeds: int) -> float:
+    """The exact one-sided p-value: so many or more heads in `num_seeds` tosses of a fair coin. Seeds at 0 are left out.
+
+    >>> sign_test(8, 8), sign_test(7, 8), sign_test(0, 0)
+    (0.00390625, 0.03515625, 1.0)
+    """
+    return sum(math.comb(num_seeds, heads) for heads in range(num_agreeing, num_seeds + 1)) / 2**num_seeds
+
+
+def median_interval(values_S: Sequence[float], *, num_resamples: int = 10_000) -> tuple[float, float]:
+    """The middle 95 % of the medians of resampled seeds (percentile bootstrap); the same in every call."""
+    values = np.asarray(values_S, float)
+    places = np.random.default_rng(0).integers(len(values), size=(num_resamples, len(values)))
+    low, high = np.quantile(np.median(values[places], axis=1), [0.025, 0.975])
+    return float(low), float(high)
