@@ -163,7 +163,8 @@ class AlgorithmConfig:
             )
         num_steps = self.num_minibatches * self.num_epochs
         # Expert iteration (select=correct) learns a fixed set of responses, whichever policy sampled them.
-        if self.surrogate == Surrogate.none and self.select == Select.all and num_steps > 1:
+        has_ratio = self.surrogate != Surrogate.none or self.functions.surrogate is not None
+        if not has_ratio and self.select == Select.all and num_steps > 1:
             yield (
                 f"algorithm.surrogate=none takes {num_steps} optimizer steps a rollout without a ratio: from the "
                 "second on, the policy is not the one that sampled, and the gradient is biased. Set "

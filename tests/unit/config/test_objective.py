@@ -17,6 +17,7 @@ WARNED = [
 FINE = [
     ["algorithm.dual_clip=3"],
     ["algorithm=expert_iteration", "algorithm.num_epochs=2"],
+    ["algorithm=rloo", "algorithm.num_minibatches=4", "algorithm.functions.surrogate=mine.py:with_ratio"],
     ["algorithm=cispo"],
     ["algorithm=dapo"],
     ["algorithm=gspo", "algorithm.weighting=constant"],
