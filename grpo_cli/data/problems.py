@@ -55,7 +55,12 @@ def load_problem_set(config: DataConfig, seed: int) -> ProblemSet:
     heldout = tuple(draw_heldout(candidates, config.num_heldout, NUM_HELDOUT, rng, kind))
     # By text: a problem that occurs twice in the data set must not be on both sides.
     heldout_texts = {problem.text for problem in heldout}
-    return ProblemSet(_within_pass_rate([p for p in problems if p.text not in heldout_texts], config), heldout)
+    if not (rest := [problem for problem in problems if problem.text not in heldout_texts]):
+        raise DataError(
+            f"No problem is left to train on: each of the {len(problems)} has the same text as a held-out one. Use "
+            "data with more different problems."
+        )
+    return ProblemSet(_within_pass_rate(rest, config), heldout)
 
 
 def checkable(problems: Sequence[Problem]) -> list[Problem]:

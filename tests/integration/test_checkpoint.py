@@ -398,6 +398,6 @@ def test_other_data_that_are_allowed_start_with_their_first_epoch(saved, config,
     assert step == 10
     assert printed[-1] == "From step 11 on: other data, from the beginning of their first epoch"
     assert other.next(4) == EpochSampler(PROMPTS[:4], seed=0).next(4)
-    config.data.num_heldout = 256
+    config.data.num_heldout = None
     with pytest.raises(CheckpointError, match="belongs to other data"):  # the same settings, but the file changed
         load(config, policy, EpochSampler(PROMPTS[:4], seed=0))

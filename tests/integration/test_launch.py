@@ -214,7 +214,8 @@ def test_a_reward_function_that_exits_is_named_although_another_is_stuck(tmp_pat
     terms = [f"reward.terms.{name}.function=my_rewards:{name}" for name in ("gone", "stuck")]
     run = start(*terms, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"})
     assert run.process.wait(timeout=200) == 1
-    assert "reward.terms.gone tried to end the process: SystemExit(no more) at " in run.printed
+    assert "reward.terms.gone tried to end the process, for a response to problem " in run.printed
+    assert "SystemExit: no more\nThe response: " in run.printed
 
 
 @pytest.mark.parametrize("sharing", [1, 2], ids=["an engine each", "a shared engine"])

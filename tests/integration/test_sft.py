@@ -162,7 +162,7 @@ def test_words_that_the_model_does_not_know_are_reported(tmp_path, r1zero):
         cwd=tmp_path,
     )
     assert done.returncode == 1
-    assert "448 of 448 responses have words that the model's tokenizer does not know" in done.stderr
+    assert "461 of 461 responses have words that the model's tokenizer does not know" in done.stderr
 
 
 def test_pass_at_1_is_measured_with_vllm(tmp_path, r1zero):

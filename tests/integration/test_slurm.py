@@ -15,10 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from grpo_cli.data import make_zero
 from grpo_cli.runs.resume import whole_checkpoints
 
 SCRIPT = Path(__file__).parents[1] / "slurm" / "slurm.sh"
 RUN = ("logger=none", "run.dir=run")
+SHORT = ("rollout.max_prompt_tokens=16", "rollout.max_new_tokens=64")
 ONE_RANK = ("cluster.nodes=1", "cluster.ranks=1", "cluster.slurm.mem_gib=2", "experiment=smoke", *RUN)
 NEEDED = ("slurmctld", "slurmd", "munged")
 
@@ -74,9 +76,9 @@ def test_two_nodes_train_one_run(tmp_path, r1zero):
 
 
 def test_the_error_of_a_rank_is_reported_as_on_one_machine(tmp_path, r1zero):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty/config.json").write_text("{}")
-    model = ("model=file", "model.path=./empty", "data=make_zero")
+    weights = shutil.ignore_patterns("*.safetensors")  # the launcher does not look for them
+    shutil.copytree(make_zero.base_model_dir("make_zero"), tmp_path / "model", ignore=weights)
+    model = ("model=file", "model.path=./model", "data=make_zero", "template=make_zero", *SHORT)
     result = r1zero("train", *model, "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run", cwd=tmp_path)
     assert result.returncode == 1
     assert "holds no weights (*.safetensors). Copy the model again." in result.stderr

@@ -24,13 +24,14 @@ def without_times(row: dict) -> dict:
     return {key: value for key, value in row.items() if not key.startswith(("time/", "perf/"))}
 
 
+LOGGED = ("logger.samples_every=1", "logger.token_values=true")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, r1zero) -> tuple[Path, str]:
     """The folder of a run of two steps, and its output."""
     folder = tmp_path_factory.mktemp("train")
-    result = r1zero(
-        "train", "experiment=smoke", "run.dir=run", "logger.samples_every=1", "logger.token_values=true", cwd=folder
-    )
+    result = r1zero("train", "experiment=smoke", "run.dir=run", *LOGGED, cwd=folder)
     assert result.returncode == 0, result.stderr
     return folder / "run", result.stdout
 
@@ -160,7 +161,7 @@ def test_the_final_model_answers_in_vllm_and_in_transformers(run, new_engine, mo
 
 def test_a_resumed_run_gives_the_same_metrics_as_one_that_never_stopped(run, tmp_path, r1zero):
     starts = [
-        ("experiment=smoke", "steps=1", "run.dir=part", "logger=none", "resume=auto"),  # there is nothing to resume
+        ("experiment=smoke", "steps=1", "run.dir=part", "resume=auto", *LOGGED),  # there is nothing to resume
         ("resume=part", "steps=2"),
     ]
     for start in starts:
@@ -172,13 +173,12 @@ def test_a_resumed_run_gives_the_same_metrics_as_one_that_never_stopped(run, tmp
     part_rows[1] = {key: value for key, value in part_rows[1].items() if not key.startswith("eval/")}
     assert [without_times(row) for row in part_rows] == [without_times(row) for row in whole_rows]
     whole_groups, part_groups = (
-        {file.name: file.read_bytes() for file in (tmp_path / name / "rollouts").iterdir()}
-        for name in ("whole", "part")
+        {file.name: file.read_bytes() for file in (folder / "rollouts").iterdir()}
+        for folder in (run[0], tmp_path / "part")
     )
-    for step in (2, 3):
-        del part_groups[f"heldout_{step:06d}.jsonl.gz"]
+    del part_groups["heldout_000001.jsonl.gz"]
     assert part_groups == whole_groups
-    assert len(whole_groups) == 6  # four steps, and the evaluations before and after
+    assert len(whole_groups) == 4  # two steps, and the evaluations before and after
 
 
 def test_a_skipped_weight_sync_stops_the_run(compose_train, rollout_engine, tmp_path, monkeypatch):
@@ -200,10 +200,10 @@ def test_a_skipped_weight_sync_stops_the_run(compose_train, rollout_engine, tmp_
 
 
 def test_a_fault_in_the_data_is_reported_without_a_traceback(tmp_path, r1zero):
-    (tmp_path / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n' * 8)
+    (tmp_path / "train.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n' * 8)
     result = r1zero("train", "data=file", "data.path=train.jsonl", "run.dir=run", "logger=none", cwd=tmp_path)
     assert result.returncode == 1
-    assert "data.columns.problem=question" in result.stderr
+    assert "each of the 8 has the same text as a held-out one" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -308,6 +308,13 @@ def test_without_a_number_at_most_a_tenth_is_held_out(data, caplog, size, heldou
     assert caplog.messages == ([said] if size < 2560 else [])
 
 
+def test_data_with_one_problem_many_times_leave_nothing_to_train_on(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n' * 8)
+    config = DataConfig(name="rows", path=str(tmp_path / "rows.jsonl"))
+    with pytest.raises(DataError, match="each of the 8 has the same text as a held-out one"):
+        load_problem_set(config, seed=0)
+
+
 @pytest.mark.parametrize(("wanted", "heldout"), [(150, 150), (151, 30), (10**6, 30)])
 def test_a_number_is_used_up_to_half_of_the_data_and_a_tenth_instead_of_more(data, caplog, wanted, heldout):
     assert len(load_problem_set(data(*sums(300), num_heldout=wanted), seed=0).heldout) == heldout
