@@ -102,5 +102,5 @@ def _report(claims: Sequence[Claim]) -> None:
 
 def _list() -> str:
     """One line for each claim: its name and the comment in the first line of its file."""
-    first_lines = {name: file.read_text(encoding="utf-8").splitlines()[0] for name, file in claim_files().items()}
+    first_lines = {name: file.read_text(encoding="utf-8").split("\n")[0] for name, file in claim_files().items()}
     return "\n".join(f"  {name:<20}{line.lstrip('# ')}" for name, line in first_lines.items())

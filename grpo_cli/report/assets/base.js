@@ -38,6 +38,9 @@ function table(headings, rows, caption) {
 
 // Numbers as text
 
+/** The text with each number and its percent sign on one line. */
+const unbroken = (text) => text.replaceAll(" %", "\u00a0%");
+
 const percent = (value) => `${(100 * value).toFixed(Math.abs(value) < 0.0995 && value !== 0 ? 1 : 0)}\u00a0%`;
 
 function figure(value, unit) {

@@ -8,7 +8,7 @@ function showTop() {
   if (runs.length > 1) {
     main.append(h("div", { class: "hero" },
       h("p", { class: "eyebrow" }, `${runs.length} runs`),
-      h("h1", {}, facts.comparison ? facts.comparison.headline : "Several runs")));
+      h("h1", {}, facts.comparison ? unbroken(facts.comparison.headline) : "Several runs")));
   }
   main.append(...nodes);
 }
@@ -20,12 +20,12 @@ function runTop(facts) {
   return h("div", { class: runs.length > 1 ? "hero several" : "hero", id: runs.length > 1 ? null : "verdict" },
     h("p", { class: "eyebrow" },
       h("span", { class: `state ${run.state}` }, STATES[run.state] || run.state), ` ${run.name} · ${progress}`),
-    h(tag, { class: "verdict" }, verdict.headline.replaceAll("-", "\u2011").replaceAll(" %", "\u00a0%")),
+    h(tag, { class: "verdict" }, unbroken(verdict.headline).replaceAll("-", "\u2011")),
     h("div", { class: "figures" }, ...facts.figures.map(bigNumber),
       run.tokens ? plainNumber("generated", figure(run.tokens), "tokens") : null,
       run.seconds ? plainNumber("time", duration(run.seconds), "all steps") : null),
     h("div", { class: "two" },
-      h("div", {}, h(small, { class: "minor" }, "Why"), h("ul", { class: "plain" }, verdict.reasons.map((text) => h("li", {}, text.replaceAll(" %", "\u00a0%")))),
+      h("div", {}, h(small, { class: "minor" }, "Why"), h("ul", { class: "plain" }, verdict.reasons.map((text) => h("li", {}, unbroken(text)))),
         findingList(facts.findings)),
       h("div", {}, h(small, { class: "minor" }, "What it is"), about(run))));
 }

@@ -63,7 +63,7 @@ def test_sliders_show_the_values_and_groups_of_a_step(open_page):
     page.wait_for_selector(".u-over")
     page.locator("#curve-step").fill("0")
     assert page.locator(".control output").first.inner_text() == "step 0"
-    assert page.locator(".legend output").first.inner_text() == "20.0 %"
+    assert page.locator(".legend output").first.inner_text() == "20.0\xa0%"
     page.get_by_role("button", name="Training", exact=True).click()
     page.locator("#step").fill("4")
     assert page.locator(".problem .eyebrow").inner_text().endswith("step 5")
@@ -137,9 +137,9 @@ def test_signs_of_reward_hacking_lead_to_responses(open_page):
 def test_two_runs_are_compared_on_one_page(open_page, runs, tmp_path):
     write_page(runs, tmp_path / "both.html")
     page = open_page(tmp_path / "both.html", viewport=PHONE)
-    assert "are equal: held-out accuracy 80.0 %" in page.locator("h1").inner_text().replace("\u2011", "-")
+    assert "are equal: held-out accuracy 80.0\xa0%" in page.locator("h1").inner_text().replace("\u2011", "-")
     page.wait_for_selector(".u-over")
-    assert page.locator(".panel").first.locator(".key").all_inner_texts() == ["first80.0 %", "second80.0 %"]
+    assert page.locator(".panel").first.locator(".key").all_inner_texts() == ["first80.0\xa0%", "second80.0\xa0%"]
     page.get_by_role("button", name="second", exact=True).click()
     assert "run=second" in page.url
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
