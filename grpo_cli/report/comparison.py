@@ -12,6 +12,7 @@ from grpo_cli.report.verdict import shown, spoken
 
 LIKELY_CHANCE = 0.05  # a difference with a larger p-value may be chance
 MAX_FLIPPED = 100
+DATA = {f"data.{name}" for name in ("path", "source", "subset", "split", "filter", "exclude")}  # held-out problems
 
 
 def comparison(runs: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[Group]]) -> dict[str, Any]:
@@ -24,6 +25,8 @@ def comparison(runs: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[Grou
     metrics = {run["verdict"]["metric"] for run in runs}
     if len(metrics) > 1 or any(point is None for point in points):
         return result | {"headline": "These runs have no evaluation in common."}
+    if any(row["key"] in DATA for row in result["settings"]):
+        return result | {"headline": "These runs have different data, so their accuracies cannot be compared."}
     (metric,) = metrics
     values = [point["value"] for point in points]
     best = (min if is_better_low(metric) else max)(range(len(runs)), key=lambda number: values[number])

@@ -4,6 +4,7 @@ import pytest
 from report_run import RIGHT, WRONG, group, learning_groups, learning_rows, response, write_run
 
 from grpo_cli.report.aids import aids
+from grpo_cli.report.comparison import comparison
 from grpo_cli.report.cost import cost
 from grpo_cli.report.evaluation import evaluations
 from grpo_cli.report.page import collect
@@ -115,3 +116,13 @@ def test_runs_with_the_same_name_are_named_by_their_folders(tmp_path, compose_as
     for folder in folders:
         write_run(folder, compose_as("train", "steps=20"), learning_rows(), learning_groups())
     assert collect(folders)[0]["comparison"]["names"] == [str(folder) for folder in folders]
+
+
+def test_runs_with_different_data_are_not_ranked():
+    def run(path: str) -> dict:
+        changes = [{"key": "data.path", "value": path, "default": None}]
+        point = {"value": 0.5, "low": 0.4, "high": 0.6}
+        return {"run": {"name": path, "changes": changes}, "verdict": {"after": point, "metric": "eval/heldout/avg"}}
+
+    assert "different data" in comparison([run("a.jsonl"), run("b.jsonl")], [[], []])["headline"]
+    assert "are equal" in comparison([run("a.jsonl"), run("a.jsonl")], [[], []])["headline"]
