@@ -52,6 +52,12 @@ def unknown_text_warnings(config: TrainConfig, problems: ProblemSet) -> Iterator
         )
 
 
+def prompt_lengths(config: TrainConfig, problems: ProblemSet, tokenizer: FileTokenizer) -> list[int]:
+    """The lengths of up to MAX_MEASURED training prompts in tokens, in ascending order."""
+    measured = random.Random(0).sample(problems.train, min(MAX_MEASURED, len(problems.train)))
+    return sorted(len(prompt.token_ids) for prompt in render(measured, config.template, tokenizer))
+
+
 def data_table(config: TrainConfig, problems: ProblemSet, tokenizer: FileTokenizer | None) -> Table:
     """The numbers of problems and, with a tokenizer, the lengths of prompts."""
     train, asked = problems.train, config.steps * config.rollout.prompts_per_step
@@ -61,10 +67,9 @@ def data_table(config: TrainConfig, problems: ProblemSet, tokenizer: FileTokeniz
         "prompt tokens": "unknown: the model's tokenizer.json is not on this machine",
     }
     if tokenizer is not None:
-        measured = random.Random(0).sample(train, min(MAX_MEASURED, len(train)))
-        lengths = sorted(len(prompt.token_ids) for prompt in render(measured, config.template, tokenizer))
+        lengths = prompt_lengths(config, problems, tokenizer)
         at_half, at_95 = (lengths[int(share * (len(lengths) - 1))] for share in (0.5, 0.95))
-        note = f" (of {len(measured):,} prompts)" if len(measured) < len(train) else ""
+        note = f" (of {len(lengths):,} prompts)" if len(lengths) < len(train) else ""
         rows["prompt tokens"] = f"median {at_half}, 95 % have at most {at_95}, longest {lengths[-1]}{note}"
         limit = config.rollout.max_prompt_tokens
         if longer := sum(length > limit for length in lengths):

@@ -3,13 +3,22 @@
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 from omegaconf import DictConfig
 
 from grpo_cli.bounds import settings_faults
 from grpo_cli.choices import Device, DType
-from grpo_cli.commands.data_check import check_prompts, data_table, data_warnings, first_prompt, unknown_text_warnings
+from grpo_cli.commands.data_check import (
+    check_prompts,
+    data_table,
+    data_warnings,
+    first_prompt,
+    prompt_lengths,
+    unknown_text_warnings,
+)
 from grpo_cli.commands.hydra_job import given_keys
 from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table, run_table, time_table, verdict
 from grpo_cli.config.cluster import ClusterConfig
@@ -63,6 +72,10 @@ def run(composed: DictConfig) -> None:
     hardware = find_hardware(config.cluster)
     if hardware and not overruns:
         lengths = measured.lengths if measured else assumed_lengths(config)
+        if problems and tokenizer and not measured:
+            limit = config.rollout.max_prompt_tokens
+            kept = [length for length in prompt_lengths(config, problems, tokenizer) if length <= limit]
+            lengths = replace(lengths, prompt=mean(kept)) if kept else lengths
         tables.append(time_table(config, hardware, lengths, plan_seconds(config, shape, hardware, lengths), measured))
     if problems:
         tables.insert(1, data_table(config, problems, tokenizer))

@@ -39,7 +39,8 @@ def test_the_plan_reads_the_data_and_shows_the_first_prompt(plan, capsys, tmp_pa
     given = ("data=file", f"data.path={tmp_path}/train.jsonl", "rollout.prompts_per_step=64")
     plan(*given)
     printed = capsys.readouterr().out
-    for shown in ["36 to train on, 4 held out", "355.6 epochs", "median 5, 95 % have at most 5, longest 5"]:
+    lengths = ("median 5, 95 % have at most 5, longest 5", "and prompts 5 ")
+    for shown in ["36 to train on, 4 held out", "355.6 epochs", *lengths]:
         assert shown in printed
     assert "warning: rollout.prompts_per_step=64 is more than the 36 training problems" in printed
     assert "The first prompt:" in printed
