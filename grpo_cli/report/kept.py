@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from grpo_cli.jsonl import read_objects
+from grpo_cli.runs.rollouts import Split, kept_steps, rollout_file
 
-FOLDER = "rollouts"  # in a run folder
-SPLITS = {"heldout": 0.35, "train": 1.0}  # the share of the room that is left for each, in this order
-LEAST_GROUPS = {"heldout": 8, "train": 2}  # of a step, if a run has too many to show all
+SPLITS = {Split.heldout: 0.35, Split.train: 1.0}  # the share of the room that is left for each, in this order
+LEAST_GROUPS = {Split.heldout: 8, Split.train: 2}  # of a step, if a run has too many to show all
 HEAD, TAIL = 4000, 2000  # characters of a longer response that are shown
 TOKEN_VALUES = ("token_texts", "sampler_logprobs", "trainer_logprobs", "entropies")
 
@@ -38,7 +38,7 @@ def read_kept(run_dir: Path, room: int) -> Kept:
     groups: list[Group] = []
     notes: list[str] = []
     for split, share in SPLITS.items():
-        files = sorted((run_dir / FOLDER).glob(f"{split}_*.jsonl.gz"))
+        files = [rollout_file(run_dir, split, step) for step in kept_steps(run_dir, split)]
         found, used, note = _read_split(split, files, int(share * room))
         groups += found
         notes += note
@@ -48,7 +48,7 @@ def read_kept(run_dir: Path, room: int) -> Kept:
     return Kept(sorted(groups, key=lambda group: group["step"]), notes)
 
 
-def _read_split(split: str, files: Sequence[Path], room: int) -> tuple[list[Group], int, list[str]]:
+def _read_split(split: Split, files: Sequence[Path], room: int) -> tuple[list[Group], int, list[str]]:
     """The groups, their compressed size, and what is left out."""
     if not files:
         return [], 0, []
