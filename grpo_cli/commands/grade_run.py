@@ -64,8 +64,9 @@ def grade_run(run_dir: Path) -> list[dict[str, Any]]:
 
 def cases_of_last_step(run_dir: Path) -> list[dict[str, Any]]:
     """The responses of the last step that a rule can grade, as cases of `r1zero grade`."""
-    template = frozen_settings(run_dir, "train").template
-    marker = frozen_settings(run_dir, "train").reward.terms.get(AccuracyTerm.name, {}).get("marker") or template.answer
+    settings = frozen_settings(run_dir, "train")
+    template = settings.template
+    marker = settings.reward.terms.get(AccuracyTerm.name, {}).get("marker") or template.answer
     split, step = max(((split, step) for split in Split for step in kept_steps(run_dir, split)), key=_newest)
     return [
         {

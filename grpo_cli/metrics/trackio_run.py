@@ -15,7 +15,7 @@ REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")  # if one is set, Trackio lo
 
 
 class TrackioRun:
-    """A run in Trackio's local database, or in the Space or server of its own environment variables.
+    """A run in Trackio's local database, or in the Space or server that Trackio's environment variables name.
 
     In the local database, a resumed run replaces its earlier one, so that it has each step once. A run that is
     elsewhere cannot be deleted: steps that run again are there twice.

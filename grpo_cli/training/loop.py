@@ -61,9 +61,9 @@ def open_log(
     return log
 
 
-def merged(tally: Tally) -> dict[str, float]:
-    """The metrics of all ranks together; called on all ranks."""
-    return reduce(Tally.merge, gather(tally)).compute()
+def of_all_ranks(tally: Tally) -> Tally:
+    """The tallies of all ranks together; called on all ranks."""
+    return reduce(Tally.merge, gather(tally))
 
 
 def finish_step(
@@ -92,10 +92,10 @@ def finish_step(
     if is_last or (eval_every and step % eval_every == 0):
         with clock.phase("eval"):
             evaluation = evaluate()
-    of_all_ranks = reduce(Tally.merge, gather(tally))
+    merged = of_all_ranks(tally)
     times = clock.times() | checkpoints.times()
-    metrics = performance({**of_all_ranks.compute(), "epoch": sampler.epochs, **evaluation.metrics, **times}, peak)
-    log(step, metrics, [*groups, *heldout_groups(step, evaluation)], of_all_ranks.values())
+    metrics = performance({**merged.compute(), "epoch": sampler.epochs, **evaluation.metrics, **times}, peak)
+    log(step, metrics, [*groups, *heldout_groups(step, evaluation)], merged.values())
     if check:
         check(metrics)
     must_stop = any(gather(stop.is_requested())) and not is_last

@@ -24,7 +24,7 @@ from grpo_cli.reward.model import padded, reward_token_ids, use_padding
 from grpo_cli.screen import Screen
 from grpo_cli.training.balance import pad_to_all_ranks
 from grpo_cli.training.engine import DTYPES, Engine, init_distributed
-from grpo_cli.training.loop import merged
+from grpo_cli.training.loop import of_all_ranks
 from grpo_cli.training.network import checkpoint_activations
 from grpo_cli.training.supervised import fit, num_steps, short_enough
 
@@ -55,7 +55,7 @@ def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
         learner = RewardLearner(model, config, steps)
 
     def evaluate() -> Mapping[str, float]:
-        return merged(learner.measure(heldout[rank() :: world_size()], "eval/heldout"))
+        return of_all_ranks(learner.measure(heldout[rank() :: world_size()], "eval/heldout")).compute()
 
     fit(config, "reward-model", learner, train, steps, update=learner.update, evaluate=evaluate, console=console)
 

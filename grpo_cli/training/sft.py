@@ -27,7 +27,7 @@ from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
 from grpo_cli.training.batch import TrainingSequence, weighted_minibatch
 from grpo_cli.training.engine import init_distributed
-from grpo_cli.training.loop import merged, say
+from grpo_cli.training.loop import of_all_ranks, say
 from grpo_cli.training.mismatch import mismatch_limit
 from grpo_cli.training.network import check_family
 from grpo_cli.training.policies import LIKELIHOOD, sft_policy
@@ -65,7 +65,7 @@ def sft(config: SFTTask, terminal: TextIO) -> None:
         def evaluate() -> Mapping[str, float]:
             tally = Tally()
             tally.mean("eval/heldout/loss", *policy.negative_log_likelihood(heldout[rank() :: world_size()]))
-            return merged(tally) | run_benchmarks(policy)
+            return of_all_ranks(tally).compute() | run_benchmarks(policy)
 
         fit(config, "sft", policy, train, steps, update=update, evaluate=evaluate, console=console)
 

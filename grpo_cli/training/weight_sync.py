@@ -7,7 +7,7 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.loop import merged
+from grpo_cli.training.loop import of_all_ranks
 from grpo_cli.training.mismatch import check_mismatch, tally_mismatch
 from grpo_cli.training.policy import Policy
 from grpo_cli.types import Prompt, Request, Sampling
@@ -42,7 +42,7 @@ def check_sampler(policy: Policy, engine: RolloutEngine, prompts: Sequence[Promp
         for microbatch, logprobs_N, _ in policy.forwarded(sequences):
             compared = (microbatch.scatter(logprobs_N), microbatch.sampler_logprobs_BT, microbatch.mask_BT)
             tally_mismatch(tally, *sampler_mismatch(*compared))
-        metrics = merged(tally)
+        metrics = of_all_ranks(tally).compute()
     sync_weights(policy, engine)
     check_mismatch(metrics, limit)
     return metrics
