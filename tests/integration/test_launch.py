@@ -1,13 +1,11 @@
 """Ranks of real runs: they agree, they end together, and no process is left running."""
 
-import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -145,8 +143,9 @@ def test_a_run_saves_its_step_when_its_terminal_is_closed(start):
     os.set_blocking(ours, False)
     run = start(
         "logger=console",  # prints at each step
+        wrapper=("setsid", "--ctty"),
         **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        start_new_session=False,  # setsid starts it
     )
     os.close(theirs)
 
@@ -163,7 +162,7 @@ def test_a_run_saves_its_step_when_its_terminal_is_closed(start):
 
 
 def test_a_run_under_nohup_continues_without_its_terminal(start):
-    run = start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    run = start(wrapper=("nohup",))
     run.wait_until(lambda: run.steps >= 1)
     for process in [psutil.Process(run.process.pid), *ranks_of(run.children)]:
         process.send_signal(signal.SIGHUP)

@@ -1,21 +1,20 @@
 """Limits of the machine, each tested in a separate process."""
 
-import resource
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-CHECK = [sys.executable, "-c", "from grpo_cli import limits\nlimits.check_open_files()\nlimits.check_shared_memory()"]
+CHECK = "from grpo_cli import limits\nlimits.check_open_files()\nlimits.check_shared_memory()"
 
 
-def check(*wrapper: str, open_files: tuple[int, int] | None = None) -> subprocess.CompletedProcess:
-    def limit() -> None:
-        if open_files:
-            resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+def check(*wrapper: str, before: str = "") -> subprocess.CompletedProcess:
+    return subprocess.run([*wrapper, sys.executable, "-c", f"{before}\n{CHECK}"], capture_output=True, text=True)
 
-    return subprocess.run([*wrapper, *CHECK], capture_output=True, text=True, preexec_fn=limit)
+
+def limit_open_files(soft: int, hard: int) -> str:
+    return f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))"
 
 
 def test_this_machine_passes():
@@ -23,11 +22,11 @@ def test_this_machine_passes():
 
 
 def test_too_few_open_files_are_reported():
-    assert "SetupError: A process may have 64 open files here" in check(open_files=(64, 64)).stderr
+    assert "SetupError: A process may have 64 open files here" in check(before=limit_open_files(64, 64)).stderr
 
 
 def test_a_soft_limit_is_raised():
-    assert check(open_files=(64, 4096)).returncode == 0
+    assert check(before=limit_open_files(64, 4096)).returncode == 0
 
 
 def test_read_only_shared_memory_is_reported():

@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from grpo_cli.grading import symbolic
 from grpo_cli.grading.killable import KillableProcesses, _worker_main, why_stopped
 from grpo_cli.grading.math_grader import Judgement
 from grpo_cli.types import Verdict
@@ -33,18 +34,30 @@ def two_processes():
     pool.close()
 
 
+def waiting(gold, answer):
+    time.sleep(3 * CPU_S)  # longer than a wall-clock limit would allow
+    return Judgement(Verdict.correct, gold)
+
+
+def busy(gold, answer):
+    while True:
+        pass
+
+
+def judge_with(judge_fully, connection):
+    symbolic.judge_fully = judge_fully
+    _worker_main(connection, resource.RLIM_INFINITY, CPU_S)
+
+
 @pytest.fixture
-def start_judging(monkeypatch):
+def start_judging():
     """A function that starts a process which judges with the given function. Returns the process and a connection."""
-    context = multiprocessing.get_context("fork")  # so that the process has the function
+    context = multiprocessing.get_context("spawn")
     started = []
 
     def start(judge_fully):
-        monkeypatch.setattr("grpo_cli.grading.symbolic.judge_fully", judge_fully)
         connection, child_connection = context.Pipe()
-        started.append(
-            context.Process(target=_worker_main, args=(child_connection, resource.RLIM_INFINITY, CPU_S), daemon=True)
-        )
+        started.append(context.Process(target=judge_with, args=(judge_fully, child_connection), daemon=True))
         started[-1].start()
         child_connection.close()
         connection.send(("gold", "answer"))
@@ -56,19 +69,11 @@ def start_judging(monkeypatch):
 
 
 def test_time_without_the_cpu_does_not_count(start_judging):
-    def waiting(gold, answer):
-        time.sleep(3 * CPU_S)  # longer than a wall-clock limit would allow
-        return Judgement(Verdict.correct, gold)
-
     _, connection = start_judging(waiting)
     assert connection.recv() == Judgement(Verdict.correct, "gold")
 
 
 def test_cpu_time_counts(start_judging):
-    def busy(gold, answer):
-        while True:
-            pass
-
     process, connection = start_judging(busy)
     with pytest.raises(EOFError):
         connection.recv()
