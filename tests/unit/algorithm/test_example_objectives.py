@@ -18,7 +18,8 @@ from grpo_cli.config.algorithm import AlgorithmConfig, FunctionsConfig
 from grpo_cli.training.function_checks import check_functions
 
 FOLDER = Path(__file__).parents[3] / "examples" / "objectives"
-SURROGATES, ADVANTAGES, WEIGHTINGS = ("sapo", "gmpo"), ("maxrl", "gdpo"), ("clip_cov",)
+SURROGATES, ADVANTAGES = ("sapo", "gmpo"), ("maxrl", "gdpo", "kimi_length", "gfpo")
+WEIGHTINGS = ("clip_cov",)
 
 
 def example(name: str) -> ModuleType:
@@ -112,6 +113,30 @@ def test_the_expected_gradient_of_maxrl_is_the_truncated_series_of_the_log_succe
         (advantages,) = example("maxrl").maxrl(tensor([outcome]).double()).tolist()
         expected += probability * sum(a * score[r] for a, r in zip(advantages, outcome, strict=True)) / group_size
     assert expected == pytest.approx(sum((1 - p) ** (k - 1) for k in range(1, group_size)) * p * (1 - p))
+
+
+def test_kimi_length_rewards_short_right_answers_and_never_wrong_ones():
+    # lengths 10 to 30: 0.5 - 0/20 = 0.5, 0.5 - 10/20 = 0, 0.5 - 20/20 = -0.5; a wrong answer gets at most 0
+    module = example("kimi_length")
+    lengths_PG = tensor([[10.0, 20.0, 30.0, 30.0, 10.0], [7.0] * 5]).double()
+    correct_PG = tensor([[True, True, True, False, False], [True, False, True, False, True]])
+    values = module.length_rewards(correct_PG, lengths_PG)
+    assert values.tolist() == [[0.5, 0, -0.5, -0.5, 0], [0] * 5]
+    # with weight 0.2: totals 1.1, 1, 0.9, -0.1, 0; their mean is 0.58
+    advantages = module.kimi_length(correct_PG.double(), correct_PG, lengths_PG)
+    assert advantages[0].tolist() == pytest.approx([0.52, 0.42, 0.32, -0.68, -0.58])
+
+
+def test_gfpo_learns_only_from_the_shortest_responses(monkeypatch):
+    # of lengths 5, 1, 2, 3 the shortest three have rewards 0, 1, 0: mean 1/3, std sqrt(2)/3
+    module = example("gfpo")
+    monkeypatch.setattr(module, "KEEP", 3)
+    rewards_PG, lengths_PG = tensor([[1.0, 0.0, 1.0, 0.0]]).double(), tensor([[5, 1, 2, 3]])
+    low, high = -1 / math.sqrt(2), math.sqrt(2)
+    assert module.gfpo(rewards_PG, lengths_PG)[0].tolist() == pytest.approx([0, low, high, low], abs=1e-5)
+    # rewards per token 0.2, 0, 0.5, 0: the long right answer is kept, and the earlier of the wrong ones
+    efficient = module.token_efficiency(rewards_PG, lengths_PG)
+    assert efficient[0].tolist() == pytest.approx([-low, -high, -low, 0], abs=1e-5)
 
 
 def test_gdpo_tells_apart_what_grpo_cannot():
