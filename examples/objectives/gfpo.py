@@ -8,6 +8,8 @@ are kept; the others get 0. `token_efficiency`, the paper's other measure, keeps
 
 import torch
 
+from grpo_cli.algorithm.advantage import group_advantages
+
 # P prompts, G completions a prompt
 KEEP = 8
 
@@ -22,10 +24,7 @@ def token_efficiency(rewards_PG, lengths_PG):
     return _of_the_first(rewards_PG / lengths_PG, rewards_PG)
 
 
-def _of_the_first(measure_PG, rewards_PG, eps=1e-6):
+def _of_the_first(measure_PG, rewards_PG):
     """Advantages of the KEEP responses of each group with the largest measure; of equal ones, of the earlier ones."""
     kept_PK = measure_PG.argsort(dim=1, descending=True, stable=True)[:, :KEEP]
-    rewards_PK = rewards_PG.gather(1, kept_PK)
-    centred_PK = rewards_PK - rewards_PK.mean(1, keepdim=True)
-    std_P1 = rewards_PK.std(1, keepdim=True, correction=0)
-    return torch.zeros_like(rewards_PG).scatter(1, kept_PK, centred_PK / (std_P1 + eps))
+    return torch.zeros_like(rewards_PG).scatter(1, kept_PK, group_advantages(rewards_PG.gather(1, kept_PK)))

@@ -7,6 +7,9 @@ wrong: being short pays only for right answers. The sums become advantages as in
 and adds the penalty later, because it slows learning at first: train without it, then continue from that model.
 """
 
+from grpo_cli.algorithm.advantage import group_advantages
+from grpo_cli.choices import AdvantageScale
+
 # P prompts, G completions a prompt
 WEIGHT = 0.2
 
@@ -14,7 +17,7 @@ WEIGHT = 0.2
 def kimi_length(rewards_PG, correct_PG, lengths_PG):
     """The (P, G) advantages: rewards with the length reward, minus their group's mean."""
     totals_PG = rewards_PG + WEIGHT * length_rewards(correct_PG, lengths_PG.double())
-    return totals_PG - totals_PG.mean(1, keepdim=True)
+    return group_advantages(totals_PG, scale=AdvantageScale.none)
 
 
 def length_rewards(correct_PG, lengths_PG):

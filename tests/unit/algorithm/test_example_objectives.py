@@ -139,6 +139,15 @@ def test_gfpo_learns_only_from_the_shortest_responses(monkeypatch):
     assert efficient[0].tolist() == pytest.approx([-low, -high, -low, 0], abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["kimi_length", "gfpo"])
+def test_a_group_with_equal_rewards_and_lengths_is_not_trained_on(name):
+    # exactly 0: the mean of six times 1.1 is not 1.1 in float64
+    rewards_PG = torch.full((1, 6), 1.1, dtype=torch.float64)
+    given = {"rewards_PG": rewards_PG, "lengths_PG": torch.full((1, 6), 5)}
+    given |= {"correct_PG": rewards_PG > 0} if name == "kimi_length" else {}
+    assert not getattr(example(name), name)(**given).any()
+
+
 def test_gdpo_tells_apart_what_grpo_cannot():
     # The example of the paper: sums (0, 1) and (0, 2). In a group of two, 0 and 1 are normalised to -+1/sqrt(2), so the
     # sums are -+0.7071 and -+1.4142. Their std over the batch is sqrt((2 * 0.5 + 2 * 2) / 3) = 1.2910.
