@@ -84,6 +84,22 @@ def test_below_its_threshold_nothing_is_reported(borderline):
 
 
 @pytest.mark.parametrize(
+    "symptoms",
+    [
+        {"length__truncated": health_module.TRUNCATED},
+        {"group__agreeing": health_module.AGREEING},
+        {"policy__kl_ref": health_module.KL},
+        {"sampler__logprob_diff_mean": health_module.MISMATCH * LIMIT},
+        {"verify__timeout": health_module.TIMED_OUT},
+        {"verify__unparsable": health_module.UNPARSABLE},
+        {"policy__skipped_steps": health_module.SKIPPED / WINDOW},
+    ],
+)
+def test_a_value_equal_to_its_threshold_is_a_finding(symptoms):
+    assert len(findings(steps(2 * WINDOW, **symptoms))) == 1
+
+
+@pytest.mark.parametrize(
     "noise",
     [
         {"length__truncated": 1.0},
