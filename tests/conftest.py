@@ -84,7 +84,7 @@ def compose_train(compose_as) -> Callable[..., TrainConfig]:
 
 
 @pytest.fixture(scope="session")
-def r1zero() -> Callable[..., subprocess.CompletedProcess]:
+def r1zero_process() -> Callable[..., subprocess.CompletedProcess]:
     """Run the `r1zero` command as a user would, with W&B offline."""
 
     def run(*arguments: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:
