@@ -59,7 +59,7 @@ class Forked:
         if worker.__name__ in command:
             self.pid = fork(partial(run_rank, *command[-2:], env))
         else:
-            self.pid = fork(partial(run_command, command[1:]))
+            self.pid = fork(partial(run_command, command[command.index("grpo_cli.cli") + 1 :]))
 
     def poll(self) -> int | None:
         if self.returncode is None and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -35,7 +36,11 @@ def unused_port():
 
 @pytest.fixture(scope="session")
 def preloaded(tmp_path_factory) -> Iterator[Callable[..., list[subprocess.CompletedProcess]]]:
-    """Ask tests/preloaded.py, in whose processes nothing needs to be imported: one run for each of `environments`."""
+    """Ask tests/preloaded.py, in whose processes nothing needs to be imported: one run for each of `environments`.
+
+    Threads that ask at the same time wait for each other.
+    """
+    lock = Lock()
     command = [sys.executable, Path(__file__).parents[1] / "preloaded.py"]
     folder = tmp_path_factory.mktemp("preloaded")
     log = folder / "server.txt"
@@ -44,14 +49,15 @@ def preloaded(tmp_path_factory) -> Iterator[Callable[..., list[subprocess.Comple
 
         def ask(run: str, environments: list[dict[str, str]], *, cwd: Path, timeout: float, **arguments: Any):
             files = {name: folder / name for name in ("stdout", "stderr")}
-            for file in files.values():
-                file.write_text("")
             request = {name: f"{file}" for name, file in files.items()} | {"cwd": f"{cwd}", "timeout": int(timeout)}
             request |= {"run": run, "environments": environments, "arguments": arguments}
-            print(json.dumps(request), file=server.stdin, flush=True)
-            answer = server.stdout.readline()
-            assert answer, log.read_text()
-            output = [file.read_text(errors="replace") for file in files.values()]
+            with lock:
+                for file in files.values():
+                    file.write_text("")
+                print(json.dumps(request), file=server.stdin, flush=True)
+                answer = server.stdout.readline()
+                assert answer, log.read_text()
+                output = [file.read_text(errors="replace") for file in files.values()]
             return [subprocess.CompletedProcess([run, arguments], status, *output) for status in json.loads(answer)]
 
         yield ask
