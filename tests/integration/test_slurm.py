@@ -137,7 +137,7 @@ def test_a_launcher_that_is_stopped_lets_the_job_save_its_step(tmp_path, started
 
 
 def test_a_run_on_one_machine_saves_its_step_when_slurm_signals_all_its_processes(tmp_path, started):
-    settings = ("cluster=cpu_2rank", "checkpoint.every_steps=0")
+    settings = ("cluster=cpu", "checkpoint.every_steps=0")
     launcher = started(*settings, wrapper=("srun", "--ntasks=1"))
     wait_until(lambda: has_steps(tmp_path / "run", 1), launcher)
     (job,) = queue().split()[:1]
