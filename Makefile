@@ -57,14 +57,16 @@ science: setup  ## repeat claims of the field on their confirmation seeds, and w
 
 WORKERS ?= 2  # most tests spend their time waiting for a process to start
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -rs
+# tests/integration has the long files, and is collected first: at the end all workers have something to do.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup  ## run all tests; on a GPU tests/unit, and each test of tests/gpu in its own process
 ifeq ($(STACK),cuda)
-	$(PYTEST) -n $(WORKERS) --dist loadfile tests/unit
+	$(PYTEST) $(PARALLEL) tests/unit
 	tests=$$($(BIN)/pytest --collect-only --quiet tests/gpu) || { echo "$$tests"; exit 1; }; failed=0; \
 	  for test in $$(echo "$$tests" | grep ::); do $(PYTEST) "$$test" || failed=1; done; exit $$failed
 else
-	$(PYTEST) -n $(WORKERS) --dist loadfile
+	$(PYTEST) $(PARALLEL)
 endif
 
 chaos: setup  ## kill twenty runs at random moments, resume them, and compare them with an uninterrupted one

@@ -1,17 +1,21 @@
 """Fixtures of all tests."""
 
+import copy
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
 from grpo_cli.config.commands import SCHEMAS
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
@@ -45,14 +49,28 @@ def shared() -> Path:
     return SHARED
 
 
+@cache
+def composed_files(command: str, chosen: tuple[str, ...]) -> DictConfig:
+    return compose(command, [*chosen])
+
+
 @pytest.fixture
 def compose_as() -> Iterator[Callable[..., Any]]:
-    """A function of a command and its overrides that returns what `r1zero <command> <overrides>` composes."""
+    """A function of a command and its overrides that returns what `r1zero <command> <overrides>` composes.
+
+    The files, most of the time, are composed once for each choice of files. Then Hydra applies the other overrides.
+    """
     register_schemas()
 
     def composed(command: str, *overrides: str) -> Any:
         run_dir = ["run.dir=unused"] * ("run" in get_type_hints(SCHEMAS[command]))
-        return to_typed(compose(command, [*run_dir, *overrides]), command)
+        parsed = OverridesParser.create().parse_overrides([*run_dir, *overrides])
+        chooses = [bool(each.package) or (conf_dir() / each.key_or_group).is_dir() for each in parsed]
+        files = tuple(each.input_line for each, is_choice in zip(parsed, chooses, strict=True) if is_choice)
+        settings = copy.deepcopy(composed_files(command, files))
+        values = [each for each, is_choice in zip(parsed, chooses, strict=True) if not is_choice]
+        ConfigLoaderImpl._apply_overrides_to_config(values, settings)
+        return to_typed(settings, command)
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield composed
@@ -66,7 +84,7 @@ def compose_train(compose_as) -> Callable[..., TrainConfig]:
 
 
 @pytest.fixture(scope="session")
-def r1zero() -> Callable[..., subprocess.CompletedProcess]:
+def r1zero_process() -> Callable[..., subprocess.CompletedProcess]:
     """Run the `r1zero` command as a user would, with W&B offline."""
 
     def run(*arguments: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:

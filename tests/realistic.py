@@ -27,6 +27,10 @@ CHAT = (
 )
 
 
+def tokenizer_files(name: str) -> Path:
+    return REPOSITORY.parent / "shared" / "data" / "tokenizers" / name
+
+
 def write_realistic_model(folder: Path, name: str, mean_len: int) -> None:
     """Write a random model with the tokenizer `name`, whose responses have about `mean_len` tokens.
 
@@ -36,7 +40,7 @@ def write_realistic_model(folder: Path, name: str, mean_len: int) -> None:
         folder.mkdir()
         _train_tokenizer(folder)
     else:
-        source = REPOSITORY.parent / "shared" / "data" / "tokenizers" / name
+        source = tokenizer_files(name)
         if not source.is_dir():
             pytest.skip(f"needs the tokenizer ../shared/data/tokenizers/{name}, which is not part of the repository")
         folder.mkdir()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,14 @@ def register_schemas() -> None:
 
 def to_typed(composed: DictConfig, command: str) -> Any:
     """A composed configuration as the command's dataclass, with interpolations resolved and absolute paths."""
-    schema = OmegaConf.structured(SCHEMAS[command])
     resolved = with_absolute_paths(OmegaConf.to_container(composed, resolve=True))
     # Escaped, so that a text such as ${x} is not resolved a second time.
-    return OmegaConf.to_object(OmegaConf.merge(schema, mapped(resolved, escaped)))
+    return OmegaConf.to_object(OmegaConf.merge(_schema(command), mapped(resolved, escaped)))
+
+
+@cache
+def _schema(command: str) -> DictConfig:
+    return OmegaConf.structured(SCHEMAS[command])  # merging copies it
 
 
 def plain(config: Any) -> Any:

@@ -1,5 +1,6 @@
 """Start the ranks of a run on this machine, wait for them and report errors."""
 
+import gc
 import os
 import signal
 import socket
@@ -9,8 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from torch.distributed import TCPStore
+from typing import TYPE_CHECKING
 
 from grpo_cli import stop
 from grpo_cli.config.commands import COMMAND_OF_LOOP
@@ -18,6 +18,9 @@ from grpo_cli.errors import R1ZeroError, Stopped, TrainingError
 from grpo_cli.launch.rank_errors import error_file, first_error, remove_error_files
 from grpo_cli.launch.requests import Requests, exit_status, print_if_open
 from grpo_cli.launch.worker import resume_hint
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
 
 WORKER = "grpo_cli.launch.worker"
 LOCALHOST = "127.0.0.1"  # the machine's own name may not resolve
@@ -36,10 +39,12 @@ def launch(loop: str, config_file: Path, num_ranks: int) -> None:
     remove_error_files(run_dir / "logs")
     with (
         Requests(stop.REQUESTS) as requests,
-        _rank_store() as port,
-        _ranks(loop, config_file, num_ranks, port) as processes,
+        socket.create_server((LOCALHOST, 0)) as server,  # only reachable locally
+        _ranks(loop, config_file, num_ranks, server.getsockname()[1]) as processes,
     ):
+        store = _rank_store(server)
         codes = _wait(processes, requests)
+    del store  # only now: the ranks have ended
     if codes is not None and not any(codes.values()):
         return
     error = _explain(run_dir / "logs", codes) if codes is not None else None
@@ -53,14 +58,16 @@ def launch(loop: str, config_file: Path, num_ranks: int) -> None:
     raise error
 
 
-@contextmanager
-def _rank_store() -> Iterator[int]:
-    """The port of a TCPStore in this process, through which the ranks find each other; only reachable locally."""
-    with socket.create_server((LOCALHOST, 0)) as server:
-        port = server.getsockname()[1]
-        store = TCPStore(LOCALHOST, port, is_master=True, wait_for_workers=False, master_listen_fd=server.detach())
-    yield port
-    del store
+def _rank_store(server: socket.socket) -> "TCPStore":
+    """A store in this process at the server's port, through which the ranks find each other.
+
+    The ranks import torch at the same time as this process, and may connect earlier: then they wait for the store.
+    """
+    from torch.distributed import TCPStore
+
+    gc.freeze()  # otherwise Python visits every object of torch when it exits, which takes a second
+    port = server.getsockname()[1]
+    return TCPStore(LOCALHOST, port, is_master=True, wait_for_workers=False, master_listen_fd=server.detach())
 
 
 @contextmanager

@@ -1,12 +1,16 @@
 """The real engines on the built-in model. All tests of this process share one process group and one vLLM engine."""
 
+import json
 import os
 import random
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import pytest
 
@@ -31,25 +35,57 @@ def unused_port():
 
 
 @pytest.fixture(scope="session")
-def run_on_ranks() -> Callable[..., None]:
+def preloaded(tmp_path_factory) -> Iterator[Callable[..., list[subprocess.CompletedProcess]]]:
+    """Ask tests/preloaded.py, in whose processes nothing needs to be imported: one run for each of `environments`.
+
+    Threads that ask at the same time wait for each other.
+    """
+    lock = Lock()
+    command = [sys.executable, Path(__file__).parents[1] / "preloaded.py"]
+    folder = tmp_path_factory.mktemp("preloaded")
+    log = folder / "server.txt"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with log.open("w") as errors, subprocess.Popen(command, **pipes, stderr=errors, text=True) as server:
+
+        def ask(run: str, environments: list[dict[str, str]], *, cwd: Path, timeout: float, **arguments: Any):
+            files = {name: folder / name for name in ("stdout", "stderr")}
+            request = {name: f"{file}" for name, file in files.items()} | {"cwd": f"{cwd}", "timeout": int(timeout)}
+            request |= {"run": run, "environments": environments, "arguments": arguments}
+            with lock:
+                for file in files.values():
+                    file.write_text("")
+                print(json.dumps(request), file=server.stdin, flush=True)
+                answer = server.stdout.readline()
+                assert answer, log.read_text()
+                output = [file.read_text(errors="replace") for file in files.values()]
+            return [subprocess.CompletedProcess([run, arguments], status, *output) for status in json.loads(answer)]
+
+        yield ask
+        server.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def r1zero(preloaded) -> Callable[..., subprocess.CompletedProcess]:
+    """Run the `r1zero` command with W&B offline, without the seconds of its imports."""
+
+    def run(*arguments: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:
+        environment = os.environ | {"WANDB_MODE": "offline"}
+        (result,) = preloaded("command", [environment], arguments=arguments, cwd=cwd, timeout=timeout)
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_on_ranks(preloaded) -> Callable[..., None]:
     """Run a Python text with its arguments on `num_ranks` ranks with one thread each."""
 
     def run(text: str, *arguments: str, num_ranks: int) -> None:
         shared = {"WORLD_SIZE": f"{num_ranks}", "LOCAL_WORLD_SIZE": f"{num_ranks}", "OMP_NUM_THREADS": "1"}
         shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free_port()}", "DS_ACCELERATOR": "cpu"}
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", f"{text}\nimport os\nos._exit(0)", *arguments],  # ranks of a run exit like this
-                stderr=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                text=True,
-                env=os.environ | shared | {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"},
-            )
-            for rank in range(num_ranks)
-        ]
-        for process in processes:
-            _, errors = process.communicate(timeout=400)
-            assert process.returncode == 0, errors
+        environments = [os.environ | shared | {"RANK": f"{n}", "LOCAL_RANK": f"{n}"} for n in range(num_ranks)]
+        for done in preloaded("program", environments, text=text, arguments=arguments, cwd=Path.cwd(), timeout=400):
+            assert done.returncode == 0, done.stderr
 
     return run
 

@@ -79,7 +79,7 @@ def wandb_steps(folder: Path) -> list[int]:
     return [record["history"]["item"]["step"] for record in records if record["type"] == "history"]
 
 
-def killed_and_resumed(folder: Path, seed: int) -> tuple[list[str], dict]:
+def killed_and_resumed(folder: Path, seed: int, r1zero) -> tuple[list[str], dict]:
     """A run that is killed up to three times. Returns where it was killed, and its outcome."""
     rng = random.Random(seed)
     folder.mkdir()
@@ -92,35 +92,31 @@ def killed_and_resumed(folder: Path, seed: int) -> tuple[list[str], dict]:
             and "grpo_cli.launch.worker" in (process.info["cmdline"] or [])
             and process.info["status"] != psutil.STATUS_ZOMBIE
         ]
-    finished = start(folder, {})
+    finished = r1zero(*COMMAND, cwd=folder)
     assert finished.returncode == 0, finished.stderr
     kills = folder / "kills.txt"
     return kills.read_text().splitlines() if kills.exists() else [], outcome(folder / "run")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict:
+def undisturbed(tmp_path_factory, r1zero) -> dict:
     folder = tmp_path_factory.mktemp("undisturbed")
-    finished = start(folder, {})
+    finished = r1zero(*COMMAND, cwd=folder)
     assert finished.returncode == 0, finished.stderr
     return outcome(folder / "run")
 
 
-def test_a_run_that_is_killed_and_resumed_ends_like_an_undisturbed_one(tmp_path, undisturbed, pytestconfig, capsys):
+def test_a_run_that_is_killed_and_resumed_ends_like_an_undisturbed_one(
+    tmp_path, undisturbed, r1zero, pytestconfig, capsys
+):
     assert undisturbed["wandb"] == list(range(STEPS + 1))
     assert len(undisturbed["rollouts"]) == STEPS + STEPS // 5 + 1
     num_runs = pytestconfig.getoption("--chaos-runs")
     with ThreadPoolExecutor(max_workers=2) as pool:
         seeds = range(num_runs)
-        results = pool.map(lambda seed: killed_and_resumed(tmp_path / f"{seed}", seed), seeds)
+        results = pool.map(lambda seed: killed_and_resumed(tmp_path / f"{seed}", seed, r1zero), seeds)
         for seed, (kills, seen) in zip(seeds, results, strict=True):
             with capsys.disabled():
                 print(f"\nrun {seed}: {'; '.join(kills) or 'not killed'}", end="", flush=True)
             for what, value in undisturbed.items():
                 assert seen[what] == value, f"run {seed}: different {what}"
-
-
-def test_the_same_command_twice_gives_the_same_bytes(tmp_path, undisturbed):
-    finished = start(tmp_path, {})
-    assert finished.returncode == 0, finished.stderr
-    assert outcome(tmp_path / "run") == undisturbed

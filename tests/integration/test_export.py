@@ -254,20 +254,20 @@ def hub(monkeypatch):
     server.server_close()
 
 
-def test_the_command_writes_a_folder_once_and_pushes_to_the_hub(trained, hub, r1zero, tmp_path, monkeypatch):
+def test_the_command_writes_a_folder_once_and_pushes_to_the_hub(trained, hub, r1zero_process, tmp_path, monkeypatch):
     trained()
-    exported = r1zero("export", "checkpoint=run", "to=exported", cwd=tmp_path)
+    exported = r1zero_process("export", "checkpoint=run", "to=exported", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
     assert exported.stdout == (
         "The model of run/checkpoints/step_000001 is in exported.\nTo measure it: r1zero eval checkpoint=exported\n"
     )
-    again = r1zero("export", "checkpoint=run", "to=exported", cwd=tmp_path)
+    again = r1zero_process("export", "checkpoint=run", "to=exported", cwd=tmp_path)
     assert again.returncode == 1
     assert "exists and is not an empty folder" in again.stderr
 
     for checkpoint in ("run", "exported"):
         hub.requests.clear()
-        pushed = r1zero("export", f"checkpoint={checkpoint}", "to=hub:org/tiny", cwd=tmp_path)
+        pushed = r1zero_process("export", f"checkpoint={checkpoint}", "to=hub:org/tiny", cwd=tmp_path)
         assert pushed.returncode == 0, pushed.stderr
         assert f":{hub.server_port}/org/tiny" in pushed.stdout
         created, *_, committed = hub.requests
@@ -280,17 +280,17 @@ def test_the_command_writes_a_folder_once_and_pushes_to_the_hub(trained, hub, r1
         assert {file["path"] for file in sent if "path" in file} == files(tmp_path / "exported").keys()
 
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    refused = r1zero("export", "checkpoint=exported", "to=hub:org/tiny", cwd=tmp_path)
+    refused = r1zero_process("export", "checkpoint=exported", "to=hub:org/tiny", cwd=tmp_path)
     assert refused.returncode == 1
     assert "hf auth login" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
-def test_an_unreachable_hub_is_reported(r1zero, unused_port, tmp_path, monkeypatch):
+def test_an_unreachable_hub_is_reported(r1zero_process, unused_port, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused_port()}")
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
-    result = r1zero("export", "checkpoint=model", "to=hub:org/tiny", cwd=tmp_path)
+    result = r1zero_process("export", "checkpoint=model", "to=hub:org/tiny", cwd=tmp_path)
     assert result.returncode == 1
     assert "hf upload org/tiny FOLDER" in result.stderr
     assert "Traceback" not in result.stderr
@@ -305,11 +305,11 @@ def test_an_unreachable_hub_is_reported(r1zero, unused_port, tmp_path, monkeypat
         (["to=hub:tiny"], "to=hub:my_org/tiny"),
     ],
 )
-def test_bad_input_gives_an_error_with_the_fix(arguments, message, r1zero, tmp_path):
+def test_bad_input_gives_an_error_with_the_fix(arguments, message, r1zero_process, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
-    result = r1zero("export", *arguments, cwd=tmp_path)
+    result = r1zero_process("export", *arguments, cwd=tmp_path)
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr

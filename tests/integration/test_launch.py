@@ -18,10 +18,11 @@ from grpo_cli.launch.requests import SAME_REQUEST_S
 from grpo_cli.runs.resume import whole_checkpoints
 
 TWO_RANKS = ("train", "cluster=cpu_2rank", "logger=none", "run.dir=run", "data.num_heldout=16")
+ONE_RANK = ("cluster.ranks=1", "cluster.zero_stage=0")  # enough for what the launcher does with each rank
 
 
 class Run:
-    """A run of two ranks in `<folder>/run`, and its child processes."""
+    """A run in `<folder>/run`, and its child processes."""
 
     def __init__(self, process: subprocess.Popen, folder: Path) -> None:
         self.process, self.folder = process, folder
@@ -60,7 +61,7 @@ def children(process: subprocess.Popen) -> list[psutil.Process]:
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Run]]:
-    """Start a run with these settings. Its processes are killed after the test."""
+    """Start a run of two ranks with these settings. Its processes are killed after the test."""
     runs = []
 
     def start(*settings: str, wrapper: Sequence[str] = (), **options) -> Run:
@@ -81,8 +82,16 @@ def start(tmp_path) -> Iterator[Callable[..., Run]]:
 
 @pytest.fixture
 def running(start) -> Run:
-    """A run after its first step."""
+    """A run of two ranks after its first step."""
     run = start()
+    run.wait_until(lambda: run.steps >= 1)
+    return run
+
+
+@pytest.fixture
+def running_alone(start) -> Run:
+    """A run of one rank after its first step."""
+    run = start(*ONE_RANK)
     run.wait_until(lambda: run.steps >= 1)
     return run
 
@@ -106,9 +115,9 @@ def test_a_rank_that_dies_ends_all_ranks_and_is_named(running):
     assert still_running(running.children) == []
 
 
-def test_ranks_end_when_their_launcher_is_killed(running):
-    running.process.kill()
-    assert still_running(running.children) == []
+def test_ranks_end_when_their_launcher_is_killed(running_alone):
+    running_alone.process.kill()
+    assert still_running(running_alone.children) == []
 
 
 def test_a_run_has_one_writer_which_saves_its_step_on_a_request_to_stop(running, r1zero):
@@ -127,7 +136,7 @@ def test_a_run_has_one_writer_which_saves_its_step_on_a_request_to_stop(running,
 
 
 def test_a_signal_to_all_processes_still_saves_the_step(start):
-    run = start("logger=wandb", "logger.mode=offline")
+    run = start(*ONE_RANK, "logger=wandb", "logger.mode=offline")
     run.wait_until(lambda: run.steps >= 1)
     for process in [psutil.Process(run.process.pid), *run.children]:  # as systemd stops a service
         with suppress(psutil.NoSuchProcess):
@@ -142,6 +151,7 @@ def test_a_run_saves_its_step_when_its_terminal_is_closed(start):
     ours, theirs = os.openpty()
     os.set_blocking(ours, False)
     run = start(
+        *ONE_RANK,
         "logger=console",  # prints at each step
         wrapper=("setsid", "--ctty"),
         **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
@@ -162,7 +172,7 @@ def test_a_run_saves_its_step_when_its_terminal_is_closed(start):
 
 
 def test_a_run_under_nohup_continues_without_its_terminal(start):
-    run = start(wrapper=("nohup",))
+    run = start(*ONE_RANK, wrapper=("nohup",))
     run.wait_until(lambda: run.steps >= 1)
     for process in [psutil.Process(run.process.pid), *ranks_of(run.children)]:
         process.send_signal(signal.SIGHUP)
@@ -173,16 +183,16 @@ def test_a_run_under_nohup_continues_without_its_terminal(start):
     assert run.saved_last_step()
 
 
-def test_a_second_request_does_not_wait_for_the_step(running):
-    ranks = ranks_of(running.children)
-    for rank in ranks:
+def test_a_second_request_does_not_wait_for_the_step(running_alone):
+    run = running_alone
+    for rank in ranks_of(run.children):
         rank.suspend()  # a step without end
-    running.process.send_signal(signal.SIGINT)
-    running.wait_until(lambda: "A second SIGINT ends it immediately" in running.printed)
+    run.process.send_signal(signal.SIGINT)
+    run.wait_until(lambda: "A second SIGINT ends it immediately" in run.printed)
     time.sleep(SAME_REQUEST_S)
-    running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(timeout=60) == 128 + signal.SIGINT
-    assert still_running(running.children) == []
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(timeout=60) == 128 + signal.SIGINT
+    assert still_running(run.children) == []
 
 
 def test_a_run_that_is_starting_ends_immediately(start):
@@ -211,30 +221,28 @@ def test_a_reward_function_that_exits_is_named_although_another_is_stuck(tmp_pat
         "def gone(completion, problem): sys.exit('no more')\n"
     )
     terms = [f"reward.terms.{name}.function=my_rewards:{name}" for name in ("gone", "stuck")]
-    run = start(*terms, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"})
+    run = start(*ONE_RANK, *terms, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"})
     assert run.process.wait(timeout=200) == 1
     assert "reward.terms.gone tried to end the process, for a response to problem " in run.printed
     assert "SystemExit: no more\nThe response: " in run.printed
 
 
+@pytest.fixture
+def file_of_another_run() -> Iterator[Path]:
+    """The shared memory of a running process that uses vLLM with its default names."""
+    file = Path("/dev/shm/-tp:0-[0-1]-cpushm_0")
+    file.touch()
+    yield file
+    file.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("sharing", [1, 2], ids=["an engine each", "a shared engine"])
-def test_two_sharded_ranks_train_on_what_vllm_sampled(tmp_path, r1zero, sharing):
+def test_two_sharded_ranks_train_on_what_vllm_sampled(tmp_path, r1zero, sharing, file_of_another_run):
+    before = set(Path("/dev/shm").iterdir())
     tensor_parallel = f"cluster.vllm.tensor_parallel_size={sharing}"
-    result = r1zero(*TWO_RANKS, tensor_parallel, "steps=8", "eval.every_steps=0", cwd=tmp_path)
+    result = r1zero(*TWO_RANKS, tensor_parallel, "steps=3", "eval.every_steps=0", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(9))
+    assert [row["step"] for row in rows] == list(range(4))
     assert max(row["sampler/logprob_diff_max"] for row in rows[1:]) <= 1e-3  # after every sync
-
-
-def test_a_shared_engine_starts_next_to_another_and_leaves_no_shared_memory(tmp_path, r1zero):
-    vllms_file = Path("/dev/shm/-tp:0-[0-1]-cpushm_0")  # a running process that uses vLLM's default names has this file
-    before = {vllms_file.name, *(file.name for file in Path("/dev/shm").iterdir())}
-    vllms_file.touch()
-    try:
-        shared = ("cluster.vllm.tensor_parallel_size=2", "steps=1", "eval.every_steps=0")
-        result = r1zero(*TWO_RANKS, *shared, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
-        assert [f.name for f in Path("/dev/shm").iterdir() if "cpushm" in f.name and f.name not in before] == []
-    finally:
-        vllms_file.unlink(missing_ok=True)
+    assert [file.name for file in set(Path("/dev/shm").iterdir()) - before if "cpushm" in file.name] == []

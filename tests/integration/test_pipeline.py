@@ -75,11 +75,12 @@ def metrics(stage: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Path:
+def uninterrupted(tmp_path_factory, r1zero) -> Path:
     os.environ["WANDB_MODE"] = "offline"
     folder = tmp_path_factory.mktemp("pipeline") / "whole"
-    output = finish(folder)
-    assert all(f"| {stage} " in output for stage in STAGES)
+    result = r1zero(*COMMAND[1:], f"run.dir={folder}", cwd=folder.parent, timeout=500)
+    assert result.returncode == 0, result.stderr
+    assert all(f"| {stage} " in result.stdout for stage in STAGES)
     return folder
 
 

@@ -65,8 +65,10 @@ def ranks_of(run_dir: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter(["cmdline"]) if config_file in (process.info["cmdline"] or [])]
 
 
-def test_two_nodes_train_one_run(tmp_path, r1zero):
-    result = r1zero("train", "cluster=slurm_2x1_cpu", "experiment=smoke", "logger=none", "run.dir=run", cwd=tmp_path)
+def test_two_nodes_train_one_run(tmp_path, r1zero_process):
+    result = r1zero_process(
+        "train", "cluster=slurm_2x1_cpu", "experiment=smoke", "logger=none", "run.dir=run", cwd=tmp_path
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert steps(tmp_path / "run") == [0, 1, 2]
     for line in ("rank 0 of 2 is on n0", "held-out accuracy greedy:", "COMPLETED"):
@@ -75,11 +77,11 @@ def test_two_nodes_train_one_run(tmp_path, r1zero):
     assert "rank 1 of 2 is on n1" in log_of_rank_1.read_text()
 
 
-def test_the_error_of_a_rank_is_reported_as_on_one_machine(tmp_path, r1zero):
+def test_the_error_of_a_rank_is_reported_as_on_one_machine(tmp_path, r1zero_process):
     weights = shutil.ignore_patterns("*.safetensors")  # the launcher does not look for them
     shutil.copytree(make_zero.base_model_dir("make_zero"), tmp_path / "model", ignore=weights)
     model = ("model=file", "model.path=./model", "data=make_zero", "template=make_zero", *SHORT)
-    result = r1zero("train", *model, "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run", cwd=tmp_path)
+    result = r1zero_process("train", *model, "cluster=slurm_2x1_cpu", "logger=none", "run.dir=run", cwd=tmp_path)
     assert result.returncode == 1
     assert "holds no weights (*.safetensors). Copy the model again." in result.stderr
     assert "Traceback" not in result.stderr
@@ -135,7 +137,7 @@ def test_a_launcher_that_is_stopped_lets_the_job_save_its_step(tmp_path, started
 
 
 def test_a_run_on_one_machine_saves_its_step_when_slurm_signals_all_its_processes(tmp_path, started):
-    settings = ("cluster=cpu_2rank", "checkpoint.every_steps=0")
+    settings = ("cluster=cpu", "checkpoint.every_steps=0")
     launcher = started(*settings, wrapper=("srun", "--ntasks=1"))
     wait_until(lambda: has_steps(tmp_path / "run", 1), launcher)
     (job,) = queue().split()[:1]
@@ -173,8 +175,8 @@ def test_a_requeued_job_saves_and_resumes_by_itself(tmp_path, started):
     assert len(re.findall(r"Stopped on request after step \d", (tmp_path / "run/logs/rank_0.log").read_text())) == 1
 
 
-def test_each_job_of_a_sweep_is_a_slurm_job(tmp_path, r1zero):
-    result = r1zero(
+def test_each_job_of_a_sweep_is_a_slurm_job(tmp_path, r1zero_process):
+    result = r1zero_process(
         *("train", "-m", "hydra/launcher=submitit_slurm", "hydra.sweep.dir=sweep", "experiment=smoke", "logger=none"),
         *("steps=1", "data.num_heldout=4", "algorithm.beta=0,0.04"),
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""The command line as a user types it, in a real process."""
+"""The command line as a user types it, in a real process if the process matters."""
 
 import os
 import signal
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from grpo_cli import __version__
+from grpo_cli import __version__, cli
 from grpo_cli.choices import Device
+from grpo_cli.commands.hydra_job import Sweep
 from grpo_cli.config.commands import COMMANDS
 from grpo_cli.config.machine import installed_vllm
 
@@ -74,13 +75,20 @@ BAD_INPUT = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), BAD_INPUT, ids=[case[0][0][:60] for case in BAD_INPUT])
-def test_the_error_for_bad_input_fits_on_one_screen(overrides, message, tmp_path):
-    result = r1zero("train", *overrides, cwd=tmp_path)
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
-    assert "\x1b" not in result.stderr
-    assert len(result.stderr.splitlines()) <= 24
+def test_the_error_for_bad_input_fits_on_one_screen(overrides, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["r1zero", "train", *overrides])
+    monkeypatch.setattr(Sweep, "folder", None)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # the command sets it; restored after the test
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    errors = capsys.readouterr().err
+    assert end.value.code == 1
+    assert message in errors
+    assert "Traceback" not in errors
+    assert "\x1b" not in errors
+    assert len(errors.splitlines()) <= 24
     assert list(tmp_path.iterdir()) == []
 
 

@@ -63,7 +63,7 @@ def stamps(tmp_path: Path) -> set[str]:
         ("sweep", "r1zero train -m  algorithm", "r1zero train -m cluster=gpu_1 algorithm"),
         ("pipeline", "pipeline=r1 \n", "pipeline=r1 cluster=gpu_1\n"),
         ("check-data", "r1zero eval  model", "r1zero eval cluster=gpu_1 model"),
-        ("test", "--dist loadfile\n", "--dist loadfile tests/unit\n"),
+        ("test", "--no-loadscope-reorder\n", "--no-loadscope-reorder tests/unit\n"),
         ("chaos", "test_chaos.py", "make chaos STACK=cpu"),
         ("setup", "-r requirements-cpu.txt", "-r requirements-cuda.txt"),
     ],
@@ -88,7 +88,7 @@ case "$*" in *one*) exit 1;; esac
     )
     assert "Error 1" in make("test", "STACK=cuda", "WORKERS=3")
     assert (tmp_path / "ran").read_text().splitlines() == [
-        "-rs -n 3 --dist loadfile tests/unit",
+        "-rs -n 3 --dist loadfile --no-loadscope-reorder tests/unit",
         "-rs tests/gpu/a.py::one[true]",
         "-rs tests/gpu/a.py::two",
     ]

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from grpo_cli.config.commands import check_settings
-from grpo_cli.config.compose import conf_dir
+from grpo_cli.config.compose import conf_dir, flat_settings
 
 # Commands other than train, with the groups that they share with it, and what they need from the user.
 SAMPLING = ("benchmark", "cluster", "logger", "model", "template")
@@ -24,6 +26,8 @@ WITHOUT_RANDOM = ("sample", "reward-model")
 ELSEWHERE = ("pipeline", "science", "supervised_tuning")
 ALL_FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().glob("*/*.yaml"))
 FILES = [path for path in ALL_FILES if path.parent.name not in ELSEWHERE]
+# Groups of train whose files have no rules in common, so that a row of them can be composed at once.
+COMBINED = ("model", "benchmark", "data", "logger")
 # Files that leave a value to the user.
 NEEDS = {
     "reward/code": ["data.grader=code"],
@@ -36,19 +40,49 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_every_file_composes_and_passes_the_checks(path, compose_train):
-    name = str(path.with_suffix(""))
-    check_settings(compose_train(f"{path.parent}={path.stem}", *NEEDS.get(name, [])))
+def what_it_sets(path: Path) -> str:
+    """The keys that a file sets, the groups that it chooses, and its package; not its name and values."""
+    text = path.read_text().replace(path.stem, "name")
+    settings = yaml.safe_load(text) or {}
+    keys = sorted(flat_settings(OmegaConf.create({key: value for key, value in settings.items() if key != "defaults"})))
+    package = [line for line in text.splitlines() if line.startswith("# @package")]
+    return f"{keys} {settings.get('defaults')} {package}"
+
+
+def rows(columns: list[list[Path]]) -> Iterator[list[Path]]:
+    """One file of each column, until each file was in a row: composing them one by one takes minutes."""
+    for row in range(max(map(len, columns))):
+        yield [column[min(row, len(column) - 1)] for column in columns]
 
 
 def together(command: str) -> Iterator[list[Path]]:
-    """One file of each group of a command, until each file was in a list: composing them one by one takes minutes."""
-    groups, _ = COMMANDS[command]
-    columns = [[path for path in ALL_FILES if path.parent.name == group] for group in groups]
-    for row in range(max(map(len, columns))):
-        files = [column[min(row, len(column) - 1)] for column in columns]
-        yield [path for path in files if path.stem != "random" or command not in WITHOUT_RANDOM]
+    """Rows of files of a command's groups. A file stands for all of its group that set the same."""
+    columns = []
+    for group in COMMANDS[command][0]:
+        kinds = {what_it_sets(conf_dir() / path): path for path in ALL_FILES if path.parent.name == group}
+        columns.append([path for path in kinds.values() if path.stem != "random" or command not in WITHOUT_RANDOM])
+    return rows(columns)
+
+
+def check(compose_as, command: str, files: list[Path]) -> None:
+    _, of_command = COMMANDS.get(command, ([], []))
+    settings = [f"{path.parent}={path.stem}" for path in files]
+    needs = {need for path in files for need in NEEDS.get(str(path.with_suffix("")), [])}
+    check_settings(compose_as(command, *settings, *needs, *of_command))
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name not in COMBINED], ids=str)
+def test_every_file_composes_and_passes_the_checks(path, compose_as):
+    check(compose_as, "train", [path])
+
+
+@pytest.mark.parametrize(
+    "files",
+    list(rows([[path for path in FILES if path.parent.name == group] for group in COMBINED])),
+    ids=lambda files: files[0].stem,
+)
+def test_files_of_groups_without_common_rules_compose_together(files, compose_as):
+    check(compose_as, "train", files)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +94,7 @@ def together(command: str) -> Iterator[list[Path]]:
     ],
 )
 def test_the_groups_of_a_command_compose_with_it_too(command, files, compose_as):
-    settings = [f"{path.parent}={path.stem}" for path in files]
-    needs = {need for path in files for need in NEEDS.get(str(path.with_suffix("")), [])}
-    check_settings(compose_as(command, *settings, *needs, *COMMANDS[command][1]))
+    check(compose_as, command, files)
 
 
 def test_every_group_of_the_defaults_has_files():

@@ -30,8 +30,8 @@ def test_the_page_of_settings_is_current():
     assert page == settings_page(), "run `make settings`"
 
 
-def test_help_shows_meanings_values_and_choices(r1zero, tmp_path):
-    shown = r1zero("train", "--help", "optimizer.lr=3e-6", cwd=tmp_path).stdout
+def test_help_shows_meanings_values_and_choices(r1zero_process, tmp_path):
+    shown = r1zero_process("train", "--help", "optimizer.lr=3e-6", cwd=tmp_path).stdout
     assert "optimizer.lr=3e-06\n    Learning rate.\n" in shown
     assert "One of group_mean, leave_one_out, batch_mean, none." in shown
     groups = [line.split(":")[0] for line in shown.splitlines() if ": cpu, " in line or line.startswith("reward: ")]

@@ -84,6 +84,22 @@ def test_below_its_threshold_nothing_is_reported(borderline):
 
 
 @pytest.mark.parametrize(
+    "symptoms",
+    [
+        {"length__truncated": 0.5},
+        {"group__agreeing": 0.9},
+        {"policy__kl_ref": 1.0},
+        {"sampler__logprob_diff_mean": 0.5 * LIMIT},
+        {"verify__timeout": 0.05},
+        {"verify__unparsable": 0.98},
+        {"policy__skipped_steps": 1 / WINDOW},
+    ],
+)
+def test_a_value_equal_to_its_threshold_is_a_finding(symptoms):
+    assert len(findings(steps(2 * WINDOW, **symptoms))) == 1
+
+
+@pytest.mark.parametrize(
     "noise",
     [
         {"length__truncated": 1.0},
