@@ -75,9 +75,9 @@ def number_faults(key: str, value: Any, setting: Field) -> Iterator[str]:
     if bounds is None or value is None:
         return
     if bounds.count is not None and len(value) != bounds.count:
-        yield f"{key}={override_value(value)}: must be {bounds.count} numbers.{_advice(key, setting)}"
+        yield f"{key}={override_value(value)}: must be {bounds.count} numbers.{example(key, setting)}"
     elif bad := [number for number in _numbers(value) if not bounds.allow(number)]:
-        yield f"{key}={override_value(value)}: {bounds.rule(bad[0])}.{_advice(key, setting)}"
+        yield f"{key}={override_value(value)}: {bounds.rule(bad[0])}.{example(key, setting)}"
 
 
 def _numbers(value: Any) -> list[float]:
@@ -87,7 +87,8 @@ def _numbers(value: Any) -> list[float]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _advice(key: str, setting: Field) -> str:
+def example(key: str, setting: Field) -> str:
+    """` Set <key>=<default>, for example.`, or an empty string if the setting has no default."""
     default = setting.default if setting.default_factory is MISSING else setting.default_factory()
     return "" if default in (MISSING, NO_DEFAULT) else f" Set {key}={override_value(default)}, for example."
 

@@ -115,6 +115,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     from grpo_cli.commands import hydra_job
     from grpo_cli.config import compose, overrides, reference
     from grpo_cli.config.commands import COMMANDS
+    from grpo_cli.config.groups import extra_conf_dirs
     from grpo_cli.config.hydra_errors import explain_hydra_error
 
     def run(composed):
@@ -154,7 +155,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     except (HydraException, OmegaConfBaseException, OverflowError) as error:  # OverflowError: an int too large
         if wants_traceback:
             raise
-        _fail(explain_hydra_error(error, settings))
+        _fail(explain_hydra_error(error, settings, list(extra_conf_dirs(arguments))))
     except YAMLError as error:
         _fail(f"A config file is not valid YAML: {error}")
     except AssertionError as error:

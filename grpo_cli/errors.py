@@ -42,5 +42,5 @@ class Stopped(R1ZeroError):
 def raise_if_any(faults: Sequence[str]) -> None:
     """Raise one ConfigError that lists the faults, if there are any."""
     if faults:
-        count = "This setting" if len(faults) == 1 else f"These {len(faults)} settings"
-        raise ConfigError(f"{count} cannot work:\n" + "\n".join(f"- {fault}" for fault in faults))
+        count = "is a mistake" if len(faults) == 1 else f"are {len(faults)} mistakes"
+        raise ConfigError(f"There {count} in the settings:\n" + "\n".join(f"- {fault}" for fault in faults))

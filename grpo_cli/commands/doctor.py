@@ -80,7 +80,7 @@ def findings(runs: Path, *, quick: bool, console: Console) -> Iterator[Finding]:
         "sandbox": machine.check_sandbox,
         "Slurm": machine.check_slurm,
         "W&B": partial(services.check_wandb, connect=not quick),
-        "hub": partial(services.check_hub, connect=not quick),
+        "Hugging Face Hub": partial(services.check_hub, connect=not quick),
     }
     if not quick:
         checks |= {engine: partial(engines.check_engine, engine) for engine in ("vLLM", "DeepSpeed")}

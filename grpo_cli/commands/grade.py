@@ -28,7 +28,7 @@ DESCRIPTION = """\
 Grade answers as training would, and say why.
 
 The cases are a JSONL file with one object per line:
-  id, gold      the case's id, and the right answer
+  id, gold      the case's id, and its gold answer (the right one)
   completion    the response (or `prediction`)
   prefix        optional: the start of the response that the template already gives, such as <think>
   gen           optional, for long responses: {prefix, repeat, times, suffix} instead of the completion
@@ -178,7 +178,7 @@ def _case_table(rows: list[dict[str, Any]]) -> Table:
     if len(rows) > MAX_SHOWN:
         title = f"{MAX_SHOWN} of {len(rows)} cases, first those that are not correct"
         rows = sorted(rows, key=lambda row: row["verdict"] == Verdict.correct)[:MAX_SHOWN]
-    table = Table("case", "verdict", "extracted", "gold", "why", title=title)
+    table = Table("case", "verdict", "extracted", "gold answer", "why", title=title)
     for row in rows:
         found = row["extracted"] if row["extracted"] is not None else f"none; it ends in: {row['end']}"
         cells = (str(row["id"]), row["verdict"], found, row["gold"], row["reason"])

@@ -13,8 +13,9 @@ from grpo_cli.runs.listing import Run, State, list_runs, row_of
 from grpo_cli.screen import Screen
 
 DESCRIPTION = """\
-List the training runs in a folder, also those of sweeps and pipelines: state, steps, the main metric before and after,
-time since the last step, and the command that resumes a run which did not finish.
+List the runs in a folder, also those of sweeps and pipelines: state, steps, the main metric before and after, time
+since the last step, and the command that resumes a run which did not finish. For `r1zero eval`, `after` is the average
+over the benchmarks.
 
 `r1zero runs prune` removes the folders of runs that never took a step.
 """
@@ -71,7 +72,7 @@ def _print(runs: list[Run], folder: Path) -> None:
         return
     table = Table("run", "command", "state", "step", "before", "after", "age")
     for run in runs:
-        step = f"{run.step} / {run.steps}" if run.steps else str(run.step)
+        step = f"{run.step} / {run.steps}" if run.steps else str(run.step or "")
         table.add_row(
             str(run.folder), run.command, run.state.value, step, _value(run.before), _value(run.after), _age(run.age_s)
         )

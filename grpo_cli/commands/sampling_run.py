@@ -28,7 +28,7 @@ def set_model_from_checkpoint(composed: DictConfig) -> None:
         if checkpoint.startswith((".", "~")) or checkpoint.count("/") != 1 or path.parent.is_dir():
             raise CheckpointError(
                 f"checkpoint={checkpoint}: there is no such folder. Give a run's folder, one of its checkpoints, a "
-                "model folder, or a hub id such as Qwen/Qwen2.5-Math-7B."
+                "model folder, or a Hub id such as Qwen/Qwen2.5-Math-7B."
             )
         composed.model = ModelConfig(name=path.name, path=checkpoint)
         return

@@ -99,7 +99,7 @@ def _print(group: KeptGroup, run_dir: Path) -> None:
     console = Screen(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.rule(f"step {group.step}, {group.split}, problem {group.problem}", align="left")
     console.print(Padding(Text(printable(group.prompt)), (0, 2)))
-    console.print(Padding(Text.assemble(("gold: ", "dim"), printable(group.answer)), (0, 2)))
+    console.print(Padding(Text.assemble(("gold answer: ", "dim"), printable(group.answer)), (0, 2)))
     order = sorted(enumerate(group.responses), key=lambda pair: (-(pair[1].advantage or 0.0), -pair[1].reward))
     for number, response in order:
         console.print(_panel(number, response))

@@ -1,14 +1,14 @@
 """`data.*` of the commands that learn from given examples: demonstrations for `sft`, pairs for `reward-model`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.bounds import number, settings_faults
 from grpo_cli.config.data import RowsConfig
+from grpo_cli.config.known import known_settings, wrong_values
 from grpo_cli.errors import ConfigError
 
 NUM_HELDOUT = 64  # unless num_heldout is set or the data set is small
@@ -99,12 +99,12 @@ def typed_mix(mix: Mapping[str, Any]) -> dict[str, DemonstrationsConfig]:
     """The data sets of `data.mix`, each with all its settings. Raises ConfigError for an unknown or wrong setting."""
     typed: dict[str, Any] = {}
     for name, options in mix.items():
-        try:
-            typed[name] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DemonstrationsConfig), options))
-        except (OmegaConfBaseException, ValueError) as error:
-            known = [field.name for field in fields(DemonstrationsConfig)]
-            raise ConfigError(
-                f"data.mix.{name}={options}: {str(error).splitlines()[0]}\nA data set has {', '.join(known)}, as in "
-                f"data.mix.{name}.path=traces.jsonl."
-            ) from error
+        key = f"data.mix.{name}"
+        if not isinstance(options, Mapping):
+            raise ConfigError(f"{key}={options}: is a data set. Give its settings, as in {key}.path=traces.jsonl.")
+        known = list(known_settings(DemonstrationsConfig, f"{key}."))
+        wrong = (wrong_values(f"{key}.{option}", value, known) for option, value in options.items())
+        if faults := [fault for faults in wrong for fault in faults]:
+            raise ConfigError("\n".join(faults))
+        typed[name] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DemonstrationsConfig), options))
     return typed

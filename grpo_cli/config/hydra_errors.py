@@ -1,16 +1,25 @@
 """Hydra's and OmegaConf's errors in our words, with the fix."""
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from grpo_cli.config.commands import SCHEMAS
-from grpo_cli.config.known import known_settings, nearest
+from grpo_cli.config.compose import conf_dir
+from grpo_cli.config.known import known_settings, nearest, wrong_values
 from grpo_cli.config.reference import meanings
 
 PLUGINS = ("hydra/launcher", "hydra/sweeper")  # groups whose choices come with packages
 
 
-def explain_hydra_error(error: BaseException, command: str = "train") -> str:
-    """The message of a Hydra or OmegaConf error with its causes, or a better message if we know the fix."""
+def explain_hydra_error(error: BaseException, command: str = "train", folders: Sequence[Path] = ()) -> str:
+    """The message of a Hydra or OmegaConf error with its causes, or a better message if we know the fix.
+
+    `folders` are those of the user's own files.
+    """
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
@@ -26,6 +35,8 @@ def explain_hydra_error(error: BaseException, command: str = "train") -> str:
         return _missing_choice(match[1], match[2], re.findall(r"^\t(\w+)$", message, re.MULTILINE))
     if match := re.search(r"In '([^']+)': ConfigKeyError.*full_key: (\S+)", message, re.DOTALL):
         return _unknown_key(match[1], match[2], command)
+    if match := re.search(r"In '([^']+)': \w+ raised while composing config", message):
+        return "\n".join(_wrong_values_in(match[1], command, [*folders, conf_dir()])) or message
     if match := re.search(r"[Mm]issing mandatory value: (\S+)(?:\n\s+full_key: (\S+))?", message):
         return _missing_value(match[1] if "." in match[1] else match[2] or match[1], command)
     if match := re.search(r"Cannot find primary config '([^']+)'", message):
@@ -73,6 +84,24 @@ def _unknown_key(file: str, key: str, command: str) -> str:
             " The first line of an experiment is `# @package _global_`; then its keys are those of the command line."
         )
     return f"{file}.yaml sets {key}, and there is no setting of that name.{hint}"
+
+
+def _wrong_values_in(name: str, command: str, folders: Sequence[Path]) -> Iterator[str]:
+    """The values in a config file whose type does not fit their setting."""
+    file = next((file for folder in folders if (file := folder / f"{name}.yaml").is_file()), None)
+    if file is None:
+        return
+    values: Any = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(values, Mapping):
+        yield f"{file}: must hold settings, one `key: value` per line."
+        return
+    package = re.search(r"^# *@package +(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    prefix = package[1] if package else name.rpartition("/")[0].replace("/", ".")
+    settings = list(known_settings(SCHEMAS[command]))
+    for key, value in values.items():
+        if key not in ("defaults", "hydra"):
+            full_key = f"{key}" if prefix in ("", "_global_") else f"{prefix}.{key}"
+            yield from (f"{file}: {fault}" for fault in wrong_values(full_key, value, settings))
 
 
 def _missing_value(key: str, command: str) -> str:

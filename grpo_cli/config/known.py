@@ -1,11 +1,13 @@
-"""The settings of a command by dotted key, and the nearest one to a misspelt key."""
+"""The settings of a command by dotted key, the nearest one to a misspelt key, and values of a wrong type."""
 
 import difflib
 import fnmatch
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+
+from grpo_cli.value_types import type_faults
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,8 @@ class KnownSetting:
     """A setting of a command, as users can name it."""
 
     key: str  # dotted; `*` stands for any entry of a typed dictionary
-    kind: Any  # its type, without `| None`
+    hint: Any  # its type
+    kind: Any  # the same without `| None`
     field: Field
     owner: type  # the dataclass that has it
     is_open: bool = False  # whether it is a dictionary with any entries
@@ -30,15 +33,30 @@ def known_settings(schema: Any, prefix: str = "") -> Iterator[KnownSetting]:
     hints = get_type_hints(schema)
     for field in fields(schema):
         hint, key = hints[field.name], prefix + field.name
-        if isinstance(hint, UnionType):
-            hint = get_args(hint)[0]  # the type in `type | None`
-        entry = get_args(hint)[1] if get_origin(hint) is dict else None
-        yield KnownSetting(key, hint, field, schema, is_open=entry is not None and not is_dataclass(entry))
-        if is_dataclass(hint):
-            yield from known_settings(hint, f"{key}.")
+        kind = get_args(hint)[0] if isinstance(hint, UnionType) else hint
+        entry = get_args(kind)[1] if get_origin(kind) is dict else None
+        yield KnownSetting(key, hint, kind, field, schema, is_open=entry is not None and not is_dataclass(entry))
+        if is_dataclass(kind):
+            yield from known_settings(kind, f"{key}.")
         elif is_dataclass(entry):
-            yield KnownSetting(f"{key}.*", entry, field, schema)
+            yield KnownSetting(f"{key}.*", entry, entry, field, schema)
             yield from known_settings(entry, f"{key}.*.")
+
+
+def wrong_values(key: str, value: Any, settings: Sequence[KnownSetting]) -> Iterator[str]:
+    """The fault of a value that its setting cannot hold; if it is a dictionary of settings, of each one in it."""
+    setting = next((setting for setting in settings if setting.matches(key)), None)
+    if setting is None:
+        yield f"{key}: there is no setting of that name.{nearest(key, [setting.key for setting in settings])}"
+        return
+    if setting.is_open and setting.key != key:
+        return
+    holds_settings = is_dataclass(setting.kind) or (get_origin(setting.kind) is dict and not setting.is_open)
+    if holds_settings and isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from wrong_values(f"{key}.{name}", inner, settings)
+    else:
+        yield from type_faults(key, value, setting.hint, setting.field)
 
 
 def nearest(name: str, known: Collection[str]) -> str:

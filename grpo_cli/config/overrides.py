@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
 from hydra.errors import HydraException
@@ -14,7 +14,7 @@ from grpo_cli.config.commands import SCHEMAS
 from grpo_cli.config.compose import EXPORTED, conf_dir
 from grpo_cli.config.grammar import VALUE_FLAGS, comma_fault, overrides_in, parsed, syntax_fault, with_line_breaks
 from grpo_cli.config.groups import HIDDEN, config_groups, extra_conf_dirs, groups_of
-from grpo_cli.config.known import known_settings, nearest
+from grpo_cli.config.known import known_settings, nearest, wrong_values
 from grpo_cli.errors import ConfigError
 
 # Hydra's flags.
@@ -76,14 +76,21 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
                     f"{argument}: `r1zero {command}` has no group {name}. It has "
                     f"{', '.join(sorted(groups_of(command) - HIDDEN))}."
                 )
+            if isinstance(override.value(), Mapping):
+                faults.append(
+                    f"{argument}: {name} takes the name of a file. Set its settings one by one, as in {name}.<key>=..."
+                )
+                continue
             for choice in _choices(override):
                 faults += _choice_faults(name, choice, options[name], own_dirs)
         elif setting is None:
             known = [*(setting.key for setting in settings), *options]
             faults.append(f"{name}: there is no setting of that name.{nearest(name, known)}")
-        elif override.is_discrete_sweep():
-            for value in override.sweep_iterator():
-                if isinstance(value, int | float):
+        elif not override.is_delete():
+            for value in _values(override):
+                wrong = list(wrong_values(name, value, settings))
+                faults += wrong
+                if override.is_sweep_override() and isinstance(value, int | float) and not wrong:
                     faults += number_faults(name, value, setting.field)
     if faults:
         hint = f"`r1zero {command} --help` lists the groups and every setting."
@@ -184,11 +191,21 @@ def allow_new_entries(command: str, arguments: Sequence[str]) -> list[str]:
     return [allow_new_entry(argument) for argument in arguments]
 
 
+def _values(override: Override) -> Iterator[Any]:
+    """The value that an override gives, or each one of a sweep; none if only the sweeper knows them."""
+    if override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+        yield from (parsed(f"key={value}").value() for value in override.sweep_string_iterator())
+    elif not override.is_sweep_override():
+        yield override.value()
+
+
 def _choices(override: Override) -> Iterator[str]:
     """The group options that an override names: one, a list, or those of a sweep; none for a pattern."""
     chosen = override.value()
+    if isinstance(chosen, Glob):
+        return
     for value in chosen.list if isinstance(chosen, ChoiceSweep) else [chosen]:
-        yield from (choice for choice in (value if isinstance(value, list) else [value]) if isinstance(choice, str))
+        yield from (str(choice) for choice in (value if isinstance(value, list) else [value]) if choice is not None)
 
 
 def _choice_faults(group: str, choice: str, options: Mapping[str, Path], own_dirs: Sequence[Path]) -> Iterator[str]:

@@ -40,7 +40,7 @@ def load_demonstrations(config: SFTDataConfig, seed: int) -> DemonstrationSet:
     """All data sets, mixed by their weights.
 
     The random problems of the main data set that `draw_heldout` gives are held out: no data set trains on them. Raises
-    DataError for invalid data and SetupError if the hub cannot be reached.
+    DataError for invalid data and SetupError if the Hub cannot be reached.
     """
     rng = random.Random(seed)
     main = _read(config, "data")

@@ -28,7 +28,7 @@ class PreferenceSet:
 def load_preferences(config: PreferencesConfig, seed: int) -> PreferenceSet:
     """All pairs; those of the random problems that `draw_heldout` gives are held out.
 
-    Raises DataError for invalid data and SetupError if the hub cannot be reached.
+    Raises DataError for invalid data and SetupError if the Hub cannot be reached.
     """
     pairs = _read(config)
     problems = list(dict.fromkeys(pair.problem for pair in pairs))

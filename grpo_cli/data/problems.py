@@ -107,7 +107,7 @@ def load_problems(config: SourceConfig, name: str, key: str) -> list[Problem]:
     """All problems of `config.path`, or otherwise of `config.source`, in the order of the source.
 
     A row without an id gets the id `<name>-<number>`. `key` is the prefix of the settings in messages, such as "data".
-    Raises DataError for invalid data, ConfigError for an invalid setting, and SetupError if the hub cannot be reached.
+    Raises DataError for invalid data, ConfigError for an invalid setting, and SetupError if the Hub cannot be reached.
     """
     if task := builtin_task(config, key):
         return task.problems()

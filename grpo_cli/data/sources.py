@@ -1,4 +1,4 @@
-"""The rows of a data set, from a local file or from the hub."""
+"""The rows of a data set, from a local file or from the Hub."""
 
 import csv
 import glob
@@ -32,10 +32,10 @@ def read_path(path: str, split: str, key: str) -> Rows:
 
 
 def read_hub(source: str, subset: str | None, file: str | None, revision: str | None, split: str, key: str) -> Rows:
-    """The rows of a split of a hub data set, or of one `file` in it; read from the cache if HF_HUB_OFFLINE=1.
+    """The rows of a split of a Hub data set, or of one `file` in it; read from the cache if HF_HUB_OFFLINE=1.
 
-    `key` is the prefix of the settings in messages, such as "data". Raises DataError if the hub does not have the data,
-    and SetupError if the hub cannot be reached.
+    `key` is the prefix of the settings in messages, such as "data". Raises DataError if the Hub does not have the data,
+    and SetupError if the Hub cannot be reached.
     """
     import datasets
     from huggingface_hub import HfApi, constants, errors, hf_hub_download
@@ -60,13 +60,13 @@ def read_hub(source: str, subset: str | None, file: str | None, revision: str | 
     except not_found as fault:
         wanted = [source, revision and f"revision {revision}", file and f"file {file}"]
         raise DataError(
-            f"The hub does not have {', '.join(filter(None, wanted))}, or does not show it to you: {fault}\n"
+            f"The Hub does not have {', '.join(filter(None, wanted))}, or does not show it to you: {fault}\n"
             f"Check the name in {key}.source, log in with `hf auth login` if it is private or gated, or give a "
             f"local copy with {key}.path=<file>."
         ) from fault
     except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as fault:
         raise DataError(
-            f"The hub data set {source} cannot be loaded with {key}.subset={subset or 'null'} and "
+            f"The Hub data set {source} cannot be loaded with {key}.subset={subset or 'null'} and "
             f"{key}.split={split}: {fault.__cause__ or fault}"
         ) from fault
     except (OSError, errors.HTTPError) as fault:
@@ -76,7 +76,7 @@ def read_hub(source: str, subset: str | None, file: str | None, revision: str | 
 
 def _hub_unreachable(source: str, key: str, fault: Exception) -> SetupError:
     return SetupError(
-        f"The data set {source} cannot be downloaded from the hub ({type(fault).__name__}: {fault}).\n"
+        f"The data set {source} cannot be downloaded from the Hub ({type(fault).__name__}: {fault}).\n"
         f"Give a local copy with {key}.path=<file>. Or run this once on a machine with a network, copy its folder "
         "HF_HOME (~/.cache/huggingface unless set) to this machine, and set HF_HUB_OFFLINE=1."
     )

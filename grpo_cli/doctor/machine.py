@@ -133,7 +133,7 @@ def check_slurm() -> Finding:
     partitions = _output("sinfo", "--noheader", "--format=%P").split()
     if not partitions:
         seen = "`sinfo` reports no partition, so cluster=slurm_... cannot be used"
-        return warning(seen, "Run `sinfo`, and ask the administrator of the cluster.")
+        return note(seen, "To use it, run `sinfo`, and ask the administrator of the cluster.")
     return ok(f"partitions: {' '.join(partitions)}")
 
 

@@ -9,7 +9,7 @@ from grpo_cli.config.template import TemplateConfig
 
 
 def card_text(metadata: CardData, sections: Iterable[str]) -> str:
-    """A card as the hub shows it: metadata in YAML, then the sections."""
+    """A card as the Hub shows it: metadata in YAML, then the sections."""
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 

@@ -32,7 +32,7 @@ MAX_RESPONSE_CHARS = 4000  # of a longer response the beginning and the end are 
 
 
 def judge_model(path: str) -> BaseModel:
-    """The judging model from a folder or hub id, its context limited to what a question and the shown part of a
+    """The judging model from a folder or Hub id, its context limited to what a question and the shown part of a
     response need.
     """
     model = load_base_model(ModelConfig(name="judge", path=path))

@@ -70,7 +70,7 @@ def data_source(config: SourceConfig, problems: Sequence[Problem]) -> dict[str, 
 
 
 def model_source(folder: Path) -> dict[str, Any]:
-    """The hash of the weights, and for a model from the hub its revision, which is the name of its cache folder."""
+    """The hash of the weights, and for a model from the Hub its revision, which is the name of its cache folder."""
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     return {
         "revision": folder.name if folder.parent.name == "snapshots" else None,

@@ -74,7 +74,7 @@ def judge(gold: str, answer: str, algebra: Algebra = no_algebra) -> Judgement:
         if not answer:
             return Judgement(Verdict.unparsable, "the answer is empty")
         if gold == answer:
-            return Judgement(Verdict.correct, "written like the gold")
+            return Judgement(Verdict.correct, "written like the gold answer")
         gold_number, number = as_number(gold), as_number(answer)
         if gold_number is not None and number is not None:
             equal = numbers_equal(gold_number, number)
@@ -84,7 +84,8 @@ def judge(gold: str, answer: str, algebra: Algebra = no_algebra) -> Judgement:
             equal = equivalent(parse_answer(gold), parse_answer(answer), algebra)
     except Unreadable as error:
         return Judgement(Verdict.unparsable, str(error))
-    return Judgement(Verdict.correct, "equal to the gold") if equal else Judgement(Verdict.wrong, "not the gold")
+    verdict, relation = (Verdict.correct, "equal to") if equal else (Verdict.wrong, "not")
+    return Judgement(verdict, f"{relation} the gold answer")
 
 
 def math_gold_fault(gold: str) -> str | None:

@@ -1,7 +1,8 @@
 """Units of measure: `5\\text{ cm}` is 5 with the unit cm, which equals neither 5 m nor 5 cm^2.
 
-Words after a value are its unit only if they are in the lists of `unit_names.py` or `count_nouns.py`. Other words are
-kept as words: an answer may have them only if the gold has the same.
+Words after a value are its unit only if all are in the lists of `unit_names.py` or of `count_nouns.py`: `7 apples pie`
+is 7, since no listed word changes the value. Other words are kept as words: an answer may have them only if the gold
+has the same.
 """
 
 import re

@@ -72,9 +72,9 @@ class Health:
         if (agreeing := self._mean("group/agreeing")) >= AGREEING:
             right, wrong = self._mean("group/all_right"), self._mean("group/all_wrong")
             yield Finding(
-                "groups agree",
-                f"{_percent(agreeing)} of the groups agree and give no gradient ({_percent(right)} are all right, "
-                f"{_percent(wrong)} all wrong).",
+                "equal rewards in groups",
+                f"in {_percent(agreeing)} of the groups all responses have the same reward, which gives no gradient "
+                f"({_percent(right)} are all right, {_percent(wrong)} all wrong).",
                 "Choose problems by data.pass_rate, or raise algorithm.dynamic_sampling.max_refills or "
                 "rollout.group_size.",
             )

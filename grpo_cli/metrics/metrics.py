@@ -86,7 +86,7 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
     """The metrics of a rollout's responses and their scores.
 
     Lengths are in tokens. Right and wrong use the verdict and cover only rule-graded responses; `group/general` is the
-    share of groups that no rule grades. A group agrees if all its rewards are equal; it then gives no gradient.
+    share of groups that no rule grades. A group is agreeing if all its rewards are equal; it then gives no gradient.
     `reward/group_std` is the mean population standard deviation within a group. The spread of a term is over the
     responses that it scored. `policy/entropy` is the mean of -log p of all sampled tokens, in nats: an unbiased
     estimate of the policy's entropy per token at the sampling temperature, over responses with and without advantage.

@@ -85,9 +85,9 @@ def _summary(folder: Path, age_s: float) -> Run:
     file = folder / "metrics.jsonl"
     rows = read_metrics(file) if file.is_file() else []
     step = rows[-1]["step"] if rows else 0
-    if not COMMANDS[command].saves:
+    if not COMMANDS[command].saves:  # its settings are in <run.dir>/<command>/
         state = State.running if _is_locked(folder) else State.finished
-        return Run(folder, state, command, age_s=age_s)
+        return Run(folder.parent, state, command, after=_measured(folder.parent), age_s=age_s)
     config = to_typed(stored, command)
     metric = config.evaluation_metrics()[0]
     values = [row[metric] for row in rows if metric in row]
@@ -113,6 +113,12 @@ def _state(folder: Path, step: int) -> State:
         return State.empty
     reports = (json.loads(file.read_text(encoding="utf-8")) for file in (folder / "logs").glob("rank_*.error.json"))
     return State.failed if any(report["kind"] != Stopped.__name__ for report in reports) else State.stopped
+
+
+def _measured(folder: Path) -> float | None:
+    """The average over the benchmarks of `r1zero eval`, if it has finished in this folder."""
+    file = folder / "eval.json"
+    return json.loads(file.read_text(encoding="utf-8"))["macro_average"]["avg"] if file.is_file() else None
 
 
 def _is_locked(folder: Path) -> bool:

@@ -20,7 +20,7 @@ SETTINGS = EXPORTED
 
 
 def model_card(command: str, trained: Any, step: int, evaluations: Iterable[Mapping[str, Any]], dtype: DType) -> str:
-    """The model's README.md, as the hub shows it; `trained` holds the settings of the run of `command`."""
+    """The model's README.md, as the Hub shows it; `trained` holds the settings of the run of `command`."""
     model, optimizer, lora = trained.model, trained.optimizer, trained.model.lora
     kind = KINDS[command]
     from_hub = trained.data.path is None and _is_hub_id(trained.data.source)
@@ -85,7 +85,7 @@ class Kind:
     """What the cards of one command's models say."""
 
     method: str
-    pipeline_tag: str  # the hub's name for the task
+    pipeline_tag: str  # the Hub's name for the task
     tags: tuple[str, ...]
     facts: Callable[[Any, int], dict[str, str]]  # from the settings and the step
     sections: Callable[[Any], list[str]]  # from the settings
@@ -140,7 +140,7 @@ def _results(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _shown(path: str) -> str:
-    """A hub id or a built-in name unchanged; for a folder or file only its name, without the path."""
+    """A Hub id or a built-in name unchanged; for a folder or file only its name, without the path."""
     return path if path.startswith("builtin:") or _is_hub_id(path) else Path(path).expanduser().resolve().name
 
 

@@ -30,6 +30,7 @@ LAYERS = [
         ],
     },
     {"jsonl", "limits", "screen", "progress", "bounds", "nearest", "files", "user_functions"},
+    {"value_types"},
     {"grading"},
     {"sandbox"},
     {"reward.terms"},

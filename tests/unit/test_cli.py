@@ -58,7 +58,7 @@ BAD_INPUT = [
     (["data=file", "data.path=nowhere.jsonl"], "there is no such file or folder"),
     (["run.dir=/proc/nowhere", CLUSTER], "cannot be written"),
     (["template.stop=3"], "template.stop"),
-    ([f"optimizer.lr={10**400}"], "full_key: optimizer.lr"),
+    ([f"optimizer.lr={10**400}"], "optimizer.lr=10000000000000000000...: must be finite."),
     (["template.text={problem}\\nAnswer:"], """'template.text="{problem}\\nAnswer:"'"""),
     (["rollout.group_size=4,8"], "Add -m for a sweep"),
     (["cluster.nodes=2", "cluster.ranks=2"], "reached through Slurm"),

@@ -5,14 +5,12 @@ built-in term; a term with any other name needs the option `function`.
 """
 
 import importlib
-import math
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.bounds import number_faults
 from grpo_cli.errors import ConfigError
@@ -21,6 +19,7 @@ from grpo_cli.reward.terms.accuracy import AccuracyTerm
 from grpo_cli.reward.terms.background import FunctionTerm, ModelTerm
 from grpo_cli.reward.terms.code import CodeTerm
 from grpo_cli.reward.terms.term import Response, Term
+from grpo_cli.value_types import type_faults
 
 __all__ = ["BUILT_IN", "AccuracyTerm", "CodeTerm", "FunctionTerm", "ModelTerm", "Response", "Term", "typed_terms"]
 
@@ -57,7 +56,7 @@ def _typed_term(name: str, options: Any, faults: list[str]) -> Term | None:
         faults.append(f"{key}.function: {name} is a built-in term. Give your own term another name.")
         return None
     num_faults = len(faults)
-    known = {field.name: field for field in fields(kind)}
+    known, hints = {field.name: field for field in fields(kind)}, get_type_hints(kind)
     typed = OmegaConf.structured(kind)
     OmegaConf.set_readonly(typed, False)
     for option, value in options.items():
@@ -67,13 +66,10 @@ def _typed_term(name: str, options: Any, faults: list[str]) -> Term | None:
                 f"{name} takes {', '.join(known)}."
             )
             continue
-        try:
-            typed[option] = value
-        except OverflowError:  # an int too large for a float
-            typed[option] = math.inf
-        except OmegaConfBaseException as error:
-            faults.append(f"{key}.{option}={value}: {str(error).splitlines()[0]}.")
+        if wrong := list(type_faults(f"{key}.{option}", value, hints[option], known[option])):
+            faults += wrong
             continue
+        typed[option] = value
         faults += number_faults(f"{key}.{option}", typed[option], known[option])
     faults += [f"{key}.{option} is not set." for option in known if OmegaConf.is_missing(typed, option)]
     if len(faults) > num_faults:

@@ -106,7 +106,10 @@ def test_a_sweep_of_one_parameter_has_a_leaderboard_but_no_effects(tmp_path):
     ("text", "line"),
     [
         ("Rank 0 ended with exit code -9.\n", "Rank 0 ended with exit code -9."),
-        ("This setting cannot work:\nsteps=0: must be 1.\n", "This setting cannot work: steps=0: must be 1."),
+        (
+            "There is a mistake in the settings:\nsteps=0: must be 1.\n",
+            "There is a mistake in the settings: steps=0: must be 1.",
+        ),
         (
             'Traceback (most recent call last):\n  File "a.py", line 1\nKeyError: 1\n\nDuring handling:\n\n'
             "Traceback (most recent call last):\n  File\na.b.BadError: Field 'x':\n    expected int\n\n"

@@ -219,7 +219,7 @@ def test_a_bubblewrap_that_starts_a_sandbox_is_ok():
     ("names", "sinfo", "level", "text"),
     [
         ("", "", "note", "sbatch, srun, squeue, scancel not found"),
-        ("sbatch srun squeue scancel", "exit 1", "warning", "reports no partition"),
+        ("sbatch srun squeue scancel", "exit 1", "note", "reports no partition"),
         ("sbatch srun squeue scancel", "echo 'gpu*'; echo cpu", "ok", "partitions: gpu* cpu"),
     ],
 )

@@ -22,9 +22,9 @@ def test_the_form_of_a_case_decides_how_its_answer_is_found(tmp_path, capsys):
     )
     assert {**r1, "ms": 0} == {
         "id": "r1", "accuracy": 1, "format": 1, "verdict": "correct", "extracted": "42", "gold": "42",
-        "end": "<think>so</think> <answer>42</answer>", "reason": "written like the gold", "ms": 0,
+        "end": "<think>so</think> <answer>42</answer>", "reason": "written like the gold answer", "ms": 0,
     }  # fmt: skip
-    assert (boxed["verdict"], boxed["extracted"], boxed["reason"]) == ("wrong", "41", "not the gold")
+    assert (boxed["verdict"], boxed["extracted"], boxed["reason"]) == ("wrong", "41", "not the gold answer")
     assert (answer["accuracy"], answer["format"]) == (1, 0)
     assert text["verdict"] == "correct"
     assert "4 cases" in capsys.readouterr().out
@@ -38,7 +38,7 @@ def test_the_table_says_why_each_case_got_its_verdict(tmp_path, capsys, monkeypa
     ]
     graded(tmp_path, *cases)
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
-    assert ["a", "wrong", "41", "42", "not the gold"] in lines
+    assert ["a", "wrong", "41", "42", "not the gold answer"] in lines
     assert ["[b]", "unparsable", "none; it ends in: The answer is 42.", "42", r"no \boxed{}"] in lines
 
 

@@ -107,6 +107,19 @@ def test_the_table_ends_with_what_to_type(make_run, tmp_path, capsys, monkeypatc
     assert json.loads(capsys.readouterr().out)["state"] == "stopped"
 
 
+def test_an_evaluation_is_listed_by_its_run_folder_with_its_average(make_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = make_run("measured/eval", command="eval", age=7200).parent
+    (folder / "eval.json").write_text('{"macro_average": {"avg": 0.5}}')
+    main([])
+    words = capsys.readouterr().out.replace("│", " ").split()
+    assert [word for word in words if word in ("runs/measured", "eval", "finished", "0", "0.500")] == [
+        "runs/measured", "eval", "finished", "0.500",
+    ]  # fmt: skip
+    (run,) = list_runs(Path("runs"))
+    assert run.folder == Path("runs/measured")
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ConfigError, match="there is no such folder"):
         main(["--folder", str(tmp_path / "nowhere")])

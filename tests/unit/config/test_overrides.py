@@ -1,5 +1,8 @@
 """What is said about an argument before anything is composed, and about an error of Hydra afterwards."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -101,7 +104,54 @@ def test_what_hydra_cannot_find_is_explained(argument, message):
     assert message in explanation(argument)
 
 
-def explanation(*overrides: str) -> str:
+WRONG_TYPES = [
+    ("steps", "three", "steps=three: must be a whole number. Set steps=200, for example."),
+    ("steps", "1e3", "steps=1000.0: must be a whole number. Set steps=1000."),
+    ("steps", "null", "steps=null: must be a whole number."),
+    ("optimizer.lr", "fast", "optimizer.lr=fast: must be a number. Set optimizer.lr=1e-06, for example."),
+    ("cluster.offload_optimizer", "maybe", "cluster.offload_optimizer=maybe: must be true or false."),
+    (
+        "algorithm.weighting",
+        "token_men",
+        "must be one of sequence_mean, constant, token_mean, sum. Did you mean",
+    ),
+    ("template.stop", "abc", "template.stop=abc: must be a list in brackets, each item a text."),
+    ("optimizer.betas", "[0.9,x]", "optimizer.betas=[0.9,x]: must be a list in brackets, each item a number."),
+    ("logger.trackers", "[foo]", "each item one of wandb, tensorboard, trackio."),
+    ("run.dir", "[a]", "run.dir=[a]: must be a text."),
+    ("reward.terms", "3", "reward.terms=3: must be a dictionary, as in {name:value}."),
+    ("optimizer", "3", "optimizer is a group of settings. Set them one by one, as in optimizer.lr=..."),
+    ("algorithm.advantage", "{scale: foo}", "algorithm.advantage.scale=foo: must be one of group_std"),
+    ("algorithm.advantage", "{scala: 1}", "there is no setting of that name. Did you mean algorithm.advantage.scale?"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), WRONG_TYPES)
+def test_a_value_of_a_wrong_type_is_explained_on_the_command_line_and_in_a_file(key, value, message, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        check_overrides("train", [f"{key}={value}".replace(": ", ":")])
+    assert message in str(error.value)
+    (tmp_path / "experiment").mkdir()
+    text = f"{key.replace('.', ': {')}: {value}{'}' * key.count('.')}"
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    found = explanation(f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine", folders=[tmp_path])
+    assert message in found
+    assert "experiment/mine.yaml" in found
+
+
+def test_values_of_a_wrong_type_are_listed_together_also_those_of_a_sweep():
+    with pytest.raises(ConfigError) as error:
+        check_overrides("train", ["-m", "seed=0,x,1.5", "algorithm=3", "algorithm={epsilon:0.1}", "steps=three"])
+    assert [line.split(": ")[0] for line in str(error.value).splitlines()[:-1]] == [
+        "seed=x",
+        "seed=1.5",
+        "algorithm=3",
+        "algorithm={epsilon:0.1}",
+        "steps=three",
+    ]
+
+
+def explanation(*overrides: str, folders: Sequence[Path] = ()) -> str:
     """What `r1zero train` says about arguments that cannot be composed."""
     register_schemas()
     with (
@@ -110,4 +160,4 @@ def explanation(*overrides: str) -> str:
     ):
         to_typed(compose("train", ["run.dir=unused", *overrides]), "train")
     GlobalHydra.instance().clear()
-    return explain_hydra_error(error.value)
+    return explain_hydra_error(error.value, folders=folders)

@@ -14,6 +14,7 @@ from grpo_cli.grading.units import Scalar, split_unit
         ("60 miles per hour", "60", "mi/h"),
         ("7 apples", "7", "#apple"),
         ("7 ripe apples", "7", "#apple ripe"),
+        ("7 apples pie", "7", "#apple pie"),  # listed words in any order: they cannot change the value
         ("5 units", "5", ""),
         ("5 kWh", "5", "h*kW"),
         (r"5\text{kJ/mol}", "5", "kJ/mol"),

@@ -51,7 +51,7 @@ def test_a_healthy_run_gives_no_finding():
         ({"length__truncated": 0.97}, "97 % of the responses were cut", "rollout.max_new_tokens"),
         (
             {"group__agreeing": 0.9, "group__all_wrong": 0.88, "group__all_right": 0.02},
-            "90 % of the groups agree and give no gradient (2 % are all right, 88 % all wrong)",
+            "in 90 % of the groups all responses have the same reward, which gives no gradient (2 % are",
             "algorithm.dynamic_sampling.max_refills",
         ),
         ({"policy__kl_ref": 12.5}, "the KL to the reference is 12.5 nats per token", "algorithm.beta"),
@@ -227,4 +227,4 @@ def test_a_loss_near_0_is_explained_once_in_a_note_that_names_no_setting_to_chan
 def test_a_loss_of_0_without_any_signal_is_not_explained_away():
     health = Health(LIMIT)
     rows = steps(30, policy__loss=0.0, reward__group_std=0.0, group__agreeing=1.0)
-    assert {finding.name for row in rows for finding in health.update(row)} == {"groups agree"}
+    assert {finding.name for row in rows for finding in health.update(row)} == {"equal rewards in groups"}

@@ -12,7 +12,7 @@ from report_run import RIGHT, group, learning_groups, learning_rows, response, w
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 from grpo_cli.report.page import write_page
 
-FINDING = '{"step": 4, "name": "groups agree", "words": "Most agree.", "fix": "Raise G."}\n'
+FINDING = '{"step": 4, "name": "equal rewards in groups", "words": "Most agree.", "fix": "Raise G."}\n'
 
 
 @pytest.fixture(scope="session")
