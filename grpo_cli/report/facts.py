@@ -18,6 +18,7 @@ from grpo_cli.report.curves import curves
 from grpo_cli.report.evaluation import evaluations
 from grpo_cli.report.settings import advantage_settings, describe
 from grpo_cli.report.verdict import verdict
+from grpo_cli.runs.code import recorded_code
 from grpo_cli.runs.listing import State, read_run
 from grpo_cli.runs.resume import checkpoint_folders, step_of
 
@@ -49,6 +50,7 @@ def run_facts(folder: Path, state: State | None = None) -> dict[str, Any]:
             "steps": run.steps,
             "resume": "" if state else run.resume,
             "size": _size(config),
+            "code": recorded_code(folder),
             **_totals(rows),
             **describe(config, run.command),
         },
