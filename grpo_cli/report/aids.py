@@ -64,8 +64,10 @@ def _responses(groups: Sequence[Group], steps: set[int]) -> Responses:
 def _repeats(response: Mapping[str, Any]) -> Counter[str]:
     """The word n-grams that a response repeats, with their counts."""
     words = (response["text"] + response.get("tail", "")).split()
-    counts = Counter(" ".join(words[place : place + NGRAM]) for place in range(len(words) - NGRAM + 1))
-    return Counter({ngram: count for ngram, count in counts.items() if count >= REPEATED})
+    ngrams = list(zip(*(words[place:] for place in range(NGRAM)), strict=False))
+    if len(ngrams) - len(set(ngrams)) < REPEATED - 1:  # none can be repeated so often; counting them is slower
+        return Counter()
+    return Counter({" ".join(ngram): count for ngram, count in Counter(ngrams).items() if count >= REPEATED})
 
 
 def _earns_without_answer(response: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from grpo_cli.analysis.reflection import SELF_CORRECTIONS
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.config.commands import COMMANDS
-from grpo_cli.config.compose import flat_settings, to_typed
+from grpo_cli.config.compose import flat_settings
 from grpo_cli.errors import DataError
 from grpo_cli.jsonl import read_objects
 from grpo_cli.report.cost import cost
@@ -18,7 +18,7 @@ from grpo_cli.report.curves import curves
 from grpo_cli.report.evaluation import evaluations
 from grpo_cli.report.settings import advantage_settings, describe
 from grpo_cli.report.verdict import verdict
-from grpo_cli.runs.frozen import read_frozen
+from grpo_cli.runs.code import recorded_code
 from grpo_cli.runs.listing import State, read_run
 from grpo_cli.runs.resume import checkpoint_folders, step_of
 
@@ -35,8 +35,7 @@ def run_facts(folder: Path, state: State | None = None) -> dict[str, Any]:
         raise DataError(f"{folder}: config.yaml or metrics.jsonl is damaged, or another version of r1zero wrote it.")
     if not COMMANDS[run.command].saves:
         raise DataError(f"{folder} holds a run of `r1zero {run.command}`, which trains nothing and has no page.")
-    settings = read_frozen(folder / "config.yaml", is_ours=False)
-    config = to_typed(settings, run.command)
+    config = run.config
     file = folder / "metrics.jsonl"
     rows = read_metrics(file) if file.is_file() else []
     findings = _findings(folder)
@@ -51,6 +50,7 @@ def run_facts(folder: Path, state: State | None = None) -> dict[str, Any]:
             "steps": run.steps,
             "resume": "" if state else run.resume,
             "size": _size(config),
+            "code": recorded_code(folder),
             **_totals(rows),
             **describe(config, run.command),
         },

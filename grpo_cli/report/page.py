@@ -4,6 +4,8 @@ import base64
 import gzip
 import hashlib
 import json
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -23,6 +25,7 @@ PAGE = "report.html"  # in a run folder
 ROOM = 6 * 10**6  # bytes of a page
 OTHER = 5 * 10**5  # of them for everything but groups
 BASE64 = 4 / 3
+REFRESH_SHARE = 0.005  # of the time of a run that writing its page again and again may take
 SCRIPTS = (
     "uplot/uPlot.iife.min.js",
     *("base.js", "top.js", "charts.js", "curves.js"),
@@ -48,6 +51,24 @@ def refresh_page(run_dir: Path, state: State, say: Callable[[str], None]) -> Non
         write_page([run_dir], run_dir / PAGE, state=state)
     except Exception as fault:  # of any kind: a page is not worth a run
         say(f"{run_dir / PAGE} was not written: {fault!r}. The run continues; `r1zero report {run_dir}` tries again.")
+
+
+def page_refresher(run_dir: Path, say: Callable[[str], None]) -> Callable[[], None]:
+    """A function for this process' own run, which writes the page of the unfinished run unless that is too early.
+
+    A page that took t seconds is not written again in the next t / REFRESH_SHARE seconds.
+    """
+    due = -math.inf
+
+    def refresh() -> None:
+        nonlocal due
+        start = time.monotonic()
+        if start >= due:
+            refresh_page(run_dir, State.running, say)
+            end = time.monotonic()
+            due = end + (end - start) / REFRESH_SHARE
+
+    return refresh
 
 
 def collect(

@@ -1,4 +1,4 @@
-"""The folder that a command runs in: it is locked, and config.yaml holds the frozen settings."""
+"""The folder that a command runs in: it is locked, config.yaml holds the frozen settings, code.jsonl the code."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,16 +8,18 @@ from typing import Any
 
 from grpo_cli.errors import SetupError, Stopped
 from grpo_cli.files import write_whole
+from grpo_cli.runs.code import FILE as CODE_FILE
+from grpo_cli.runs.code import record_code
 from grpo_cli.runs.frozen import frozen_text
 from grpo_cli.runs.lock import LAUNCHER_LOCK, WRITER_LOCK, locked
 
-EMPTY = (LAUNCHER_LOCK, WRITER_LOCK, "config.yaml")  # in the folder of a run that has not done anything
+EMPTY = (LAUNCHER_LOCK, WRITER_LOCK, "config.yaml", CODE_FILE)  # in the folder of a run that has not done anything
 LOGS = "logs"  # a start that failed while it loaded leaves them, and the next one appends to them
 
 
 @contextmanager
 def run_folder_lock(folder: Path, config: Any, check: Callable[[], None]) -> Iterator[Path]:
-    """Create the folder if it is missing, lock it and write the frozen settings. Yields the path of config.yaml.
+    """Create the folder if it is missing, lock it and write settings and code. Yields the path of config.yaml.
 
     `check` is called before the folder changes and may raise. Raises SetupError if the folder cannot be written or is
     in use, also by ranks whose launcher is gone. If the `with` block fails before a rank has written anything, the
@@ -33,6 +35,7 @@ def run_folder_lock(folder: Path, config: Any, check: Callable[[], None]) -> Ite
                 check()  # again, now that no other process can change the folder
                 config_file = folder / "config.yaml"
                 write_whole(config_file, frozen_text(config))
+                record_code(folder)
         except OSError as error:
             raise SetupError(
                 f"{folder} cannot be written: {error.strerror}. Fix that, or set another run.dir."

@@ -46,6 +46,7 @@ class Run:
     before: float | None = None
     after: float | None = None
     age_s: float = 0.0  # since its last sign of life
+    config: Any = None  # its settings, if the command trains
 
     @property
     def resume(self) -> str:
@@ -101,6 +102,7 @@ def _summary(folder: Path, age_s: float) -> Run:
         values[0] if values else None,
         values[-1] if len(values) > 1 else None,
         age_s,
+        config,
     )
 
 

@@ -18,9 +18,8 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
 from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank
-from grpo_cli.report.page import refresh_page
+from grpo_cli.report.page import page_refresher
 from grpo_cli.runs.frozen import public_settings
-from grpo_cli.runs.listing import State
 from grpo_cli.runs.resume import whole_checkpoints
 from grpo_cli.runs.rollouts import KeptGroup, Split, kept_group
 from grpo_cli.training.checkpoint import Checkpoints, Learner
@@ -35,8 +34,8 @@ def say(console: Console, text: str) -> None:
 def open_log(
     stack: ExitStack, config: Any, steps: int, start_step: int, console: Console, mismatch_limit: float | None = None
 ) -> Callable[..., None]:
-    """The function that logs a step on rank 0, and writes the run's page if the step has an evaluation; on other ranks
-    it does nothing. The log is closed with `stack`.
+    """The function that logs a step on rank 0, and keeps the run's page up to date if the step has an evaluation; on
+    other ranks it does nothing. The log is closed with `stack`.
     """
     if rank() != 0:
         return lambda *_: None
@@ -52,11 +51,12 @@ def open_log(
         console=console,
     )
     stack.enter_context(logger)
+    refresh = page_refresher(run_dir, partial(say, console))
 
     def log(step: int, metrics: Mapping[str, float], *kept: Any) -> None:
         logger.log(step, metrics, *kept)
         if any(name.startswith("eval/") for name in metrics):
-            refresh_page(run_dir, State.running, partial(say, console))
+            refresh()
 
     return log
 

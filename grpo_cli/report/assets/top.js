@@ -59,7 +59,8 @@ function showStep(step) {
 }
 
 function about(run) {
-  const rows = [...Object.entries(run.options), ["each step", run.size]];
+  const rows = [...Object.entries(run.options), ["each step", run.size], ["code", run.code.map(codeText).join("; then ")]]
+    .filter(([, text]) => text);
   const changes = run.changes.map(({ key, value, default: usual }) =>
     h("li", {}, h("code", {}, `${key}=${plainValue(value)}`),
       h("span", { class: "usual" }, usual === null || usual === undefined ? "" : ` default ${plainValue(usual)}`)));
@@ -71,6 +72,10 @@ function about(run) {
       : h("p", { class: "calm" }, "All settings are the defaults."),
     command("Repeat it", run.repeat), run.resume && command("Resume it", run.resume));
 }
+
+/** The version, and the commit if the run was started from a checkout. */
+const codeText = ({ version, commit, changed }) =>
+  `r1zero ${version}${commit ? `, commit ${commit.slice(0, 10)}${changed ? " with local changes" : ""}` : ""}`;
 
 const plainValue = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 

@@ -48,6 +48,8 @@ def test_every_view_opens_from_disk_and_charts_are_drawn(open_page):
     assert page.locator(".panel").count() == page.locator(".panel canvas").count() > 3
     assert page.locator("nav a").count() == page.locator("section").count()
     assert "Raise G." in page.locator(".findings").inner_text()
+    code = "r1zero 0.1.0, commit 0123456789 with local changes; then r1zero 0.2.0"
+    assert page.locator(".about dd").last.inner_text() == code
 
 
 def test_text_of_a_response_does_not_run(open_page, attack):

@@ -9,7 +9,7 @@ from grpo_cli.report.cost import cost
 from grpo_cli.report.evaluation import evaluations
 from grpo_cli.report.page import collect
 
-LOOP = "try it once more " * 3
+LOOP = "try it once more or try it once more and try it once more"  # nothing else is repeated
 
 
 def shares(groups) -> dict[str, tuple[float, float]]:

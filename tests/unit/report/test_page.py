@@ -15,7 +15,8 @@ from report_run import group, learning_groups, learning_rows, response, write_ru
 import grpo_cli.report
 from grpo_cli.commands import report
 from grpo_cli.errors import ConfigError, DataError
-from grpo_cli.report.page import SCRIPTS, page, refresh_page, write_page
+from grpo_cli.report import page as report_page
+from grpo_cli.report.page import SCRIPTS, page, page_refresher, refresh_page, write_page
 from grpo_cli.runs.listing import State
 
 ATTACK = "</script><script>alert(1)</script><!--<img src=x onerror=alert(1)>@@SCRIPT@@ "
@@ -90,6 +91,21 @@ def test_a_page_that_cannot_be_written_does_not_stop_the_run(tmp_path):
     refresh_page(tmp_path, State.running, said.append)  # there is no config.yaml
     assert "report.html was not written" in said[0]
     assert f"`r1zero report {tmp_path}` tries again" in said[0]
+
+
+def test_refreshing_a_page_takes_a_small_share_of_the_run(tmp_path, monkeypatch):
+    now, written_at = [0.0], []
+
+    def write_in_two_seconds(*_):
+        written_at.append(now[0])
+        now[0] += 2
+
+    monkeypatch.setattr(report_page, "refresh_page", write_in_two_seconds)
+    monkeypatch.setattr(report_page.time, "monotonic", lambda: now[0])
+    refresh = page_refresher(tmp_path, print)
+    for now[0] in (7, 100, 408, 409, 500, 900):  # 7 + 2 + 2 / 0.005 = 409
+        refresh()
+    assert written_at == [7, 409, 900]
 
 
 def test_the_stages_of_a_pipeline_are_on_one_page_in_order(tmp_path, compose_as, capsys):

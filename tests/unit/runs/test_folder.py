@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from grpo_cli import __version__
 from grpo_cli.commands.hydra_job import needs_new_folder
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.errors import SetupError, Stopped, TrainingError
+from grpo_cli.runs.code import recorded_code
 from grpo_cli.runs.folder import is_unused, new_folder, run_folder_lock
 
 
@@ -46,6 +48,13 @@ def test_a_start_that_fails_before_its_ranks_have_written_leaves_no_folder(exist
 def test_the_logs_of_a_failed_rank_stay_and_do_not_block_the_next_start(tmp_path):
     fail(tmp_path / "run", TrainingError("x"), "logs")
     assert (tmp_path / "run" / "logs").is_dir()
+    assert is_unused(tmp_path / "run")
+
+
+def test_a_folder_holds_settings_and_code_from_the_start(tmp_path):
+    fail(tmp_path / "run", Stopped("x"))
+    assert (tmp_path / "run" / "config.yaml").is_file()
+    assert [code["version"] for code in recorded_code(tmp_path / "run")] == [__version__]
     assert is_unused(tmp_path / "run")
 
 
