@@ -65,7 +65,10 @@ def compose_as() -> Iterator[Callable[..., Any]]:
     def composed(command: str, *overrides: str) -> Any:
         run_dir = ["run.dir=unused"] * ("run" in get_type_hints(SCHEMAS[command]))
         parsed = OverridesParser.create().parse_overrides([*run_dir, *overrides])
-        chooses = [bool(each.package) or (conf_dir() / each.key_or_group).is_dir() for each in parsed]
+        chooses = [
+            bool(each.package) or each.key_or_group.startswith("hydra") or (conf_dir() / each.key_or_group).is_dir()
+            for each in parsed
+        ]
         files = tuple(each.input_line for each, is_choice in zip(parsed, chooses, strict=True) if is_choice)
         settings = copy.deepcopy(composed_files(command, files))
         values = [each for each, is_choice in zip(parsed, chooses, strict=True) if not is_choice]
