@@ -35,6 +35,7 @@ class AdvantageReward(StrEnum):
 
     total = auto()  # the weighted sum of all reward terms
     accuracy = auto()  # 1 for a correct answer, otherwise 0
+    none = auto()  # always 0: only the KL counts, as in distillation
 
 
 class OnBadGold(StrEnum):
@@ -116,6 +117,7 @@ class KLPlacement(StrEnum):
     loss = auto()  # each token's KL is added to its loss
     reward = auto()  # the whole response's KL is subtracted from its reward, before the baseline; no gradient
     reward_to_go = auto()  # the KL of a token and all later ones is subtracted from its advantage; no gradient
+    token = auto()  # the KL of a token is subtracted from its advantage; no gradient
 
 
 class SamplerCorrection(StrEnum):

@@ -1,7 +1,7 @@
 """The base model's folder, here or on the Hub, and what can be known about it without transformers or torch."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,17 @@ def check_length(config: ModelConfig, limit: int | None, needed_len: int | None)
             f"model.path={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
             f"rollout.max_new_tokens ask for {needed_len}. Lower one of them."
         )
+
+
+def check_same_tokens(teacher: str, of_teacher: Mapping[str, int], student: str, of_student: Mapping[str, int]) -> None:
+    """Raise ConfigError if the vocabularies of two models differ: a teacher reads the token ids of its student."""
+    if of_teacher == of_student:
+        return
+    different = sorted(dict(of_teacher.items() ^ of_student.items()))
+    raise ConfigError(
+        f"algorithm.reference.path={teacher}: a teacher reads the student's token ids, and {len(different)} tokens "
+        f"have other ids in model.path={student}, such as {different[0]!r}. Use two models with the same tokenizer."
+    )
 
 
 def _has_chat_template(folder: Path) -> bool:

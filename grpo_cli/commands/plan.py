@@ -24,9 +24,7 @@ from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.data import DataConfig
-from grpo_cli.config.model import ModelConfig, ShapeConfig
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.data import make_zero
 from grpo_cli.data.file_tokenizer import local_tokenizer
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError, raise_if_any
@@ -36,7 +34,7 @@ from grpo_cli.planner.duration import assumed_lengths, plan_seconds
 from grpo_cli.planner.fit import memory_faults, shape_faults
 from grpo_cli.planner.measured import read_measured
 from grpo_cli.planner.memory import plan_memory
-from grpo_cli.planner.shape import read_shape
+from grpo_cli.planner.shape import find_shape
 from grpo_cli.runs.resume import resumed_settings
 from grpo_cli.screen import Screen
 
@@ -137,26 +135,3 @@ def find_hardware(cluster: ClusterConfig) -> Hardware | None:
     if cluster.device == Device.cuda:
         return find_gpu(cluster.gpu) if cluster.gpu and cluster.dtype == DType.bf16 else None
     return measure_cpu(cluster.ranks, cluster.threads)
-
-
-def find_shape(model: ModelConfig) -> ShapeConfig:
-    """The shape in the settings; otherwise that of the model's folder or of the Hub's cache.
-
-    Raises ConfigError if there is none.
-    """
-    if model.shape is not None:
-        return model.shape
-    _, builtin, name = model.path.rpartition("builtin:")
-    path = make_zero.base_model_dir(name) if builtin else Path(model.path).expanduser()
-    try:
-        return read_shape(path if path.is_dir() else model.path, model.revision)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and not path.is_dir():
-            raise ConfigError(
-                f"model.path={model.path}: the shape of this model is unknown, and `r1zero plan` downloads nothing. "
-                f"Run `hf download {model.path} config.json` once, or set model.path to the folder of the model."
-            ) from None
-        raise ConfigError(
-            f"model.path={model.path}: config.json does not describe a shape that can be planned ({error}). Set "
-            "model.shape in a file in conf/model, as qwen2_5_math_7b.yaml does."
-        ) from error

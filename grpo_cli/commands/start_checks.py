@@ -10,9 +10,10 @@ from grpo_cli.config.machine import check_machine
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.reward import RewardConfig
 from grpo_cli.config.tracker import check_tracker
+from grpo_cli.data.file_tokenizer import local_tokenizer
 from grpo_cli.errors import ConfigError, SetupError
 from grpo_cli.hardware import num_gpus
-from grpo_cli.model_files import check_model
+from grpo_cli.model_files import check_model, check_same_tokens
 from grpo_cli.reward.functions import load_function
 from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
 
@@ -32,18 +33,30 @@ def check_start(config: Any, *, loads_model: bool = True) -> None:
         check_model(config.model, templates, needed_len, ask_hub=ask_hub)
         for key, path in _other_models(config):
             check_model(ModelConfig(name=key, path=path), key=key, ask_hub=ask_hub)
+        if hasattr(config, "algorithm") and (teacher := config.algorithm.reference.path) is not None:
+            _check_teacher(teacher, config.model)
     if hasattr(config, "reward"):
         import_functions(config.reward)
 
 
 def _other_models(config: Any) -> Iterator[tuple[str, str]]:
-    """The reward models and the judge of a command: the setting, and a path or Hub id."""
+    """The teacher, the reward models and the judge of a command: the setting, and a path or Hub id."""
+    if hasattr(config, "algorithm") and config.algorithm.reference.path is not None:
+        yield "algorithm.reference.path", config.algorithm.reference.path
     if hasattr(config, "reward"):
         for name, term in typed_terms(config.reward.terms).items():
             if isinstance(term, ModelTerm):
                 yield f"reward.terms.{name}.path", term.path
     if hasattr(config, "analyze") and config.analyze.judge is not None:
         yield "analyze.judge", config.analyze.judge
+
+
+def _check_teacher(path: str, student: ModelConfig) -> None:
+    """Raise ConfigError if a teacher has other tokens, if both tokenizers are files on this machine."""
+    tokenizers = [local_tokenizer(model) for model in (ModelConfig(name="teacher", path=path), student)]
+    if None not in tokenizers:
+        of_teacher, of_student = (tokenizer.get_vocab() for tokenizer in tokenizers if tokenizer)
+        check_same_tokens(path, of_teacher, student.path, of_student)
 
 
 def check_gpus(cluster: ClusterConfig) -> None:

@@ -48,7 +48,7 @@ class TrainConfig:
         yield from precision_faults(self.cluster)
         yield from self._batch_faults()
         lora, refresh_steps = self.model.lora, self.algorithm.reference.refresh_steps
-        if lora.rank > 0 and refresh_steps > 0:
+        if lora.rank > 0 and refresh_steps > 0 and self.algorithm.reference.path is None:
             yield (
                 f"algorithm.reference.refresh_steps={refresh_steps} needs a separate reference model, and with "
                 f"model.lora.rank={lora.rank} the reference is the model without its adapters. Set "

@@ -15,7 +15,7 @@ from grpo_cli.hardware import Hardware
 from grpo_cli.planner.batches import num_at_once, plan_batches
 from grpo_cli.planner.flops import Work, forward_flops, layer_flops, output_flops, training_flops
 from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, activation_bytes, plan_memory
-from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
+from grpo_cli.planner.shape import find_reference_shape, num_adapter_parameters, num_parameters
 
 MATRIX_SHARE = 0.6  # of the peak: large matrix products in bf16 reach 0.6 to 0.7, attention 0.4 to 0.6
 BANDWIDTH_SHARE = 0.7  # of the memory's bandwidth: kernels that only read and write reach 0.6 to 0.9
@@ -121,22 +121,27 @@ def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths
     sequences = batches.completions_per_rank * lengths.trained
     work = Work.of([(lengths.prompt, lengths.response)]) * sequences
     epochs, recomputes = algorithm.num_epochs, cluster.gradient_checkpointing
-    extra = int(batches.steps_per_rollout > 1)  # the old log-probabilities, for the ratios
+    forwarded = [shape] * (batches.steps_per_rollout > 1)  # the old log-probabilities, for the ratios
     if algorithm.beta > 0:
         # The reference's log-probabilities; with KL in the reward, both are computed once more.
-        extra += 1 if algorithm.kl.placement == KLPlacement.loss else 3
+        in_reward = algorithm.kl.placement != KLPlacement.loss
+        reference_shape = find_reference_shape(config, shape) or shape
+        forwarded += [shape] * in_reward + [reference_shape] * (1 + in_reward)
     has_adapters = num_adapter_parameters(shape, config.model.lora) > 0
     chunks = work.responses * shape.vocab_size > LOGITS_CHUNK[cluster.device]  # more than one: each is computed twice
     flops = epochs * (
         training_flops(shape, work, has_adapters=has_adapters)
         + recomputes * layer_flops(shape, work)
         + chunks * output_flops(shape, work)
-    ) + extra * forward_flops(shape, work)
-    # In forward passes; a backward pass reads and writes twice as much.
-    layer_passes, output_passes = epochs * (3 + recomputes) + extra, epochs * (3 + chunks) + extra
-    traffic = KEPT_PASSES * layer_passes * activation_bytes(shape, cluster.dtype, work.tokens, checkpointing=False)
-    traffic += 4 * LOGITS_PASSES * output_passes * shape.vocab_size * work.responses
-    calls = layer_passes * shape.num_layers * sequences if cluster.device == Device.cpu else 0
+    ) + sum(forward_flops(each, work) for each in forwarded)
+    # In forward passes of layers and output; a backward pass reads and writes twice as much.
+    passes = [(shape, epochs * (3 + recomputes), epochs * (3 + chunks)), *((each, 1, 1) for each in forwarded)]
+    traffic = calls = 0.0
+    for each, of_layers, of_output in passes:
+        activations = activation_bytes(each, cluster.dtype, work.tokens, checkpointing=False)
+        traffic += KEPT_PASSES * of_layers * activations
+        traffic += 4 * LOGITS_PASSES * of_output * each.vocab_size * work.responses
+        calls += of_layers * each.num_layers * sequences if cluster.device == Device.cpu else 0
     seconds = (
         flops / (MATRIX_SHARE * hardware.peak_flops)
         + traffic / (BANDWIDTH_SHARE * hardware.bandwidth)

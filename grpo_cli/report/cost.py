@@ -6,8 +6,9 @@ from typing import Any
 from grpo_cli.choices import DType
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
+from grpo_cli.errors import ConfigError
 from grpo_cli.planner.memory import BYTES, plan_gradients
-from grpo_cli.planner.shape import num_adapter_parameters, num_parameters, read_shape
+from grpo_cli.planner.shape import find_reference_shape, find_shape, num_adapter_parameters, num_parameters
 
 
 def cost(config: Any) -> dict[str, Any] | None:
@@ -19,13 +20,16 @@ def cost(config: Any) -> dict[str, Any] | None:
     """
     if not isinstance(config, TrainConfig):
         return None
-    shape = _shape(config)
-    if shape is None:
+    try:
+        shape = find_shape(config.model)
+        reference_shape = find_reference_shape(config, shape)
+    except ConfigError:
         return None
     policy = _trained("policy", config, shape)
-    frozen = float(BYTES[config.cluster.dtype] * num_parameters(shape))
+    width = float(BYTES[config.cluster.dtype])
+    frozen = width * num_parameters(shape)
     engine = ["policy in vLLM", frozen * config.cluster.ranks / config.cluster.vllm.tensor_parallel_size, 0.0, 0.0]
-    reference = [["reference", frozen, 0.0, 0.0]] if config.algorithm.beta > 0 and config.model.lora.rank == 0 else []
+    reference = [["reference", width * num_parameters(reference_shape), 0.0, 0.0]] if reference_shape else []
     critic = _trained("critic", config, shape)
     return {
         "parameters": num_parameters(shape),
@@ -43,13 +47,3 @@ def _trained(name: str, config: TrainConfig, shape: ShapeConfig) -> list[Any]:
     has_master = config.cluster.zero_stage in (1, 2) or config.cluster.dtype == DType.bf16
     gradients = plan_gradients(replace(config.cluster, ranks=1, offload_optimizer=False), trained).held
     return [name, float(width * (parameters + adapters)), gradients, float((12 if has_master else 8) * trained)]
-
-
-def _shape(config: TrainConfig) -> ShapeConfig | None:
-    """The model's shape from the settings, its folder or the hub's cache; nothing is downloaded."""
-    if config.model.shape is not None:
-        return config.model.shape
-    try:
-        return read_shape(config.model.path, config.model.revision)
-    except (OSError, ValueError, KeyError):
-        return None

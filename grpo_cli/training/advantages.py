@@ -5,11 +5,12 @@ P prompts of this rank, G completions a prompt, T tokens of a completion.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from grpo_cli.algorithm.advantage import group_advantages, less_kl_to_go, whitened
+from grpo_cli.algorithm.advantage import group_advantages, less_token_kl, whitened
 from grpo_cli.choices import AdvantageReward, KLPlacement, Overlong, Select
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.metrics.metrics import Tally
@@ -28,7 +29,7 @@ def rollout_advantages(
 
     An advantage is one value for the whole response, (), or one for each token, (T,). `kl` is each token's divergence
     from the reference, if it is part of the reward. It is subtracted from the response's reward, or from the advantages
-    of its token and all earlier ones. Whitening comes last.
+    of its token (and of all earlier ones). Whitening comes last.
     """
     rewards_PG = objective_rewards(rollout, algorithm)
     if kl is not None and algorithm.kl.placement == KLPlacement.reward:
@@ -39,9 +40,10 @@ def rollout_advantages(
     else:
         advantages_PG = advantages(rewards_PG, algorithm)
     advantages_by_group = [list(advantages_G) for advantages_G in advantages_PG]
-    if kl is not None and algorithm.kl.placement == KLPlacement.reward_to_go:
+    if kl is not None and algorithm.kl.placement != KLPlacement.reward:
+        less_kl = partial(less_token_kl, beta=algorithm.beta, to_go=algorithm.kl.placement == KLPlacement.reward_to_go)
         advantages_by_group = [
-            [less_kl_to_go(advantage, kl_T, beta=algorithm.beta) for advantage, kl_T in zip(*pair, strict=True)]
+            [less_kl(advantage, kl_T) for advantage, kl_T in zip(*pair, strict=True)]
             for pair in zip(advantages_by_group, kl, strict=True)
         ]
     if not algorithm.advantage.whiten:
@@ -71,14 +73,13 @@ def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
 
     A response that no term applies to gets the mean of its group, which leaves the group's mean as it is.
     """
-    uses_accuracy = algorithm.advantage.reward == AdvantageReward.accuracy
-    rewards_PG = torch.tensor(
-        [
-            [float(score.verdict is Verdict.correct) if uses_accuracy else score.total for score in group.scores]
-            for group in rollout.groups
-        ],
-        dtype=torch.float64,
-    )
+    rewards_of = {
+        AdvantageReward.total: lambda score: score.total,
+        AdvantageReward.accuracy: lambda score: float(score.verdict is Verdict.correct),
+        AdvantageReward.none: lambda score: 0.0,
+    }
+    reward_of = rewards_of[algorithm.advantage.reward]
+    rewards_PG = torch.tensor([[reward_of(s) for s in g.scores] for g in rollout.groups], dtype=torch.float64)
     if algorithm.overlong == Overlong.zero_reward:
         rewards_PG = rewards_PG.masked_fill(_truncated(rollout), 0.0)
     means_P1 = rewards_PG.nanmean(dim=1, keepdim=True).nan_to_num(0.0)

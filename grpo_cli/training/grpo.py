@@ -39,7 +39,7 @@ from grpo_cli.training.kept import first_groups
 from grpo_cli.training.loop import finish_run, finish_step, heldout_groups, open_log, say
 from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
 from grpo_cli.training.network import check_family
-from grpo_cli.training.policies import rl_policy
+from grpo_cli.training.policies import load_teacher, rl_policy
 from grpo_cli.training.weight_sync import check_sampler, sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
@@ -52,6 +52,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     with stage(console, f"loading {config.model.name} and {config.data.name}"):
         model = load_base_model(config.model, config.rollout.longest_sequence)
         check_family(model, config.cluster)
+        teacher = load_teacher(model, config)
         problems = load_problem_set(config.data, config.seed)
         train_prompts, heldout_prompts = (
             _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
@@ -72,7 +73,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         with stage(console, "starting vLLM"):
             engine = RolloutEngine(model, config.cluster, for_training=True)
         with engine.asleep(), stage(console, "building DeepSpeed"):
-            policy = rl_policy(model, config)
+            policy = rl_policy(model, config, teacher)
             start_step = checkpoints.load_latest(policy, sampler)
         if policy.note:
             say(console, policy.note)

@@ -7,12 +7,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from grpo_cli.commands.plan import find_shape, long_run_warnings, run
+from grpo_cli.commands.plan import long_run_warnings, run
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero, random_base
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.hardware import Hardware
+from grpo_cli.planner.shape import find_shape
 
 
 @pytest.fixture

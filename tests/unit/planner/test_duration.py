@@ -78,6 +78,10 @@ def test_python_overlaps_with_a_gpu_and_adds_to_a_cpu(compose_train):
         (["algorithm.beta=0.1"], 3 + 1 + 1 + 1),  # and the reference's log-probabilities
         (["algorithm.beta=0.1", "algorithm.kl.placement=reward"], 3 + 1 + 1 + 3),
         (["algorithm.beta=0.1", "algorithm.kl.placement=reward_to_go"], 3 + 1 + 1 + 3),
+        (  # a tiny teacher costs nothing: what is left are the policy's log-probabilities
+            ["algorithm.beta=1", "algorithm.kl.placement=token", "algorithm.reference.path=builtin:make_zero"],
+            3 + 1 + 1 + 1,
+        ),
         (["algorithm.num_epochs=2"], 2 * (3 + 1) + 1),
     ],
 )

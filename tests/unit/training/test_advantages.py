@@ -116,6 +116,24 @@ def test_the_kl_is_subtracted_from_the_reward_or_from_the_tokens_advantage(rollo
 
 
 @pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize(
+    ("placement", "reward", "expected"),
+    [
+        (KLPlacement.reward_to_go, "total", [1.1 - 0.1 * 0.75, 1.1 - 0.1 * 0.25]),
+        (KLPlacement.token, "total", [1.1 - 0.1 * 0.5, 1.1 - 0.1 * 0.25]),
+        (KLPlacement.token, "none", [-0.1 * 0.5, -0.1 * 0.25]),
+    ],
+)
+def test_a_token_pays_for_its_own_kl_or_also_for_that_of_later_tokens(rollout, placement, reward, expected):
+    algorithm = AlgorithmConfig(
+        advantage=AdvantageConfig(**RAW | {"reward": reward}), beta=0.1, kl=KLConfig(placement=placement)
+    )
+    kl = [[torch.tensor([0.5, 0.25]), *[torch.zeros(1)] * 3]]
+    ((first, *_),) = rollout_advantages(rollout, selected_responses(rollout, algorithm), kl, algorithm)
+    assert first.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("one_rank")
 def test_masked_responses_do_not_affect_the_whitening(rollout):
     # Without the first response, which was cut: 0, 0.1 and 0, mean 1/30, variance (4 + 1 + 1) / 900 / 3
     algorithm = AlgorithmConfig(advantage=AdvantageConfig(**RAW, whiten=True), overlong=Overlong.mask)
