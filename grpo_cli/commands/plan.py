@@ -29,12 +29,12 @@ from grpo_cli.data.file_tokenizer import local_tokenizer
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError, raise_if_any
 from grpo_cli.hardware import Hardware, find_gpu, measure_cpu
+from grpo_cli.model_files import find_shape, find_teacher_shape
 from grpo_cli.planner.batches import plan_batches
 from grpo_cli.planner.duration import assumed_lengths, plan_seconds
 from grpo_cli.planner.fit import memory_faults, shape_faults
 from grpo_cli.planner.measured import read_measured
 from grpo_cli.planner.memory import plan_memory
-from grpo_cli.planner.shape import find_shape
 from grpo_cli.runs.resume import resumed_settings
 from grpo_cli.screen import Screen
 
@@ -55,7 +55,7 @@ def run(composed: DictConfig) -> None:
     config: TrainConfig = to_typed(settings, "train")
     faults = list(settings_faults(config))
     try:
-        shape = find_shape(config.model)
+        shape, teacher = find_shape(config.model), find_teacher_shape(config)
     except ConfigError as error:
         raise_if_any([*faults, str(error)])
     model_faults = list(shape_faults(config, shape))
@@ -64,8 +64,8 @@ def run(composed: DictConfig) -> None:
     problems = load_problem_set(config.data, config.seed) if _is_here(config.data) else None
     tokenizer = local_tokenizer(config.model)
     measured = read_measured(Path(config.run.dir).expanduser(), config) if has_run else None
-    batches, memory = plan_batches(config), plan_memory(config, shape)
-    overruns = list(memory_faults(config, shape))
+    batches, memory = plan_batches(config), plan_memory(config, shape, teacher)
+    overruns = list(memory_faults(config, shape, teacher))
     tables = [run_table(config, shape), batch_table(batches), memory_table(config, batches, memory)]
     hardware = find_hardware(config.cluster)
     if hardware and not overruns:
@@ -74,7 +74,8 @@ def run(composed: DictConfig) -> None:
             limit = config.rollout.max_prompt_tokens
             kept = [length for length in prompt_lengths(config, problems, tokenizer) if length <= limit]
             lengths = replace(lengths, prompt=mean(kept)) if kept else lengths
-        tables.append(time_table(config, hardware, lengths, plan_seconds(config, shape, hardware, lengths), measured))
+        seconds = plan_seconds(config, shape, hardware, lengths, teacher)
+        tables.append(time_table(config, hardware, lengths, seconds, measured))
     if problems:
         tables.insert(1, data_table(config, problems, tokenizer))
     console = Screen(width=None if sys.stdout.isatty() else 120)
@@ -114,11 +115,12 @@ def long_run_warnings(config: TrainConfig) -> Iterator[str]:
     if config.cluster.device != Device.cpu or config.model.path.startswith("builtin:"):
         return
     try:
-        shape = find_shape(config.model)
+        shape, teacher = find_shape(config.model), find_teacher_shape(config)
     except ConfigError:
         return
     lengths = assumed_lengths(config)
-    step_s = plan_seconds(config, shape, measure_cpu(config.cluster.ranks, config.cluster.threads), lengths).step
+    hardware = measure_cpu(config.cluster.ranks, config.cluster.threads)
+    step_s = plan_seconds(config, shape, hardware, lengths, teacher).step
     hours = config.steps * step_s / 3600
     if hours < LONG_H:
         return

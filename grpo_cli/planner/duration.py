@@ -9,13 +9,14 @@ import math
 from dataclasses import dataclass
 
 from grpo_cli.choices import Device, KLPlacement
+from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import Hardware
 from grpo_cli.planner.batches import num_at_once, plan_batches
 from grpo_cli.planner.flops import Work, forward_flops, layer_flops, output_flops, training_flops
-from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, activation_bytes, plan_memory
-from grpo_cli.planner.shape import find_reference_shape, num_adapter_parameters, num_parameters
+from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, Memory, activation_bytes, plan_memory
+from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
 
 MATRIX_SHARE = 0.6  # of the peak: large matrix products in bf16 reach 0.6 to 0.7, attention 0.4 to 0.6
 BANDWIDTH_SHARE = 0.7  # of the memory's bandwidth: kernels that only read and write reach 0.6 to 0.9
@@ -78,15 +79,21 @@ def assumed_lengths(config: TrainConfig) -> Lengths:
     )
 
 
-def plan_seconds(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> Seconds:
+def plan_seconds(
+    config: TrainConfig,
+    shape: ShapeConfig,
+    hardware: Hardware,
+    lengths: Lengths,
+    teacher: ShapeConfig | None = None,
+) -> Seconds:
     """The seconds of one step. `hardware` is that of one rank; `config` has passed check_train."""
-    passes, num_microbatches = _passes(config, shape, hardware, lengths)
+    passes, num_microbatches = _passes(config, shape, teacher, hardware, lengths)
     return Seconds(
         generation=_generation(config, shape, hardware, lengths),
         passes=passes,
         optimizer=_optimizer(config, shape, hardware),
         exchange=_exchange(config, shape, hardware, num_microbatches),
-        swap=_swap(config, shape),
+        swap=_swap(config.cluster, plan_memory(config, shape, teacher)),
         sync=_sync(config, shape, hardware),
     )
 
@@ -115,7 +122,9 @@ def _generation(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, len
     return prefill_s + (max(decode_s, host_s) if on_gpu else decode_s + host_s)
 
 
-def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> tuple[float, int]:
+def _passes(
+    config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None, hardware: Hardware, lengths: Lengths
+) -> tuple[float, int]:
     """Seconds of forward and backward passes, and the micro-batches of each optimizer step."""
     cluster, algorithm, batches = config.cluster, config.algorithm, plan_batches(config)
     sequences = batches.completions_per_rank * lengths.trained
@@ -125,8 +134,7 @@ def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths
     if algorithm.beta > 0:
         # The reference's log-probabilities; with KL in the reward, both are computed once more.
         in_reward = algorithm.kl.placement != KLPlacement.loss
-        reference_shape = find_reference_shape(config, shape) or shape
-        forwarded += [shape] * in_reward + [reference_shape] * (1 + in_reward)
+        forwarded += [shape] * in_reward + [teacher or shape] * (1 + in_reward)
     has_adapters = num_adapter_parameters(shape, config.model.lora) > 0
     chunks = work.responses * shape.vocab_size > LOGITS_CHUNK[cluster.device]  # more than one: each is computed twice
     flops = epochs * (
@@ -175,11 +183,9 @@ def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_m
     return crossing * steps * (per_step + num_microbatches * per_microbatch) / link
 
 
-def _swap(config: TrainConfig, shape: ShapeConfig) -> float:
-    cluster = config.cluster
+def _swap(cluster: ClusterConfig, memory: Memory) -> float:
     if cluster.device == Device.cpu:
         return 0.0
-    memory = plan_memory(config, shape)
     moved = 2 * memory.moved_out + (2 * memory.reference if cluster.offload_reference else 0)
     if cluster.vllm.sleep_level == 1:
         moved += 2 * memory.vllm_weights

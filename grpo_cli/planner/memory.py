@@ -8,7 +8,7 @@ from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import find_gpu
 from grpo_cli.planner.batches import plan_batches
-from grpo_cli.planner.shape import attention_widths, find_reference_shape, num_adapter_parameters, num_parameters
+from grpo_cli.planner.shape import attention_widths, num_adapter_parameters, num_parameters
 
 GIB = 2**30
 BYTES = {DType.fp32: 4, DType.bf16: 2}
@@ -67,8 +67,8 @@ class Memory:
         return {name: peak for name, peak in phases.items() if peak}
 
 
-def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
-    """The peaks of one rank; `config` has passed check_train.
+def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None = None) -> Memory:
+    """The peaks of one rank; `config` has passed check_train. The reference is the teacher, if there is one.
 
     Weights bP, and of Adam 12P (master weights and two moments, in fp32) are divided by N from stage 3 and 1 on: ZeRO,
     arXiv:1910.02054, section 5. In fp32, stages 0 and 3 need no master weights.
@@ -87,8 +87,9 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
     weights = width * (parameters + adapters) / (ranks if stage == 3 else 1)
     gradients = plan_gradients(cluster, trained)
     optimizer = 0.0 if offloads_optimizer else (12 if has_master else 8) * trained / (ranks if stage >= 1 else 1)
-    reference_shape = find_reference_shape(config, shape)
-    reference = 0.0 if reference_shape is None else width * num_parameters(reference_shape)  # it is not sharded
+    # With adapters, the reference is the model without them. It is not sharded.
+    has_reference = config.algorithm.beta > 0 and (teacher is not None or not adapters)
+    reference = float(width * num_parameters(teacher or shape)) if has_reference else 0.0
     zero_buffers = 0.0
     if on_gpu:  # on a CPU, a page that is never written takes no memory
         zero_buffers += width * ZERO_BUCKET if stage >= 1 else 0.0

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from grpo_cli.config.model import LoraConfig, ModelConfig, ShapeConfig
-from grpo_cli.config.train import TrainConfig
-from grpo_cli.data import make_zero
-from grpo_cli.errors import ConfigError
+from grpo_cli.config.model import LoraConfig, ShapeConfig
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # each token uses only some of such weights
 
@@ -36,41 +33,6 @@ def read_shape(path: str | Path, revision: str | None = None) -> ShapeConfig:
         )
     except AttributeError as error:  # another kind of model
         raise ValueError(str(error)) from error
-
-
-def find_shape(model: ModelConfig, key: str = "model.path") -> ShapeConfig:
-    """The shape in the settings; otherwise that of the model's folder or of the Hub's cache.
-
-    Raises ConfigError, which names the setting `key`, if there is none.
-    """
-    if model.shape is not None:
-        return model.shape
-    _, builtin, name = model.path.rpartition("builtin:")
-    path = make_zero.base_model_dir(name) if builtin else Path(model.path).expanduser()
-    try:
-        return read_shape(path if path.is_dir() else model.path, model.revision)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and not path.is_dir():
-            raise ConfigError(
-                f"{key}={model.path}: the shape of this model is unknown, and `r1zero plan` downloads nothing. "
-                f"Run `hf download {model.path} config.json` once, or set {key} to the folder of the model."
-            ) from None
-        raise ConfigError(
-            f"{key}={model.path}: config.json does not describe a shape that can be planned ({error}). Set "
-            "model.shape in a file in conf/model, as qwen2_5_math_7b.yaml does."
-        ) from error
-
-
-def find_reference_shape(config: TrainConfig, shape: ShapeConfig) -> ShapeConfig | None:
-    """The shape of the frozen reference; None if there is none, or if it is the policy of `shape` without its adapters.
-
-    Raises ConfigError if the shape of a teacher is unknown.
-    """
-    if config.algorithm.beta == 0:
-        return None
-    if (teacher := config.algorithm.reference.path) is not None:
-        return find_shape(ModelConfig(name="teacher", path=teacher), "algorithm.reference.path")
-    return shape if config.model.lora.rank == 0 else None
 
 
 def attention_widths(shape: ShapeConfig) -> tuple[int, int]:

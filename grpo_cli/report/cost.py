@@ -7,8 +7,9 @@ from grpo_cli.choices import DType
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import ConfigError
-from grpo_cli.planner.memory import BYTES, plan_gradients
-from grpo_cli.planner.shape import find_reference_shape, find_shape, num_adapter_parameters, num_parameters
+from grpo_cli.model_files import find_shape, find_teacher_shape
+from grpo_cli.planner.memory import BYTES, plan_gradients, plan_memory
+from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
 
 
 def cost(config: Any) -> dict[str, Any] | None:
@@ -21,15 +22,14 @@ def cost(config: Any) -> dict[str, Any] | None:
     if not isinstance(config, TrainConfig):
         return None
     try:
-        shape = find_shape(config.model)
-        reference_shape = find_reference_shape(config, shape)
+        shape, teacher = find_shape(config.model), find_teacher_shape(config)
     except ConfigError:
         return None
     policy = _trained("policy", config, shape)
-    width = float(BYTES[config.cluster.dtype])
-    frozen = width * num_parameters(shape)
+    frozen = float(BYTES[config.cluster.dtype] * num_parameters(shape))
     engine = ["policy in vLLM", frozen * config.cluster.ranks / config.cluster.vllm.tensor_parallel_size, 0.0, 0.0]
-    reference = [["reference", width * num_parameters(reference_shape), 0.0, 0.0]] if reference_shape else []
+    held = plan_memory(config, shape, teacher).reference
+    reference = [["reference", held, 0.0, 0.0]] if held else []
     critic = _trained("critic", config, shape)
     return {
         "parameters": num_parameters(shape),

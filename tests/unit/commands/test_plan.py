@@ -13,7 +13,7 @@ from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero, random_base
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.hardware import Hardware
-from grpo_cli.planner.shape import find_shape
+from grpo_cli.model_files import find_shape
 
 
 @pytest.fixture
