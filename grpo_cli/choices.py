@@ -44,6 +44,13 @@ class OnBadGold(StrEnum):
     error = auto()  # the command stops with an error
 
 
+class AdvantageKind(StrEnum):
+    """What a response is compared with."""
+
+    rewards = auto()  # other rewards of the rollout: one advantage for the whole response
+    gae = auto()  # a critic's values: one advantage for each token (generalised advantage estimation)
+
+
 class Baseline(StrEnum):
     """What is subtracted from each reward."""
 

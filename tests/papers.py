@@ -20,6 +20,7 @@ class Response:
     old: np.ndarray  # of the sampling policy, computed by the trainer
     ref: np.ndarray  # of the reference
     new: np.ndarray  # of the trained policy
+    values: np.ndarray  # of the critic, before each token
 
 
 Groups = list[list[Response]]
@@ -133,6 +134,26 @@ def reinforce_pp(groups, _, *, beta=0.0):
         rewards[-1] += response.reward
         returns.append([sum(rewards[t:]) for t in range(length)])
     return whitened_ppo(responses, returns)
+
+
+def ppo_with_critic(groups, _, *, beta=0.0, gamma=1.0, lam=1.0):
+    """PPO, equation 7, with the advantages of GAE, equation 16, as a sum for each token, and InstructGPT's rewards."""
+    responses = [response for group in groups for response in group]
+    advantages = []
+    for response in responses:
+        length = len(response.old)
+        rewards = [-beta * (response.old[t] - response.ref[t]) for t in range(length)]
+        rewards[-1] += response.reward
+        values = [*response.values, 0.0]
+        deltas = [rewards[t] + gamma * values[t + 1] - values[t] for t in range(length)]
+        advantages.append([sum((gamma * lam) ** k * deltas[t + k] for k in range(length - t)) for t in range(length)])
+    everything = [value for of_response in advantages for value in of_response]
+    total = 0.0
+    for response, of_response in zip(responses, advantages, strict=True):
+        for t in range(len(response.new)):
+            advantage = (of_response[t] - mean(everything)) / (std(everything) + STD_EPS)
+            total += ppo(math.exp(response.new[t] - response.old[t]), advantage, 0.8, 1.2)
+    return total / len(everything)
 
 
 def reinforce_pp_baseline(groups, _, *, beta=0.0):

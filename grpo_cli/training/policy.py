@@ -67,7 +67,7 @@ class Policy:
         if self._has_adapters:
             add_adapters(network.model, lora, seed)
         steps_per_update = algorithm.num_minibatches * algorithm.num_epochs
-        self._engine = Engine(network, optimizer, cluster, total_steps=num_updates * steps_per_update)
+        self._engine = Engine(network, optimizer, cluster, total_steps=num_updates * steps_per_update, name="policy")
         self._has_reference = self._algorithm.beta > 0
         self._reference_may_differ = self._algorithm.reference.refresh_steps > 0  # from the base model
         self._reference: Any = None  # also with adapters: the reference is then the policy without them

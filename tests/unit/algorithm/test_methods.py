@@ -55,6 +55,13 @@ CASES = [
     ),
     Case("reinforce_pp", papers.reinforce_pp, {}, 0.3),
     Case("reinforce_pp", lambda groups, _: papers.reinforce_pp(groups, _, beta=0.05), {"beta": 0.05}, 0.3),
+    Case("ppo", papers.ppo_with_critic, {}, 0.3),
+    Case(
+        "ppo",
+        lambda groups, _: papers.ppo_with_critic(groups, _, beta=0.05, gamma=0.9, lam=0.95),
+        {"beta": 0.05, "advantage": {"gamma": 0.9, "gae_lambda": 0.95}},
+        0.3,
+    ),
     Case("reinforce_pp_baseline", papers.reinforce_pp_baseline, {}, 0.3),
     Case(
         "reinforce_pp_baseline",
@@ -74,7 +81,7 @@ CASES = [
 
 def random_groups(seed: int, drift: float) -> Groups:
     """Responses of different lengths, rounded to float32: a mixed group, one of equal rewards, one with one success."""
-    rng = np.random.default_rng(seed)
+    rng, critic = np.random.default_rng(seed), np.random.default_rng(seed + 100)
     rewards = [[1.1, 0.0, 0.1, 1.0], [1.1] * 4, [0.1, 0.1, 1.1, 0.1]]
 
     def response(reward: float) -> Response:
@@ -83,7 +90,8 @@ def random_groups(seed: int, drift: float) -> Groups:
         ref = (old + rng.normal(0, 0.3, length)).astype(np.float32)
         new = (old + rng.normal(0, drift, length)).astype(np.float32)
         sampler = (old + rng.normal(0, 0.2, length)).astype(np.float32)
-        return Response(reward, reward >= 1, *(values.astype(np.float64) for values in (sampler, old, ref, new)))
+        values = critic.normal(0.4, 0.3, length).astype(np.float32)
+        return Response(reward, reward >= 1, *(v.astype(np.float64) for v in (sampler, old, ref, new, values)))
 
     return [[response(reward) for reward in group] for group in rewards]
 
@@ -157,7 +165,10 @@ def loss_under_test(algorithm: AlgorithmConfig, groups: Groups, dtype: DType) ->
         kl = [kl_B[first : first + G] for first in range(0, P * G, G)]
     rollout = rollout_of(groups)
     selected_PG = selected_responses(rollout, algorithm)
-    advantages = rollout_advantages(rollout, selected_PG, kl, algorithm)
+    values = (
+        [[torch.tensor(r.values) for r in group] for group in groups] if algorithm.advantage.kind == "gae" else None
+    )
+    advantages = rollout_advantages(rollout, selected_PG, kl, algorithm, values)
     (sequences,) = make_minibatches(rollout, advantages, selected_PG, algorithm, MAX_NEW_TOKENS)
     correction = algorithm.sampler_correction
     loss, stats = policy_loss(

@@ -142,3 +142,14 @@ def test_times_and_lengths_of_a_run_are_medians(compose_train, tmp_path):
 def test_a_run_without_a_step_is_rejected(compose_train, tmp_path):
     with pytest.raises(ConfigError, match="has no finished step"):
         read_measured(tmp_path, compose_train(OAT_7B))
+
+
+def test_a_critic_takes_four_or_more_forward_passes_of_its_layers(compose_train):
+    slow = replace(ENDLESS, peak_flops=1e12)
+    settings = (OAT_7B, "algorithm.num_epochs=2", "cluster.gradient_checkpointing=true")
+    config = compose_train(*settings, "algorithm=ppo", "algorithm.num_minibatches=8")
+    added = seconds(config, slow).passes - seconds(compose_train(*settings), slow).passes
+    work = Work.of([(100, 500)]) * 128
+    # Values once; in each epoch one pass forward, one more for the checkpoints, and twice as much backward.
+    flops = (1 + 2 * 4) * duration.layer_flops(config.model.shape, work)
+    assert added == pytest.approx(flops / (duration.MATRIX_SHARE * 1e12))
