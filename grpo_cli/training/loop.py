@@ -20,8 +20,9 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
 from grpo_cli.progress import stage
 from grpo_cli.ranks import gather, rank
-from grpo_cli.report.page import page_refresher
+from grpo_cli.report.page import page_refresher, refresh_page
 from grpo_cli.runs.frozen import public_settings
+from grpo_cli.runs.listing import State
 from grpo_cli.runs.resume import whole_checkpoints
 from grpo_cli.runs.rollouts import KeptGroup, Split, kept_group
 from grpo_cli.training.checkpoint import Checkpoints, Learner
