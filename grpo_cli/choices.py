@@ -45,6 +45,13 @@ class OnBadGold(StrEnum):
     error = auto()  # the command stops with an error
 
 
+class AdvantageKind(StrEnum):
+    """What a response is compared with."""
+
+    rewards = auto()  # other rewards of the rollout: one advantage for the whole response
+    gae = auto()  # a critic's values: one advantage for each token (generalised advantage estimation)
+
+
 class Baseline(StrEnum):
     """What is subtracted from each reward."""
 
@@ -117,7 +124,6 @@ class KLPlacement(StrEnum):
     loss = auto()  # each token's KL is added to its loss
     reward = auto()  # the whole response's KL is subtracted from its reward, before the baseline; no gradient
     reward_to_go = auto()  # the KL of a token and all later ones is subtracted from its advantage; no gradient
-    token = auto()  # the KL of a token is subtracted from its advantage; no gradient
 
 
 class SamplerCorrection(StrEnum):

@@ -116,15 +116,13 @@ def find_teacher_shape(config: TrainConfig) -> ShapeConfig | None:
     return find_shape(ModelConfig(name="teacher", path=path), "algorithm.reference.path", otherwise)
 
 
-def check_same_tokens(teacher: str, of_teacher: Mapping[str, int], student: str, of_student: Mapping[str, int]) -> None:
-    """Raise ConfigError if the vocabularies of two models differ: a teacher reads the token ids of its student."""
-    if of_teacher == of_student:
-        return
-    different = sorted(dict(of_teacher.items() ^ of_student.items()))
-    raise ConfigError(
-        f"algorithm.reference.path={teacher}: a teacher reads the student's token ids, and {len(different)} tokens "
-        f"have other ids in model.path={student}, such as {different[0]!r}. Use two models with the same tokenizer."
-    )
+def check_same_tokens(key: str, path: str, found: Mapping[str, int], needed: Mapping[str, int]) -> None:
+    """Raise ConfigError if the vocabulary of the model of a setting differs from the one `needed` by model.path."""
+    if different := sorted(dict(found.items() ^ needed.items())):
+        raise ConfigError(
+            f"{key}={path}: this model gets the token ids of model.path, and {len(different)} tokens differ, such as "
+            f"{different[0]!r}. Set {key} to a model with the same tokenizer."
+        )
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -57,19 +57,15 @@ def group_advantages(
             assert_never(scale)
 
 
-def less_token_kl(advantage: Tensor, kl_T: Tensor, *, beta: float, to_go: bool) -> Tensor:
-    """The (T,) advantages of a response's tokens: `advantage - beta * (KL of the token, and of later ones if to_go)`.
+def less_kl_to_go(advantage: Tensor, kl_T: Tensor, *, beta: float) -> Tensor:
+    """The (T,) advantages of a response's tokens: `advantage - beta * (KL of the token and of all later tokens)`.
 
-    The KL is a negative reward of each token, without discount (REINFORCE++, arXiv:2501.03262, eq. 8), or with a
-    discount of 0 (on-policy distillation, thinkingmachines.ai/blog/on-policy-distillation).
+    This is the KL as a negative reward of each token, without discount (REINFORCE++, arXiv:2501.03262, eq. 8).
 
-    >>> less_token_kl(torch.tensor(1.0), torch.tensor([0.5, 0.25, 1.0]), beta=0.5, to_go=True)
+    >>> less_kl_to_go(torch.tensor(1.0), torch.tensor([0.5, 0.25, 1.0]), beta=0.5)
     tensor([0.1250, 0.3750, 0.5000])
-    >>> less_token_kl(torch.tensor(1.0), torch.tensor([0.5, 0.25, 1.0]), beta=0.5, to_go=False)
-    tensor([0.7500, 0.8750, 0.5000])
     """
-    kl_T = kl_T.to(advantage.dtype)
-    return advantage - beta * (kl_T.flip(0).cumsum(0).flip(0) if to_go else kl_T)
+    return advantage - beta * kl_T.to(advantage.dtype).flip(0).cumsum(0).flip(0)
 
 
 def whitened(

@@ -10,6 +10,7 @@ from grpo_cli.config.machine import check_machine
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.reward import RewardConfig
 from grpo_cli.config.tracker import check_tracker
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.file_tokenizer import local_tokenizer
 from grpo_cli.errors import ConfigError, SetupError
 from grpo_cli.hardware import num_gpus
@@ -31,32 +32,34 @@ def check_start(config: Any, *, loads_model: bool = True) -> None:
         ask_hub = config.cluster.slurm is None  # the machine that submits may not reach the Hub although the nodes do
         needed_len = config.rollout.longest_sequence if hasattr(config, "rollout") else None
         check_model(config.model, templates, needed_len, ask_hub=ask_hub)
-        for key, path in _other_models(config):
+        for key, path, same_tokens in _other_models(config):
             check_model(ModelConfig(name=key, path=path), key=key, ask_hub=ask_hub)
-        if hasattr(config, "algorithm") and (teacher := config.algorithm.reference.path) is not None:
-            _check_teacher(teacher, config.model)
+            if same_tokens:
+                _check_tokens(key, path, config.model)
     if hasattr(config, "reward"):
         import_functions(config.reward)
 
 
-def _other_models(config: Any) -> Iterator[tuple[str, str]]:
-    """The teacher, the reward models and the judge of a command: the setting, and a path or Hub id."""
-    if hasattr(config, "algorithm") and config.algorithm.reference.path is not None:
-        yield "algorithm.reference.path", config.algorithm.reference.path
+def _other_models(config: Any) -> Iterator[tuple[str, str, bool]]:
+    """The setting, path or Hub id of a command's other models, and whether they get the token ids of config.model."""
+    if isinstance(config, TrainConfig):
+        if (teacher := config.algorithm.reference.path) is not None:
+            yield "algorithm.reference.path", teacher, True
+        if config.critic is not None and config.critic.path is not None:
+            yield "critic.path", config.critic.path, True
     if hasattr(config, "reward"):
         for name, term in typed_terms(config.reward.terms).items():
             if isinstance(term, ModelTerm):
-                yield f"reward.terms.{name}.path", term.path
+                yield f"reward.terms.{name}.path", term.path, False
     if hasattr(config, "analyze") and config.analyze.judge is not None:
-        yield "analyze.judge", config.analyze.judge
+        yield "analyze.judge", config.analyze.judge, False
 
 
-def _check_teacher(path: str, student: ModelConfig) -> None:
-    """Raise ConfigError if a teacher has other tokens, if both tokenizers are files on this machine."""
-    tokenizers = [local_tokenizer(model) for model in (ModelConfig(name="teacher", path=path), student)]
-    if None not in tokenizers:
-        of_teacher, of_student = (tokenizer.get_vocab() for tokenizer in tokenizers if tokenizer)
-        check_same_tokens(path, of_teacher, student.path, of_student)
+def _check_tokens(key: str, path: str, model: ModelConfig) -> None:
+    """Raise ConfigError if the tokens of a second model differ, if both tokenizers are files on this machine."""
+    found, needed = local_tokenizer(ModelConfig(name=key, path=path)), local_tokenizer(model)
+    if found and needed:
+        check_same_tokens(key, path, found.get_vocab(), needed.get_vocab())
 
 
 def check_gpus(cluster: ClusterConfig) -> None:

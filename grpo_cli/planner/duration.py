@@ -16,7 +16,7 @@ from grpo_cli.hardware import Hardware
 from grpo_cli.planner.batches import num_at_once, plan_batches
 from grpo_cli.planner.flops import Work, forward_flops, layer_flops, output_flops, training_flops
 from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, Memory, activation_bytes, plan_memory
-from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
+from grpo_cli.planner.shape import num_adapter_parameters, num_critic_parameters, num_parameters
 
 MATRIX_SHARE = 0.6  # of the peak: large matrix products in bf16 reach 0.6 to 0.7, attention 0.4 to 0.6
 BANDWIDTH_SHARE = 0.7  # of the memory's bandwidth: kernels that only read and write reach 0.6 to 0.9
@@ -129,6 +129,7 @@ def _passes(
     cluster, algorithm, batches = config.cluster, config.algorithm, plan_batches(config)
     sequences = batches.completions_per_rank * lengths.trained
     work = Work.of([(lengths.prompt, lengths.response)]) * sequences
+    tokens = work.tokens
     epochs, recomputes = algorithm.num_epochs, cluster.gradient_checkpointing
     forwarded = [shape] * (batches.steps_per_rollout > 1)  # the old log-probabilities, for the ratios
     if algorithm.beta > 0:
@@ -150,18 +151,27 @@ def _passes(
         traffic += KEPT_PASSES * of_layers * activations
         traffic += 4 * LOGITS_PASSES * of_output * each.vocab_size * work.responses
         calls += of_layers * each.num_layers * sequences if cluster.device == Device.cpu else 0
+    if config.critic:  # its values of all responses, and its update
+        of_critic = Work.of([(lengths.prompt, lengths.response)]) * batches.completions_per_rank
+        layer_passes = epochs * (3 + recomputes) + 1
+        activations = activation_bytes(shape, cluster.dtype, of_critic.tokens, checkpointing=False)
+        flops += layer_passes * layer_flops(shape, of_critic)
+        traffic += KEPT_PASSES * layer_passes * activations
+        is_on_cpu = cluster.device == Device.cpu
+        calls += layer_passes * shape.num_layers * batches.completions_per_rank if is_on_cpu else 0
     seconds = (
         flops / (MATRIX_SHARE * hardware.peak_flops)
         + traffic / (BANDWIDTH_SHARE * hardware.bandwidth)
         + calls * ATTENTION_CALL_S
     )
-    num_microbatches = math.ceil(work.tokens / algorithm.num_minibatches / cluster.tokens_per_microbatch)
+    num_microbatches = math.ceil(tokens / algorithm.num_minibatches / cluster.tokens_per_microbatch)
     return seconds, max(1, min(num_microbatches, math.ceil(sequences / algorithm.num_minibatches)))
 
 
 def _optimizer(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> float:
     cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
     trained = num_adapter_parameters(shape, config.model.lora) or num_parameters(shape)
+    trained += num_critic_parameters(shape) if config.critic else 0
     per_rank = trained / (cluster.ranks if cluster.zero_stage >= 1 else 1)
     is_on_cpu = cluster.device == Device.cuda and cluster.offload_optimizer
     return steps * ADAM_BYTES * per_rank / (HOST_LINK if is_on_cpu else BANDWIDTH_SHARE * hardware.bandwidth)
@@ -176,6 +186,8 @@ def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_m
         return 0.0
     width, parameters = BYTES[cluster.dtype], num_parameters(shape)
     trained = num_adapter_parameters(shape, config.model.lora) or parameters
+    if config.critic:
+        trained, parameters = trained + num_critic_parameters(shape), parameters + num_critic_parameters(shape)
     per_step = 0 if cluster.zero_stage == 3 else width * trained
     per_microbatch = width * trained + (2 * width * parameters if cluster.zero_stage == 3 else 0)
     link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link

@@ -13,8 +13,8 @@ from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
 
 
 def cost(config: Any) -> dict[str, Any] | None:
-    """`parameters`, and rows for this run (`run`) and for PPO (`ppo`): network, weights, gradients and optimizer in
-    bytes over all ranks; None if the model's shape is unknown, or the run trains without rollouts.
+    """`parameters`, and rows for this run (`run`) for PPO (`with_critic`): network, weights, gradients and optimizer
+    in bytes over all ranks; None if the model's shape is unknown, or the run trains without rollouts.
 
     By the same arithmetic as `r1zero plan`. PPO (arXiv:1707.06347, as in arXiv:2203.02155) trains a critic as large as
     the policy, and scores with a reward model of this size; both have an output of one value.
@@ -34,7 +34,7 @@ def cost(config: Any) -> dict[str, Any] | None:
     return {
         "parameters": num_parameters(shape),
         "run": [policy, *reference, engine],
-        "ppo": [policy, critic, ["reference", frozen, 0.0, 0.0], ["reward model", frozen, 0.0, 0.0], engine],
+        "with_critic": [policy, critic, ["reference", frozen, 0.0, 0.0], ["reward model", frozen, 0.0, 0.0], engine],
     }
 
 

@@ -5,45 +5,44 @@ P prompts of this rank, G completions a prompt, T tokens of a completion.
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from grpo_cli.algorithm.advantage import group_advantages, less_token_kl, whitened
+from grpo_cli.algorithm.advantage import group_advantages, less_kl_to_go, whitened
 from grpo_cli.choices import AdvantageReward, KLPlacement, Overlong, Select
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.own_functions import own_advantages
+from grpo_cli.training.returns import PerToken, critic_advantages
 from grpo_cli.types import Verdict
-
-TokenKL = Sequence[Sequence[Tensor]]  # (T,) of each completion of each group
 
 
 def rollout_advantages(
-    rollout: Rollout, selected_PG: Tensor, kl: TokenKL | None, algorithm: AlgorithmConfig
+    rollout: Rollout,
+    selected_PG: Tensor,
+    kl: PerToken | None,
+    algorithm: AlgorithmConfig,
+    values: PerToken | None = None,
 ) -> list[list[Tensor]]:
     """The advantages of each group's responses; called on all ranks.
 
     An advantage is one value for the whole response, (), or one for each token, (T,). `kl` is each token's divergence
     from the reference, if it is part of the reward. It is subtracted from the response's reward, or from the advantages
-    of its token (and of all earlier ones). Whitening comes last.
+    of its token and all earlier ones. `values` are those of the critic, if there is one. Whitening comes last.
     """
-    rewards_PG = objective_rewards(rollout, algorithm)
-    if kl is not None and algorithm.kl.placement == KLPlacement.reward:
-        kl_PG = torch.tensor([[kl_T.sum().item() for kl_T in group] for group in kl], dtype=rewards_PG.dtype)
-        rewards_PG = rewards_PG - algorithm.beta * kl_PG
-    if place := algorithm.functions.advantage:
-        advantages_PG = own_advantages(place, rewards_PG, rollout.groups)
+    rewards_PG = penalised_rewards(rollout, kl, algorithm)
+    if values is not None:
+        advantages_by_group = critic_advantages(rewards_PG, values, kl, algorithm)
+    elif place := algorithm.functions.advantage:
+        advantages_by_group = [list(of_group) for of_group in own_advantages(place, rewards_PG, rollout.groups)]
     else:
-        advantages_PG = advantages(rewards_PG, algorithm)
-    advantages_by_group = [list(advantages_G) for advantages_G in advantages_PG]
-    if kl is not None and algorithm.kl.placement != KLPlacement.reward:
-        less_kl = partial(less_token_kl, beta=algorithm.beta, to_go=algorithm.kl.placement == KLPlacement.reward_to_go)
+        advantages_by_group = [list(of_group) for of_group in advantages(rewards_PG, algorithm)]
+    if values is None and kl is not None and algorithm.kl.placement == KLPlacement.reward_to_go:
         advantages_by_group = [
-            [less_kl(advantage, kl_T) for advantage, kl_T in zip(*pair, strict=True)]
+            [less_kl_to_go(advantage, kl_T, beta=algorithm.beta) for advantage, kl_T in zip(*pair, strict=True)]
             for pair in zip(advantages_by_group, kl, strict=True)
         ]
     if not algorithm.advantage.whiten:
@@ -61,6 +60,15 @@ def rollout_advantages(
     return [[next(whitened_advantages) for _ in group] for group in advantages_by_group]
 
 
+def penalised_rewards(rollout: Rollout, kl: PerToken | None, algorithm: AlgorithmConfig) -> Tensor:
+    """The (P, G) rewards, minus the KL of the whole response if it is subtracted from the reward."""
+    rewards_PG = objective_rewards(rollout, algorithm)
+    if kl is None or algorithm.kl.placement != KLPlacement.reward:
+        return rewards_PG
+    kl_PG = torch.tensor([[kl_T.sum().item() for kl_T in group] for group in kl], dtype=rewards_PG.dtype)
+    return rewards_PG - algorithm.beta * kl_PG
+
+
 def advantage_tally(advantages: Sequence[Sequence[Tensor]]) -> Tally:
     """`advantage/...` of this rank's responses; of a response whose tokens differ, the mean over its tokens."""
     tally = Tally()
@@ -73,12 +81,11 @@ def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
 
     A response that no term applies to gets the mean of its group, which leaves the group's mean as it is.
     """
-    rewards_of = {
+    reward_of = {
         AdvantageReward.total: lambda score: score.total,
         AdvantageReward.accuracy: lambda score: float(score.verdict is Verdict.correct),
         AdvantageReward.none: lambda score: 0.0,
-    }
-    reward_of = rewards_of[algorithm.advantage.reward]
+    }[algorithm.advantage.reward]
     rewards_PG = torch.tensor([[reward_of(s) for s in g.scores] for g in rollout.groups], dtype=torch.float64)
     if algorithm.overlong == Overlong.zero_reward:
         rewards_PG = rewards_PG.masked_fill(_truncated(rollout), 0.0)

@@ -2,11 +2,9 @@
 
 from grpo_cli.choices import Surrogate, Weighting
 from grpo_cli.config.algorithm import AlgorithmConfig
-from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.supervised import SFTTask
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.model import BaseModel, load_base_model
-from grpo_cli.model_files import check_same_tokens
+from grpo_cli.model import BaseModel, load_second_model
 from grpo_cli.training.network import check_family
 from grpo_cli.training.policy import Policy
 
@@ -15,12 +13,11 @@ LIKELIHOOD = AlgorithmConfig(surrogate=Surrogate.none, weighting=Weighting.token
 
 
 def load_teacher(model: BaseModel, config: TrainConfig) -> BaseModel | None:
-    """The model of algorithm.reference.path, or None. Raises ConfigError if its tokens are not those of `model`."""
+    """The model of algorithm.reference.path; None if there is none, or without a KL term."""
     path = config.algorithm.reference.path
     if path is None or config.algorithm.beta == 0:
         return None
-    teacher = load_base_model(ModelConfig(name="teacher", path=path), config.rollout.longest_sequence)
-    check_same_tokens(path, teacher.tokenizer.get_vocab(), config.model.path, model.tokenizer.get_vocab())
+    teacher = load_second_model("algorithm.reference.path", path, model, config.rollout.longest_sequence)
     check_family(teacher, config.cluster)
     return teacher
 

@@ -69,7 +69,7 @@ class Policy:
         if self._has_adapters:
             add_adapters(network.model, lora, seed)
         steps_per_update = algorithm.num_minibatches * algorithm.num_epochs
-        self._engine = Engine(network, optimizer, cluster, total_steps=num_updates * steps_per_update)
+        self._engine = Engine(network, optimizer, cluster, total_steps=num_updates * steps_per_update, name="policy")
         self._has_reference = self._algorithm.beta > 0
         self._reference_may_differ = self._algorithm.reference.refresh_steps > 0  # from the base model
         self._reference: Any = None  # also with adapters: the reference is then the policy without them
@@ -78,7 +78,7 @@ class Policy:
             packs = packs and reference.packs
             self._reference = reference.requires_grad_(False).eval()
         self._tokens_per_microbatch = cluster.tokens_per_microbatch if packs else 1
-        self._kl_name = "policy/kl_ref" if teacher is None else "policy/kl_teacher"
+        self._has_teacher = teacher is not None
         if self._reference is not None and not self._cluster.offload_reference:
             self._reference.to(self._engine.device)
 
@@ -201,7 +201,8 @@ class Policy:
         tally.mean("policy/clip_low", stats.clip_low.item(), 0)
         tally.mean("policy/clip_high", stats.clip_high.item(), 0)
         if reference is not None:
-            tally.mean(self._kl_name, stats.kl_ref.item(), num_tokens)
+            name = "policy/kl_teacher" if self._has_teacher else "policy/kl_ref"
+            tally.mean(name, stats.kl_ref.item(), num_tokens)
         if first_epoch and sampler_BT is not None:
             tally_mismatch(tally, *sampler_mismatch(old_BT, sampler_BT, mask_BT))
 
@@ -271,9 +272,9 @@ class Policy:
             torch.save(self._reference.state_dict(), folder / "reference.pt")
 
     def load(self, folder: Path) -> bool:
-        """Load what `save` wrote, as `Engine.load` does. With beta=0, a saved reference is ignored."""
+        """Load what `save` wrote, as `Engine.load` does. With beta=0 or a teacher, a saved reference is ignored."""
         was_resharded = self._engine.load(folder)
-        if self._reference is not None and (folder / "reference.pt").is_file():
+        if self._reference is not None and not self._has_teacher and (folder / "reference.pt").is_file():
             self._reference_may_differ = True
             self._reference.load_state_dict(
                 torch.load(folder / "reference.pt", map_location=self._engine.device, weights_only=True)

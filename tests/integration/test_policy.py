@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from grpo_cli.choices import DType, KLEstimator, KLPlacement, SamplerCorrection, Schedule
-from grpo_cli.config.algorithm import KLConfig
+from grpo_cli.choices import DType, KLEstimator, SamplerCorrection, Schedule
+from grpo_cli.config.algorithm import KLConfig, ReferenceConfig
 from grpo_cli.config.model import LoraConfig
 from grpo_cli.errors import TrainingError
 from grpo_cli.training.batch import TrainingSequence
@@ -185,6 +185,10 @@ def test_a_refreshed_reference_is_the_policy_at_that_step(model, config, tmp_pat
     resumed = rl_policy(model, config)
     resumed.load(tmp_path / "checkpoint")
     assert resumed.update([sequences()]).compute() == policy.update([sequences()]).compute()
+    config.algorithm.reference = ReferenceConfig(path="builtin:make_zero_half")
+    with_teacher = rl_policy(model, config, load_teacher(model, config))
+    with_teacher.load(tmp_path / "checkpoint")  # not the saved reference, which has another shape
+    assert with_teacher.update([sequences()]).compute()["policy/kl_teacher"] > 0.1
 
 
 def test_the_kl_for_the_reward_is_per_token(model, config):
@@ -204,9 +208,9 @@ def test_the_kl_for_the_reward_is_per_token(model, config):
 
 
 @pytest.mark.parametrize("rank", [0, 4], ids=["all weights", "adapters"])
-def test_the_reference_can_be_a_teacher_of_another_size(rank, model, config):
+def test_the_reference_can_be_a_teacher_of_another_size(rank, model, config, tmp_path):
     config.algorithm.beta = 1.0
-    config.algorithm.kl = KLConfig(KLEstimator.k1, KLPlacement.token)
+    config.algorithm.kl = KLConfig(KLEstimator.k1)
     config.algorithm.reference.path = "builtin:make_zero_half"
     config.model.lora = LoraConfig(rank=rank)
     teacher = load_teacher(model, config)
@@ -222,6 +226,11 @@ def test_the_reference_can_be_a_teacher_of_another_size(rank, model, config):
     tally = policy.update([batch]).compute()
     assert tally["policy/kl_teacher"] > 0.1
     assert "policy/kl_ref" not in tally
+    policy.save(tmp_path / "checkpoint")
+    resumed = rl_policy(model, config, teacher)
+    resumed.load(tmp_path / "checkpoint")
+    assert resumed.update([batch]).compute() == policy.update([batch]).compute()
+    assert_close(weights(resumed), weights(policy), 0)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

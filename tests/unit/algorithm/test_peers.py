@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from grpo_cli.algorithm.advantage import group_advantages, less_token_kl, whitened
+from grpo_cli.algorithm.advantage import group_advantages, less_kl_to_go, whitened
 from grpo_cli.algorithm.correction import sampler_correction
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.algorithm.loss import policy_loss
@@ -215,9 +215,7 @@ def test_reinforce_pp_matches_the_returns_of_verl_and_openrlhf(ddof, normalised,
         returns[:, t] = running
     advantages = group_advantages(batch.rewards, baseline="none", scale="none").flatten()
     kl = kl_divergence(batch.old, batch.ref, estimator="k1")
-    advantages_B = [
-        less_token_kl(a, k[:n], beta=0.05, to_go=True) for a, k, n in zip(advantages, kl, batch.lengths, strict=True)
-    ]
+    advantages_B = [less_kl_to_go(a, k[:n], beta=0.05) for a, k, n in zip(advantages, kl, batch.lengths, strict=True)]
     expected = normalised(returns, batch.mask)[:, : batch.lengths.max()]
     torch.testing.assert_close(token_stage(batch, advantages_B, ddof), expected, rtol=1e-7, atol=1e-9)
 

@@ -30,6 +30,17 @@ FAULTS = [
     (["rollout.group_size=1"], "Set rollout.group_size=8"),
     (["algorithm.advantage.std_ddof=2"], "must be 0 or more and at most 1"),
     (["algorithm.advantage.baseline=none"], "Set algorithm.advantage.scale=batch_std"),
+    (["algorithm=ppo", "algorithm.advantage.baseline=batch_mean"], "Set algorithm.advantage.baseline=none"),
+    (["algorithm=ppo", "algorithm.functions.advantage=mine.py:f"], "and algorithm.functions.advantage=null"),
+    (["algorithm.advantage.kind=gae", "algorithm.advantage.baseline=none"], "needs a critic. Choose algorithm=ppo"),
+    (
+        ["algorithm=ppo", "algorithm.advantage.kind=rewards"],
+        "has no use for one. Choose algorithm=ppo, or set critic=null",
+    ),
+    (["algorithm=ppo", "critic.warmup_steps=2", "optimizer.weight_decay=0.1"], "Set one of them to 0"),
+    (["algorithm=ppo", "critic.lr=-1"], "critic.lr=-1.0: must be 0 or more"),
+    (["algorithm=ppo", "critic.value_clip=0"], "must be above 0"),
+    (["algorithm=ppo", "critic.path=./nowhere"], "critic.path=./nowhere: there is no model in that folder"),
     (["algorithm.sampler_correction.cap=0"], "must be above 0"),
     (
         ["algorithm.sampler_correction.method=token_mask", "algorithm.sampler_correction.floor=1.5"],
@@ -128,6 +139,10 @@ def test_each_fault_of_sample_comes_with_its_fix(overrides, message, compose_as)
     with pytest.raises(ConfigError) as raised:
         check_settings(compose_as("sample", *overrides))
     assert message in str(raised.value)
+
+
+def test_a_critic_needs_no_group(compose_train):
+    check_settings(compose_train("algorithm=ppo", "rollout.group_size=1", "critic.warmup_steps=2"))
 
 
 def test_limits_that_some_response_can_meet_are_accepted(compose_as):

@@ -73,10 +73,16 @@ def test_the_cost_of_ppo_adds_critic_reference_and_reward_model(compose_as):
     n = found["parameters"]
     assert n == pytest.approx(7.6e9, rel=0.01)
     assert [row[0] for row in found["run"]] == ["policy", "policy in vLLM"]
-    assert [row[0] for row in found["ppo"]] == ["policy", "critic", "reference", "reward model", "policy in vLLM"]
+    assert [row[0] for row in found["with_critic"]] == [
+        "policy",
+        "critic",
+        "reference",
+        "reward model",
+        "policy in vLLM",
+    ]
     assert found["run"][0] == ["policy", 2.0 * n, 4.0 * n, 12.0 * n]
-    assert found["ppo"][1] == ["critic", 2.0 * n, 4.0 * n, 12.0 * n]
-    assert found["ppo"][3] == ["reward model", 2.0 * n, 0.0, 0.0]
+    assert found["with_critic"][1] == ["critic", 2.0 * n, 4.0 * n, 12.0 * n]
+    assert found["with_critic"][3] == ["reward model", 2.0 * n, 0.0, 0.0]
 
 
 def heldout(right: int, num: int = 40) -> list:
