@@ -139,7 +139,7 @@ class Health:
             yield Finding(
                 "loss is near 0",
                 f"policy/loss is near 0 ({loss:.1g}), as it must be with one minibatch and one epoch: the advantages "
-                "of a group add up to 0. It says nothing about progress; reward/mean and eval/heldout/avg do.",
+                "add up to 0. It says nothing about progress; reward/mean and eval/heldout/avg do.",
             )
 
     def _last(self, name: str, num: int) -> list[float]:
