@@ -91,6 +91,17 @@ def test_a_plan_that_does_not_fit_is_shown_and_rejected(plan, capsys):
     assert "139.9 GiB" in capsys.readouterr().out
 
 
+def test_the_plan_counts_a_teacher_with_its_own_shape(plan, capsys, tmp_path):
+    size = {"num_hidden_layers": 2, "hidden_size": 1024, "intermediate_size": 1, "num_attention_heads": 16}
+    vocabulary = {"vocab_size": 2**20, "tie_word_embeddings": True, "max_position_embeddings": 4096}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"} | size | vocabulary))
+    plan("experiment=oat_zero_1_5b", "algorithm=on_policy_distillation", f"algorithm.reference.path={tmp_path}")
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("reference")]
+    assert "2.0 GiB" in row  # 2^20 rows of 1,024 values in bf16
+    with pytest.raises(ConfigError, match=r"algorithm\.reference\.path=me/it: the shape of this model is unknown"):
+        plan("algorithm=on_policy_distillation", "algorithm.reference.path=me/it")
+
+
 def test_faults_of_settings_and_of_the_model_are_reported_together(plan):
     with pytest.raises(ConfigError) as raised:
         plan("experiment=oat_zero_7b", "rollout.prompts_per_step=100", "cluster.vllm.tensor_parallel_size=8")

@@ -189,6 +189,9 @@ def test_general_prompts_need_a_term_that_scores_them():
     assert ungraded_prompts_error([SUM], general()) is None
     assert ungraded_prompts_error([SUM, POEM], general(model={"path": "x"})) is None
     assert ungraded_prompts_error([SUM, POEM], general(mine={"function": "m:f"})) is None
+    by_teacher = general()
+    by_teacher.algorithm.advantage.reward = AdvantageReward.none
+    assert ungraded_prompts_error([SUM, POEM], by_teacher) is None
     fault = ungraded_prompts_error([SUM, POEM], general())
     assert "1 problems, such as poem," in fault
     assert "reward=r1_general reward.terms.model.path=" in fault
