@@ -68,14 +68,14 @@ def check_model(
         )
     with suppress(OSError, ValueError, AttributeError):  # a damaged file: transformers says what is wrong with it
         shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        check_length(config, shape.get("text_config", shape).get("max_position_embeddings"), needed_len)
+        check_length(config, shape.get("text_config", shape).get("max_position_embeddings"), needed_len, key)
 
 
-def check_length(config: ModelConfig, limit: int | None, needed_len: int | None) -> None:
+def check_length(config: ModelConfig, limit: int | None, needed_len: int | None, key: str = "model.path") -> None:
     """Raise ConfigError if the run's longest sequence is longer than the model reads."""
     if limit is not None and needed_len is not None and needed_len > limit:
         raise ConfigError(
-            f"model.path={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
+            f"{key}={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
             f"rollout.max_new_tokens ask for {needed_len}. Lower one of them."
         )
 

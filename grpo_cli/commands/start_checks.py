@@ -33,9 +33,10 @@ def check_start(config: Any, *, loads_model: bool = True) -> None:
         needed_len = config.rollout.longest_sequence if hasattr(config, "rollout") else None
         check_model(config.model, templates, needed_len, ask_hub=ask_hub)
         for key, path, same_tokens in _other_models(config):
-            check_model(ModelConfig(name=key, path=path), key=key, ask_hub=ask_hub)
+            other = ModelConfig(name=key, path=path)
+            check_model(other, needed_len=needed_len if same_tokens else None, key=key, ask_hub=ask_hub)
             if same_tokens:
-                _check_tokens(key, path, config.model)
+                _check_tokens(key, other, config.model)
     if hasattr(config, "reward"):
         import_functions(config.reward)
 
@@ -55,11 +56,11 @@ def _other_models(config: Any) -> Iterator[tuple[str, str, bool]]:
         yield "analyze.judge", config.analyze.judge, False
 
 
-def _check_tokens(key: str, path: str, model: ModelConfig) -> None:
-    """Raise ConfigError if the tokens of a second model differ, if both tokenizers are files on this machine."""
-    found, needed = local_tokenizer(ModelConfig(name=key, path=path)), local_tokenizer(model)
+def _check_tokens(key: str, other: ModelConfig, model: ModelConfig) -> None:
+    """Raise ConfigError if two models have different tokens; only if both tokenizers are files on this machine."""
+    found, needed = local_tokenizer(other), local_tokenizer(model)
     if found and needed:
-        check_same_tokens(key, path, found.get_vocab(), needed.get_vocab())
+        check_same_tokens(key, other.path, found.get_vocab(), needed.get_vocab())
 
 
 def check_gpus(cluster: ClusterConfig) -> None:
