@@ -62,6 +62,7 @@ def test_the_verdict_names_a_better_step():
         [],
         ["model=qwen2_5_math_1_5b", "template=qwen_math", "data=math_12k", "cluster=gpu_1", "algorithm=dr_grpo"],
         ["template.text='{problem} =\\n'", "~reward.terms.format", "reward.terms.accuracy.weight=2", "steps=50"],
+        ["algorithm=ppo", "algorithm.advantage.gae_lambda=0.95", "critic.lr=1e-3"],
     ],
 )
 def test_the_command_that_repeats_a_run_composes_its_settings(compose_as, overrides):
@@ -85,6 +86,10 @@ def test_methods_have_the_settings_of_their_files(compose_as, name):
     assert settings["baseline"] == algorithm.advantage.baseline.value
     assert settings["whiten"] == algorithm.advantage.whiten
     assert settings["weighting"] == algorithm.weighting.value
+
+
+def test_a_method_with_a_critic_cannot_be_computed_on_the_page():
+    assert "ppo" not in algorithms()
 
 
 def test_a_long_run_shows_some_steps_and_every_evaluation():
