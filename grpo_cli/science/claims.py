@@ -124,8 +124,8 @@ class Claim:
             inspect.signature(STATISTICS[self.statistic]).bind({}, **self.options)
         except TypeError as error:
             yield f"options: {error}. See {self.statistic} in grpo_cli/science/statistics.py."
-        named = [(key, self.options[key]) for key in ("arm", "first", "second") if key in self.options]
-        named += [("pairs", arm) for pair in self.options.get("pairs", []) for arm in pair]
+        named = [("pairs", arm) for pair in self.options.get("pairs", []) for arm in pair]
+        named += [(key, self.options[key]) for key in ("arm", "first", "second") if key in self.options]
         for key, arm in named:
             if arm not in self.runs:
                 yield f"options.{key}={arm}: there is no such arm. Use one of {', '.join(self.runs)}."
