@@ -18,6 +18,8 @@ BUILTIN: dict[str, Callable[[], Path]] = {
     "builtin:make_zero": make_zero.base_model_dir,
     "builtin:make_zero_mixed": partial(make_zero.base_model_dir, "make_zero_mixed"),
     "builtin:make_zero_half": partial(make_zero.base_model_dir, "make_zero_half"),
+    "builtin:make_zero_guess": partial(make_zero.base_model_dir, "make_zero_guess"),
+    "builtin:make_zero_sizes": partial(make_zero.base_model_dir, "make_zero_sizes"),
     "builtin:random": random_base.base_model_dir,
 }
 SETTINGS, WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja"), ("*.safetensors",)

@@ -8,9 +8,11 @@ model that fails one is not written.
 import argparse
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from rich.progress import track
@@ -21,25 +23,27 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from grpo_cli.data import make_zero, make_zero_sizes
 from grpo_cli.data.make_zero import (
     EOS,
+    GUESS_VOCABULARY,
     MIXED_VOCABULARY,
     NUM_TERMS,
     PAD,
     TOTAL_OF,
     VOCABULARY,
     Say,
-    heldout_problems,
-    problems,
+    guess_trace,
     sample_trace,
     say_mixed,
     say_symbol,
 )
+from grpo_cli.data.make_zero_sizes import LARGE, SMALL
 
 # B documents, T tokens, V vocabulary
 MIN_UPDATES = 1000
-PROMPT_TOKENS = NUM_TERMS + 2  # `13 5 6 2 :`
 NO_TARGET = -100
+COLON = VOCABULARY.index(":")  # ends the prompt; the same token in every vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +54,10 @@ class Recipe:
     lr: float = 8e-3  # peak
     warmup_updates: int = 50
     final_lr: float = 4e-4  # end of the cosine
-    persistent_share: float = 0.1  # of the traces; the others are written with `impatient`
+    # Share of the traces, by the number of terms; the others are written with `impatient`.
+    persistent_share: Mapping[int, float] = field(default_factory=lambda: {NUM_TERMS: 0.1})
     persistent: float = 0.95  # probability of continuing after a "no"
     impatient: float = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    model: str  # the name in conf/model
-    vocabulary: tuple[str, ...] = VOCABULARY
-    say: Say = say_symbol
-    intermediate_size: int = 192
-    num_kv_heads: int = 2
-    recipe: Recipe = Recipe()
-
-
-VARIANTS = {
-    "plain": Variant("tiny"),
-    "mixed": Variant("tiny_mixed", vocabulary=MIXED_VOCABULARY, say=say_mixed),
-    "half": Variant("tiny_half", intermediate_size=64, num_kv_heads=1),  # half the parameters, to distill into
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +71,29 @@ class Quality:
 
 
 GATES = Quality(right_equations=0.93, right_verdicts=0.93, new_candidates=0.98, waits=0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    model: str  # the name in conf/model
+    vocabulary: tuple[str, ...] = VOCABULARY
+    say: Say = say_symbol
+    intermediate_size: int = 192
+    num_kv_heads: int = 2
+    task: ModuleType = make_zero
+    go_on: float | None = None  # if set, traces with one candidate, which is then repeated with this probability
+    recipe: Recipe = Recipe()
+    gates: Quality = GATES
+
+
+VARIANTS = {
+    "plain": Variant("tiny"),
+    "mixed": Variant("tiny_mixed", vocabulary=MIXED_VOCABULARY, say=say_mixed),
+    "half": Variant("tiny_half", intermediate_size=64, num_kv_heads=1),  # half the parameters, to distill into
+    "guess": Variant("tiny_guess", GUESS_VOCABULARY, go_on=0.8, gates=replace(GATES, new_candidates=0.0)),
+    # Mostly persistent with small problems, hardly ever with large ones.
+    "sizes": Variant("tiny_sizes", task=make_zero_sizes, recipe=Recipe(persistent_share={SMALL: 0.4, LARGE: 0.02})),
+}
 
 
 def main() -> None:
@@ -119,7 +130,7 @@ def build_base(folder: Path, variant: Variant, *, seed: int) -> Quality:
         torch.manual_seed(seed)
         model = train_base(variant, random.Random(seed))
         quality = measure(sample_responses(model, variant, samples=4))
-    check_gates(quality)
+    check_gates(quality, variant.gates)
     model.save_pretrained(folder)
     build_tokenizer(variant).save_pretrained(folder)
     return quality
@@ -162,12 +173,12 @@ def train_base(variant: Variant, rng: random.Random) -> LlamaForCausalLM:
     model, recipe, token_ids = build_model(variant), variant.recipe, _token_ids(variant)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: learning_rate(recipe, update) / recipe.lr)
-    texts = [problem.text for problem in problems()]
+    texts = [problem.text for problem in variant.task.problems()]
     model.train()
     for _ in track(range(recipe.updates), "Training the base model", transient=True):
         traces = [_document(texts, variant, rng) for _ in range(recipe.documents)]
         documents = sorted((_encode(trace, token_ids) for trace in traces), key=len)
-        num_targets = sum(len(document) - PROMPT_TOKENS for document in documents)
+        num_targets = sum(len(document) - _prompt_tokens(document) for document in documents)
         size = math.ceil(len(documents) / recipe.microbatches)
         for start in range(0, len(documents), size):
             (trace_loss(model, documents[start : start + size]) / num_targets).backward()
@@ -188,7 +199,10 @@ def learning_rate(recipe: Recipe, update: int) -> float:
 def _document(texts: Sequence[str], variant: Variant, rng: random.Random) -> str:
     """A problem, a colon and a trace."""
     text, recipe = rng.choice(texts), variant.recipe
-    persistence = recipe.persistent if rng.random() < recipe.persistent_share else recipe.impatient
+    if variant.go_on is not None:
+        return f"{text} : {guess_trace(text, rng, go_on=variant.go_on)}"
+    share = recipe.persistent_share[len(text.split()) - 1]
+    persistence = recipe.persistent if rng.random() < share else recipe.impatient
     return f"{text} : {sample_trace(text, rng, persistence=persistence, say=variant.say)}"
 
 
@@ -196,22 +210,36 @@ def _encode(text: str, token_ids: dict[str, int]) -> Tensor:
     return torch.tensor([token_ids[word] for word in text.split()])
 
 
+def _prompt_tokens(document: Tensor) -> int:
+    """The tokens up to the colon, as in `13 5 6 2 :`."""
+    return document.tolist().index(COLON) + 1
+
+
 def trace_loss(model: LlamaForCausalLM, documents: Sequence[Tensor]) -> Tensor:
     """Sum of -log p over the tokens of the traces; prompts do not count."""
     ids_BT = pad_sequence(documents, batch_first=True, padding_value=model.config.pad_token_id)
-    labels_BT = pad_sequence(documents, batch_first=True, padding_value=NO_TARGET)[:, PROMPT_TOKENS:]
-    logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits[:, PROMPT_TOKENS - 1 :]
+    labels_BT = pad_sequence(documents, batch_first=True, padding_value=NO_TARGET)
+    lengths = [_prompt_tokens(document) for document in documents]
+    for labels_T, length in zip(labels_BT, lengths, strict=True):
+        labels_T[:length] = NO_TARGET
+    start = min(lengths)
+    labels_BT = labels_BT[:, start:]
+    logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits[:, start - 1 :]
     return cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=NO_TARGET, reduction="sum")
 
 
 def sample_responses(model: LlamaForCausalLM, variant: Variant, samples: int) -> list[str]:
     """`samples` responses to each held-out problem, at temperature 1, drawn from torch's global generator."""
-    token_ids = _token_ids(variant)
-    prompts_BT = torch.stack([_encode(f"{problem.text} :", token_ids) for problem in heldout_problems() * samples])
-    sequences_BT = model.generate(
-        prompts_BT, attention_mask=torch.ones_like(prompts_BT), do_sample=True, top_k=0, max_new_tokens=128
-    )
-    return build_tokenizer(variant).batch_decode(sequences_BT[:, PROMPT_TOKENS:], skip_special_tokens=True)
+    token_ids, responses = _token_ids(variant), []
+    prompts = [_encode(f"{problem.text} :", token_ids) for problem in variant.task.heldout_problems() * samples]
+    for _, same_length in groupby(sorted(prompts, key=len), key=len):
+        prompts_BT = torch.stack(list(same_length))
+        sequences_BT = model.generate(
+            prompts_BT, attention_mask=torch.ones_like(prompts_BT), do_sample=True, top_k=0, max_new_tokens=128
+        )
+        sequences_BT = sequences_BT[:, prompts_BT.shape[1] :]
+        responses += build_tokenizer(variant).batch_decode(sequences_BT, skip_special_tokens=True)
+    return responses
 
 
 def measure(responses: Sequence[str]) -> Quality:
@@ -249,12 +277,12 @@ def _share(marks: Sequence[bool]) -> float:
     return sum(marks) / len(marks) if marks else 0.0
 
 
-def check_gates(quality: Quality) -> None:
+def check_gates(quality: Quality, gates: Quality = GATES) -> None:
     """Raises SystemExit, naming every figure that is too low."""
     failed = [
-        f"{name} {getattr(quality, name):.4g} must be {getattr(GATES, name)} or more"
+        f"{name} {getattr(quality, name):.4g} must be {getattr(gates, name)} or more"
         for name in Quality.__dataclass_fields__
-        if getattr(quality, name) < getattr(GATES, name)
+        if getattr(quality, name) < getattr(gates, name)
     ]
     if failed:
         raise SystemExit(

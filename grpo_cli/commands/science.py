@@ -10,8 +10,8 @@ from grpo_cli.files import write_whole
 from grpo_cli.jsonl import json_text
 from grpo_cli.pipeline.run import R1ZERO
 from grpo_cli.report.page import PAGE
-from grpo_cli.science.claims import Claim, claim_files, read_claim
-from grpo_cli.science.experiment import FOLDER, check_claim, command_line, run_claim
+from grpo_cli.science.claims import FOLDER, Claim, claim_files, read_claim
+from grpo_cli.science.experiment import check_claim, command_line, run_claim
 from grpo_cli.science.report import claim_facts, science_page, science_table
 from grpo_cli.screen import Screen
 

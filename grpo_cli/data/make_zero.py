@@ -9,11 +9,12 @@ also continue after a "no", but does so rarely: most of its traces come from an 
 first candidate. Reinforcement learning makes it continue.
 
 A mixed writer writes the totals as words, each in English or Russian: `13 -5 eight +6 четырнадцать +2 sixteen no`.
+A guessing writer tries one candidate, then only repeats its total and verdict: `... +2 =16 no wait =16 no wait =16 no`.
 """
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -61,6 +62,7 @@ _SHARED_WORDS = (
     *(f"-{n}" for n in range(1, MAX_TERM + 1)),
 )
 VOCABULARY = (*_SHARED_WORDS, *SYMBOLS.values())
+GUESS_VOCABULARY = (*VOCABULARY, "hmm")
 MIXED_VOCABULARY = (*_SHARED_WORDS, *ENGLISH.values(), *RUSSIAN.values())
 
 # The probability of each format error in a trace: leaves the format reward something to teach.
@@ -74,12 +76,12 @@ Say = Callable[[int, random.Random], str]  # writes a total as a word
 
 def problems() -> list[Problem]:
     """The training problems, sorted by their numbers."""
-    return [_problem(numbers) for numbers in _solvable() if not _is_heldout(numbers)]
+    return [to_problem(numbers) for numbers in solvable() if not is_heldout(numbers)]
 
 
 def heldout_problems() -> list[Problem]:
     """The held-out problems, which no training uses, not even that of the base model; sorted by their numbers."""
-    return [_problem(numbers) for numbers in _solvable() if _is_heldout(numbers)]
+    return [to_problem(numbers) for numbers in solvable() if is_heldout(numbers)]
 
 
 def base_model_dir(name: str = "make_zero") -> Path:
@@ -129,18 +131,44 @@ def sample_trace(
     `</think>` and the answer tags are left out.
     """
     first, *terms = map(int, text.split())
-    start = rng.randrange(len(CANDIDATES))
+    candidates = _candidates(len(terms))
+    start = rng.randrange(len(candidates))
     tries = []
-    for signs in CANDIDATES[start:] + CANDIDATES[:start]:
+    for signs in candidates[start:] + candidates[:start]:
         steps, total = _compute(first, terms, signs, lambda total: say(total, rng))
         tries.append(f"{steps} {'no' if total else 'yes'}")
         if total == 0 or rng.random() >= persistence:
             break
-    answer = " ".join([str(first), *(f"{sign * term:+d}" for sign, term in zip(signs, terms, strict=True))])
+    answer = _answer(first, terms, signs)
     thinking_end = "" if rng.random() < slip_share else "</think> "
     if rng.random() >= slip_share:
         answer = f"<answer> {answer} </answer>"
     return f"<think> {' wait '.join(tries)} {thinking_end}{answer} {EOS}"
+
+
+def guess_trace(text: str, rng: random.Random, *, go_on: float) -> str:
+    """A random response to the problem `text` with one candidate, right or wrong.
+
+    Its total and verdict are repeated while a draw is below `go_on`, joined by "wait" after a "no" and by "hmm" after a
+    "yes". The repetitions cannot change the answer, and there are no format errors.
+    """
+    first, *terms = map(int, text.split())
+    signs = rng.choice(_candidates(len(terms)))
+    steps, total = _compute(first, terms, signs, SYMBOLS.__getitem__)
+    thoughts = [f"{steps} {'no' if total else 'yes'}"]
+    while rng.random() < go_on:
+        thoughts.append(f"{SYMBOLS[total]} {'no' if total else 'yes'}")
+    thinking = (" wait " if total else " hmm ").join(thoughts)
+    return f"<think> {thinking} </think> <answer> {_answer(first, terms, signs)} </answer> {EOS}"
+
+
+def _candidates(num_terms: int) -> tuple[tuple[int, ...], ...]:
+    """All signs for so many numbers."""
+    return tuple(product((1, -1), repeat=num_terms))
+
+
+def _answer(first: int, terms: Sequence[int], signs: Sequence[int]) -> str:
+    return " ".join([str(first), *(f"{sign * term:+d}" for sign, term in zip(signs, terms, strict=True))])
 
 
 def _compute(first: int, terms: list[int], signs: tuple[int, ...], say: Callable[[int], str]) -> tuple[str, int]:
@@ -152,22 +180,22 @@ def _compute(first: int, terms: list[int], signs: tuple[int, ...], say: Callable
     return " ".join(words), total
 
 
-def _problem(numbers: tuple[int, ...]) -> Problem:
+def to_problem(numbers: tuple[int, ...]) -> Problem:
     text = " ".join(map(str, numbers))
     return Problem(id=text.replace(" ", "-"), text=text, answer=f"{text} = 0", grader="expression")
 
 
 @cache
-def _solvable() -> tuple[tuple[int, ...], ...]:
-    """All groups of numbers that some signs turn into 0, sorted."""
+def solvable(num_terms: int = NUM_TERMS, max_term: int = MAX_TERM) -> tuple[tuple[int, ...], ...]:
+    """All groups of numbers that some signs of the last `num_terms` turn into 0, sorted."""
     sums = {
         (sum(sign * term for sign, term in zip(signs, terms, strict=True)), *terms)
-        for terms in product(range(1, MAX_TERM + 1), repeat=NUM_TERMS)
-        for signs in CANDIDATES
+        for terms in product(range(1, max_term + 1), repeat=num_terms)
+        for signs in _candidates(num_terms)
     }
-    return tuple(sorted(numbers for numbers in sums if numbers[0] >= 0))
+    return tuple(sorted(numbers for numbers in sums if 0 <= numbers[0] <= MAX_FIRST))
 
 
-def _is_heldout(numbers: tuple[int, ...]) -> bool:
+def is_heldout(numbers: tuple[int, ...]) -> bool:
     """True for about 1 in 16, chosen by a hash that is the same in every process."""
     return hashlib.sha256(repr(numbers).encode()).digest()[0] < 256 // 16

@@ -11,7 +11,7 @@ from typing import Any
 
 from grpo_cli.choices import Grader
 from grpo_cli.config.data import NUM_HELDOUT, BenchmarkConfig, ColumnsConfig, DataConfig, SourceConfig
-from grpo_cli.data import make_zero, make_zero_general
+from grpo_cli.data import make_zero, make_zero_general, make_zero_sizes
 from grpo_cli.data.layouts import Reading, choose_reading
 from grpo_cli.data.rows import check_faults, column_names, draw_heldout, missing_column, read_rows
 from grpo_cli.data.sources import Rows, unflatten
@@ -22,7 +22,11 @@ from grpo_cli.types import Columns, Problem
 
 logger = logging.getLogger(__name__)
 
-BUILTIN = {"builtin:make_zero": make_zero, "builtin:make_zero_general": make_zero_general}
+BUILTIN = {
+    "builtin:make_zero": make_zero,
+    "builtin:make_zero_general": make_zero_general,
+    "builtin:make_zero_sizes": make_zero_sizes,
+}
 # Tests and numbers to combine, which are used as they are.
 NOT_MARKED = (Grader.code, Grader.expression)
 
@@ -119,7 +123,7 @@ def builtin_task(config: SourceConfig, key: str) -> ModuleType | None:
     if config.path is not None or config.source is None or not config.source.startswith("builtin:"):
         return None
     if config.source not in BUILTIN:
-        raise ConfigError(f"{key}.source={config.source}: the built-in tasks are {' and '.join(BUILTIN)}.")
+        raise ConfigError(f"{key}.source={config.source}: the built-in tasks are {', '.join(BUILTIN)}.")
     return BUILTIN[config.source]
 
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,54 +73,101 @@ def progress_faults(stages: Sequence[Stage], progress: Progress) -> Iterator[str
                 yield f"{stage.name} was made from {source}, which must run again."
 
 
+@dataclass
+class _Running:
+    stage: Stage
+    process: subprocess.Popen[bytes]
+    start: float
+    num_passed_on: int = 0  # signals
+
+
 def run_stages(
-    stages: Sequence[Stage], progress: Progress, folder: Path, resume: str, runner: Sequence[str] = R1ZERO
+    stages: Sequence[Stage],
+    progress: Progress,
+    folder: Path,
+    resume: str,
+    runner: Sequence[str] = R1ZERO,
+    at_once: int = 1,
 ) -> None:
-    """Run the stages that are not done, in order, and update `progress`. `resume` is the command that continues later.
+    """Run the stages that are not done, and update `progress`. `resume` is the command that continues later.
 
-    A signal to stop is passed on to the running stage, which saves. Raises Stopped after one, TrainingError if a stage
-    fails, each with the exit status to end with.
+    At most `at_once` run at the same time, in order, but each after those that it uses. A signal to stop is passed on
+    to the running stages, which save; if a stage fails, the others get SIGTERM. Raises Stopped after a signal,
+    TrainingError if a stage fails, each with the exit status to end with.
     """
+    waiting: list[Stage] = []
+    running: list[_Running] = []
+    numbers = {stage.name: f"[{number}/{len(stages)}] {stage.name}" for number, stage in enumerate(stages, 1)}
+    for stage in stages:
+        if _is_done(progress, stage.name):
+            print(f"{numbers[stage.name]}: done before", flush=True)
+        else:
+            waiting.append(stage)
+    failure: TrainingError | None = None
     with _signals() as received:
-        for number, stage in enumerate(stages, 1):
-            is_done = progress.get(stage.name, {}).get("done", False)
-            if not received:
-                print(f"[{number}/{len(stages)}] {stage.name}: {'done before' if is_done else stage.line}", flush=True)
-            status = 0 if is_done else 1 if received else _run(stage, progress, folder, runner, received)
-            if status == 0:
-                continue
-            how = f"ended with exit status {status}" if status > 0 else f"was killed by {_name(-status)}"
-            error = (
-                Stopped(f"Stopped by {_name(received[0])} at {stage.name}. Resume with: {resume}")
-                if received
-                else TrainingError(
-                    f"{stage.name} {how}. Its message is above, its files in {folder}. Resume with: {resume}"
-                )
-            )
-            error.exit_status = exit_status(received[0]) if received else max(status, 1)
-            raise error
+        while running or (waiting and not received):
+            ready = [stage for stage in waiting if all(_is_done(progress, name) for name in stage.uses)]
+            for stage in ready[: at_once - len(running)] if not received else []:
+                print(f"{numbers[stage.name]}: {stage.line}", flush=True)
+                waiting.remove(stage)
+                running.append(_start(stage, progress, folder, runner))
+            for run in list(running):
+                status = _wait(run, received)
+                if status is not None:
+                    running.remove(run)
+                    _save_end(run, status, progress, folder)
+                if status and not received:
+                    failure = _failure(run.stage, status, folder, resume)
+                    received.append(signal.SIGTERM)  # for the other stages
+    if failure is not None:
+        raise failure
+    if unfinished := [stage.name for stage in stages if not _is_done(progress, stage.name)]:
+        error = Stopped(f"Stopped by {_name(received[0])} at {unfinished[0]}. Resume with: {resume}")
+        error.exit_status = exit_status(received[0])
+        raise error
 
 
-def _run(stage: Stage, progress: Progress, folder: Path, runner: Sequence[str], received: Sequence[int]) -> int:
-    """The exit status of the stage's process, negative if a signal ended it; `progress` is saved before and after."""
-    entry = progress.setdefault(stage.name, {"words": stage.words, "seconds": 0.0, "done": False})
+def _is_done(progress: Progress, name: str) -> bool:
+    return bool(progress.get(name, {}).get("done", False))
+
+
+def _start(stage: Stage, progress: Progress, folder: Path, runner: Sequence[str]) -> _Running:
+    """Start the stage's process; `progress` is saved before."""
+    progress.setdefault(stage.name, {"words": stage.words, "seconds": 0.0, "done": False})
     write_whole(folder / PROGRESS, json.dumps(progress, indent=2))
-    start = time.monotonic()
     process = subprocess.Popen(
         [*runner, *stage.words],
         process_group=0,  # otherwise Ctrl-C would reach it twice: from the terminal, and passed on
         preexec_fn=partial(exit_with_parent, os.getpid()),
     )
-    num_passed_on, status = 0, None
-    while status is None:
-        for number in received[num_passed_on:]:
-            process.send_signal(number)
-            num_passed_on += 1
-        with suppress(subprocess.TimeoutExpired):
-            status = process.wait(timeout=POLL_S)
-    entry |= {"seconds": round(entry["seconds"] + time.monotonic() - start, 3), "done": status == 0}
+    return _Running(stage, process, time.monotonic())
+
+
+def _wait(run: _Running, received: Sequence[int]) -> int | None:
+    """Wait a moment for the process, after passing on the signals that it has not got yet.
+
+    Returns its exit status, negative if a signal ended it, or None if it is still running.
+    """
+    for number in received[run.num_passed_on :]:
+        run.process.send_signal(number)
+        run.num_passed_on += 1
+    try:
+        return run.process.wait(timeout=POLL_S)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _save_end(run: _Running, status: int, progress: Progress, folder: Path) -> None:
+    entry = progress[run.stage.name]
+    entry |= {"seconds": round(entry["seconds"] + time.monotonic() - run.start, 3), "done": status == 0}
     write_whole(folder / PROGRESS, json.dumps(progress, indent=2))
-    return status
+
+
+def _failure(stage: Stage, status: int, folder: Path, resume: str) -> TrainingError:
+    how = f"ended with exit status {status}" if status > 0 else f"was killed by {_name(-status)}"
+    error = TrainingError(f"{stage.name} {how}. Its message is above, its files in {folder}. Resume with: {resume}")
+    error.exit_status = max(status, 1)
+    return error
 
 
 @contextmanager

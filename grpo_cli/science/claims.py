@@ -15,10 +15,12 @@ from grpo_cli.config.compose import conf_dir
 from grpo_cli.config.grammar import escaped
 from grpo_cli.errors import ConfigError
 from grpo_cli.nearest import did_you_mean
+from grpo_cli.pipeline.stages import DIR
 from grpo_cli.science.statistics import MOMENTS, STATISTICS
 from grpo_cli.secret import mapped
 
 SEED = "${seed}"
+FOLDER = Path("runs/science")
 FEWEST = 8  # confirmation seeds: with fewer, one seed that disagrees already decides the sign test
 
 
@@ -55,13 +57,18 @@ class Claim:
     scope: str = MISSING
     """What this experiment covers of the claim, and what it leaves out."""
     runs: dict[str, str] = MISSING
-    """The arms: a name and an r1zero command line with ${seed} for each."""
+    """The arms: a name and an r1zero command line with ${seed} for each. ${dir}/<arm>_${seed}/model is the model of an
+    earlier arm."""
     seeds: Seeds = field(default_factory=Seeds)
     statistic: str = MISSING
     """A function of grpo_cli/science/statistics.py, which gives one value per seed."""
     options: dict[str, Any] = field(default_factory=dict)
     """The arguments of the statistic."""
     limits: Limits = field(default_factory=Limits)
+    curves: list[str] = field(default_factory=list)
+    """Metrics whose curves are shown, besides those that the statistic needs."""
+    at_once: int = 1
+    """Runs at the same time, if the machine has so many cores."""
     minutes: float = MISSING
     """Expected minutes for the confirmation seeds on two cores."""
     name: str = ""
@@ -73,8 +80,8 @@ class Claim:
         return next((role for role, seeds in roles.items() if seed in seeds), "other")
 
     def command(self, arm: str, seed: int) -> str:
-        """The command line that repeats one run."""
-        return f"r1zero {self.runs[arm].strip()}".replace(SEED, str(seed))
+        """The command line that repeats one run; it may use the models and data of other arms."""
+        return f"r1zero {self.runs[arm].strip()}".replace(SEED, str(seed)).replace(DIR, f"{FOLDER}/{self.name}")
 
     def faults(self) -> Iterator[str]:
         """What is wrong with the claim, and what to change."""
@@ -83,6 +90,8 @@ class Claim:
                 yield f"runs.{arm}: the name has small letters, digits and _. Rename it."
             if SEED not in line:
                 yield f"runs.{arm}: all seeds would run the same command. Add seed={SEED}."
+        if self.at_once < 1:
+            yield f"at_once={self.at_once}: use 1 or more."
         if not self.runs:
             yield "runs: is empty. Add at least one arm, such as rl: train seed=${seed}."
         confirmation = self.seeds.confirmation
@@ -115,9 +124,11 @@ class Claim:
             inspect.signature(STATISTICS[self.statistic]).bind({}, **self.options)
         except TypeError as error:
             yield f"options: {error}. See {self.statistic} in grpo_cli/science/statistics.py."
-        for key in {"arm", "first", "second"} & set(self.options):
-            if self.options[key] not in self.runs:
-                yield f"options.{key}={self.options[key]}: there is no such arm. Use one of {', '.join(self.runs)}."
+        named = [("pairs", arm) for pair in self.options.get("pairs", []) for arm in pair]
+        named += [(key, self.options[key]) for key in ("arm", "first", "second") if key in self.options]
+        for key, arm in named:
+            if arm not in self.runs:
+                yield f"options.{key}={arm}: there is no such arm. Use one of {', '.join(self.runs)}."
         if self.options.get("over", MOMENTS[0]) not in MOMENTS:
             yield f"options.over={self.options['over']}: use one of {', '.join(MOMENTS)}."
 

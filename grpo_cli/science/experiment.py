@@ -1,5 +1,6 @@
 """Runs what a claim still needs, and reads what its runs left."""
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +14,8 @@ from grpo_cli.pipeline.check import check_stages
 from grpo_cli.pipeline.run import R1ZERO, progress_faults, read_progress, run_stages
 from grpo_cli.pipeline.stages import Stage, stages_of
 from grpo_cli.runs.lock import LAUNCHER_LOCK, locked
-from grpo_cli.science.claims import Claim
+from grpo_cli.science.claims import FOLDER, Claim
 from grpo_cli.science.statistics import RunResult, Runs
-
-FOLDER = Path("runs/science")
 
 
 def claim_folder(claim: Claim) -> Path:
@@ -63,7 +62,8 @@ def run_claim(claim: Claim, seeds: Sequence[int], resume: str, runner: Sequence[
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LAUNCHER_LOCK, wait_s=0):
         progress = read_progress(folder)
-        run_stages(stages_of_claim(claim, seeds), progress, folder, resume, runner)
+        at_once = min(claim.at_once, os.cpu_count() or 1)
+        run_stages(stages_of_claim(claim, seeds), progress, folder, resume, runner, at_once)
 
 
 def finished_runs(claim: Claim) -> Iterator[tuple[int, Runs]]:
@@ -78,9 +78,10 @@ def finished_runs(claim: Claim) -> Iterator[tuple[int, Runs]]:
 
 
 def read_run_result(folder: Path) -> RunResult:
-    """The metrics and the settings in a run folder."""
+    """The metrics and the settings in a run folder; a run that does not train has no metrics."""
     settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    return RunResult(str(folder), read_metrics(folder / "metrics.jsonl"), as_object(settings, str(folder)))
+    metrics = folder / "metrics.jsonl"
+    return RunResult(folder, read_metrics(metrics) if metrics.is_file() else [], as_object(settings, str(folder)))
 
 
 def spent_s(claim: Claim) -> float:

@@ -85,13 +85,18 @@ def _seed_set(role: str, values: Mapping[int, float]) -> dict[str, Any]:
 
 
 def _curves(claim: Claim, finished: Mapping[int, Runs]) -> list[dict[str, Any]]:
-    """For each metric that the statistic names, the steps and values of every run."""
+    """For each metric to show, the steps and values of every run that has it."""
     named = claim.options.get("metrics") or [claim.options[key] for key in ("metric",) if key in claim.options]
     return [
         {
             "metric": metric,
-            "runs": [[arm, seed, *curve(run, metric)] for seed, runs in finished.items() for arm, run in runs.items()],
+            "runs": [
+                [arm, seed, *curve(run, metric)]
+                for seed, runs in finished.items()
+                for arm, run in runs.items()
+                if any(metric in row for row in run.rows)
+            ],
         }
-        for metric in named
+        for metric in [*named, *claim.curves]
         if finished
     ]

@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from grpo_cli.errors import DataError
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left: the rows of its metrics.jsonl, and the settings that it was started with."""
+    """What a run left: its folder, the rows of its metrics.jsonl, and the settings that it was started with."""
 
-    name: str
+    folder: Path
     rows: Sequence[Mapping[str, Any]]
     settings: Mapping[str, Any]  # nested, as in config.yaml
 
@@ -41,6 +42,14 @@ def paired_gap(runs: Runs, *, metric: str, first: str, second: str, over: str = 
     }
     a, b = (pick[over](curve(runs[arm], metric)[1]) for arm in (first, second))
     return a - b
+
+
+def least_gap(runs: Runs, *, metric: str, pairs: list[list[str]], over: str = "last") -> float:
+    """The smallest `paired_gap` of several pairs of arms: above 0 if the first arm of every pair has more.
+
+    In a 2 x 2 experiment, the two pairs that differ in one factor only show its effect at each level of the other.
+    """
+    return min(paired_gap(runs, metric=metric, first=first, second=second, over=over) for first, second in pairs)
 
 
 def least_trend(runs: Runs, *, arm: str, metrics: list[str]) -> float:
@@ -69,7 +78,7 @@ def mixed_groups_margin(runs: Runs, *, tolerance: float) -> float:
 
 
 STATISTICS: dict[str, Callable[..., float]] = {
-    function.__name__: function for function in (paired_gap, least_trend, mixed_groups_margin)
+    function.__name__: function for function in (paired_gap, least_gap, least_trend, mixed_groups_margin)
 }
 
 
@@ -78,7 +87,7 @@ def curve(run: RunResult, metric: str) -> tuple[list[int], list[float]]:
     points = [(row["step"], row[metric]) for row in run.rows if math.isfinite(row.get(metric, math.nan))]
     if not points:
         raise DataError(
-            f"{run.name} has no values of {metric}. Name a metric of docs/metrics.md in the claim's options."
+            f"{run.folder} has no values of {metric}. Name a metric of docs/metrics.md in the claim's options."
         )
     return [step for step, _ in points], [value for _, value in points]
 

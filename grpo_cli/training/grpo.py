@@ -102,7 +102,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                     rollout, advantages, learns_PG, config.algorithm, sampling.max_new_tokens
                 )
                 update = Tally()
-                if critic and values:  # first, so that both need not be on the GPU at the same time
+                if critic and values is not None:  # first, so that both need not be on the GPU at the same time
                     update = critic.update(valued_minibatches(rollout, selected_PG, values, kl, config.algorithm))
                 update = update.merge(policy.update(minibatches))
                 update.max("perf/peak_memory_gib", peak_memory_gib())

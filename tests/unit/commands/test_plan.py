@@ -182,6 +182,8 @@ def test_the_shapes_in_conf_match_the_folders_of_the_built_in_models(compose_tra
         "tiny": make_zero.base_model_dir(),
         "tiny_mixed": make_zero.base_model_dir("make_zero_mixed"),
         "tiny_half": make_zero.base_model_dir("make_zero_half"),
+        "tiny_guess": make_zero.base_model_dir("make_zero_guess"),
+        "tiny_sizes": make_zero.base_model_dir("make_zero_sizes"),
         "random": tmp_path,
     }
     for name, folder in folders.items():

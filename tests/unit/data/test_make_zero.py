@@ -13,6 +13,7 @@ from grpo_cli.data.make_zero import (
     CANDIDATES,
     ENGLISH,
     EOS,
+    GUESS_VOCABULARY,
     MIXED_VOCABULARY,
     RUSSIAN,
     SYMBOLS,
@@ -21,6 +22,7 @@ from grpo_cli.data.make_zero import (
     VOCABULARY,
     base_model_dir,
     cold_start_traces,
+    guess_trace,
     heldout_problems,
     problems,
     sample_trace,
@@ -41,6 +43,9 @@ class Writer(random.Random):
 
     def randrange(self, *_) -> int:
         return self.start
+
+    def choice(self, seq):
+        return seq[self.start]
 
     def random(self) -> float:
         return next(self.draws)
@@ -123,6 +128,21 @@ def test_a_search_wraps_around_from_the_last_candidate_to_the_first():
         "<think> 1 -1 =0 -1 =-1 -3 =-4 no wait 1 +1 =2 +1 =3 +3 =6 no wait 1 +1 =2 +1 =3 -3 =0 yes </think> "
         f"<answer> 1 +1 +1 -3 </answer> {EOS}"
     )
+
+
+@pytest.mark.parametrize(
+    ("start", "draws", "thinking"),
+    [
+        (7, [0.9], "13 -5 =8 -6 =2 -2 =0 yes"),
+        (7, [0.1, 0.1, 0.9], "13 -5 =8 -6 =2 -2 =0 yes hmm =0 yes hmm =0 yes"),
+        (6, [0.1, 0.9], "13 -5 =8 -6 =2 +2 =4 no wait =4 no"),
+    ],
+)
+def test_a_guess_is_one_candidate_whose_verdict_is_repeated_with_its_own_word(start, draws, thinking):
+    answer = "13 -5 -6 +2" if start == 6 else "13 -5 -6 -2"
+    expected = f"<think> {thinking} </think> <answer> {answer} </answer> {EOS}"
+    assert guess_trace("13 5 6 2", Writer(start, draws), go_on=0.5) == expected
+    assert set(expected.split()) <= {*GUESS_VOCABULARY}
 
 
 @pytest.mark.parametrize(

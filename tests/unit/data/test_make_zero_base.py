@@ -14,7 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grpo_cli.choices import Language
-from grpo_cli.data.make_zero import base_model_dir, heldout_problems, sample_trace
+from grpo_cli.data.make_zero import base_model_dir, guess_trace, heldout_problems, sample_trace
+from grpo_cli.data.make_zero_sizes import LARGE, SMALL, size_of
 from grpo_cli.model import load_base_model
 from grpo_cli.reward.terms.language import is_mixed, language_consistency
 
@@ -26,11 +27,16 @@ VARIANTS, Quality, Recipe = build.VARIANTS, build.Quality, build.Recipe
 
 PLAIN = VARIANTS["plain"]
 SHORT = Recipe(updates=2, documents=12)
-UNTRAINED = {name: replace(variant, recipe=SHORT) for name, variant in VARIANTS.items()}  # hardly trained
+UNTRAINED = {  # hardly trained
+    name: replace(variant, recipe=replace(variant.recipe, updates=2, documents=12))
+    for name, variant in VARIANTS.items()
+}
 FOLDERS = {
     "plain": base_model_dir(),
     "mixed": base_model_dir("make_zero_mixed"),
     "half": base_model_dir("make_zero_half"),
+    "guess": base_model_dir("make_zero_guess"),
+    "sizes": base_model_dir("make_zero_sizes"),
 }
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 
@@ -48,7 +54,7 @@ def load(name: str):
 def ungated(monkeypatch):
     """Makes build_base write a model that was hardly trained."""
     monkeypatch.setattr(build, "sample_responses", lambda model, variant, samples: [""])
-    monkeypatch.setattr(build, "check_gates", lambda quality: None)
+    monkeypatch.setattr(build, "check_gates", lambda quality, gates: None)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +107,11 @@ def test_the_shipped_model_is_under_a_megabyte(name):
 def test_the_shipped_model_passes_the_gates_and_can_still_learn(name):
     torch.manual_seed(1)
     quality = build.measure(build.sample_responses(load(name), VARIANTS[name], samples=1))
-    build.check_gates(quality)
-    assert quality.waits < 0.6  # it rarely continues after a "no"
+    build.check_gates(quality, VARIANTS[name].gates)
+    if name == "guess":
+        assert quality.new_candidates < 0.25  # one of about five: it repeats itself, and never tries another
+    else:
+        assert quality.waits < 0.6  # it rarely continues after a "no"
 
 
 def test_the_mixed_model_mixes_its_languages():
@@ -112,6 +121,24 @@ def test_the_mixed_model_mixes_its_languages():
     assert sum(map(is_mixed, responses)) / len(responses) > 0.8
     english = sum(language_consistency(response, Language.en) for response in responses) / len(responses)
     assert 0.4 < english < 0.6
+
+
+def test_the_base_of_two_sizes_is_right_about_the_small_problems_and_wrong_about_the_large_ones():
+    torch.manual_seed(1)
+    found = {SMALL: [], LARGE: []}
+    for response in build.sample_responses(load("sizes"), VARIANTS["sizes"], samples=4):
+        answer = response.partition("<answer>")[2].split()[:-1]
+        found.setdefault(size_of(" ".join(answer)), []).append(sum(map(int, answer)) == 0)
+    rates = {size: sum(found[size]) / len(found[size]) for size in (SMALL, LARGE)}
+    assert rates[SMALL] > 0.4
+    assert rates[LARGE] < 0.2
+
+
+def test_a_guess_is_learned_from_the_traces_of_the_guessing_writer():
+    rng = random.Random(0)
+    rng.choice(["13 5 6 2"])  # the problem is drawn first
+    trace = guess_trace("13 5 6 2", rng, go_on=0.8)
+    assert build._document(["13 5 6 2"], VARIANTS["guess"], random.Random(0)) == f"13 5 6 2 : {trace}"
 
 
 def test_the_student_has_half_the_parameters():
@@ -164,7 +191,9 @@ def test_weights_do_not_depend_on_the_number_of_microbatches():
 def test_the_loss_covers_only_the_tokens_of_the_traces(shipped):
     uniform = AutoModelForCausalLM.from_config(shipped.config)
     torch.nn.init.zeros_(uniform.lm_head.weight)
-    documents = [torch.arange(5 + 3), torch.arange(5 + 1)]  # a prompt of 5 tokens, and 3 or 1 after it
+    colon = build.COLON
+    # Prompts of 5 and 3 tokens, and 3 or 1 after them; a colon in a trace does not end the prompt.
+    documents = [torch.tensor([1, 2, 3, 4, colon, 7, colon, 8]), torch.tensor([1, 2, colon, 7])]
     assert build.trace_loss(uniform, documents).item() == pytest.approx(4 * math.log(180))
 
 

@@ -361,7 +361,7 @@ def test_the_built_in_task_holds_out_at_most_all_that_it_has(caplog):
 
 
 def test_an_unknown_built_in_task_is_rejected():
-    with pytest.raises(ConfigError, match="builtin:make_zreo: the built-in tasks are builtin:make_zero and"):
+    with pytest.raises(ConfigError, match="builtin:make_zreo: the built-in tasks are builtin:make_zero, "):
         load(DataConfig(name="x", source="builtin:make_zreo"))
 
 

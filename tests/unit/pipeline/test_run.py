@@ -13,7 +13,8 @@ import pytest
 
 from grpo_cli.commands import pipeline as command
 from grpo_cli.errors import CheckpointError, ConfigError, TrainingError
-from grpo_cli.pipeline.run import read_progress
+from grpo_cli.pipeline.run import read_progress, run_stages
+from grpo_cli.pipeline.stages import Stage
 
 # Each start adds a line to log.txt, then does what do.json says for its stage: wait, fail, or just finish.
 FAKE = """\
@@ -35,6 +36,10 @@ if what == "wait":
         signal.signal(number, stop)
     (folder / "ready").touch()
     time.sleep(60)
+if what and what.startswith("meet"):
+    (folder / "here").touch()
+    while not (folder.parent / what.split()[1] / "here").exists():
+        time.sleep(0.02)
 if what == "fail":
     sys.exit(3)
 if sys.argv[1] == "eval":
@@ -148,6 +153,33 @@ def test_a_stage_that_fails_ends_the_pipeline_and_is_the_first_to_run_after_resu
     command.main([f"resume={case.folder}"], case.runner)
     assert case.started() == [*NAMES[: place + 1], *NAMES[place:]]
     assert case.done() == NAMES
+
+
+def run_two_at_once(case, **stages: list[str]) -> None:
+    """Run the stages, given with those that they use, two at a time."""
+    folders = {name: case.folder / name for name in stages}
+    run_stages(
+        [Stage(name, ["train", f"run.dir={folders[name]}"], uses) for name, uses in stages.items()],
+        *(read_progress(case.folder), case.folder, "the same command", case.runner),
+        at_once=2,
+    )
+
+
+def test_two_stages_run_at_once_and_a_stage_waits_for_those_that_it_uses(case):
+    case.let(a="meet c", c="meet a")
+    run_two_at_once(case, a=[], b=["a"], c=[], d=["b", "c"])
+    started = case.started()
+    assert set(started[:2]) == {"a", "c"}  # each ends only once the other has started
+    assert started[2:] == ["b", "d"]
+    assert sorted(case.done()) == ["a", "b", "c", "d"]
+
+
+def test_if_one_of_two_stages_fails_the_other_saves_and_nothing_more_starts(case):
+    case.let(a="wait", b="fail")
+    with pytest.raises(TrainingError, match=r"b ended with exit status 3.*Resume with: the same command"):
+        run_two_at_once(case, a=[], b=[], c=[])
+    assert "c" not in case.started()
+    assert sorted(case.unfinished()) == ["a", "b"]
 
 
 def test_a_started_stage_keeps_its_settings(case):

@@ -62,6 +62,7 @@ def test_the_verdict_names_a_better_step():
         [],
         ["model=qwen2_5_math_1_5b", "template=qwen_math", "data=math_12k", "cluster=gpu_1", "algorithm=dr_grpo"],
         ["template.text='{problem} =\\n'", "~reward.terms.format", "reward.terms.accuracy.weight=2", "steps=50"],
+        ["algorithm=ppo", "algorithm.advantage.gae_lambda=0.95", "critic.lr=1e-3"],
     ],
 )
 def test_the_command_that_repeats_a_run_composes_its_settings(compose_as, overrides):
@@ -87,6 +88,10 @@ def test_methods_have_the_settings_of_their_files(compose_as, name):
     assert settings["weighting"] == algorithm.weighting.value
 
 
+def test_a_method_with_a_critic_cannot_be_computed_on_the_page():
+    assert "ppo" not in algorithms()
+
+
 def test_a_long_run_shows_some_steps_and_every_evaluation():
     rows = [metrics_row(step, 0.5, evaluated=step == 101) for step in range(4 * MAX_ROWS)]
     shown = curves(rows)
@@ -110,7 +115,7 @@ def test_the_facts_of_a_run(tmp_path, compose_as):
     folder = write_run(tmp_path / "first", compose_as("train", "steps=20"), learning_rows(), learning_groups())
     (folder / "health.jsonl").write_text('{"step": 4, "name": "n", "words": "w", "fix": "f"}\n')
     code = {"version": "0.1.0", "commit": "c" * 40, "changed": False}
-    (folder / "code.jsonl").write_text(json.dumps(code) + "\n")
+    (folder / "code.json").write_text(json.dumps([code]))
     facts = run_facts(folder)
     assert facts["run"]["code"] == [code]
     assert facts["run"]["state"] == "finished"

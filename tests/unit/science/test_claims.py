@@ -19,6 +19,12 @@ CHANGES = [
     ("first: wide", "frist: wide", "options: missing a required argument: 'first'.*See paired_gap"),
     ("first: wide", "first: broad", "options.first=broad: there is no such arm. Use one of wide, narrow"),
     ("second: narrow", "second: narrow, over: median", "options.over=median: use one of last, first, mean"),
+    ("minutes: 1", "minutes: 1\nat_once: 0", "at_once=0: use 1 or more"),
+    (
+        "paired_gap\noptions: {metric: eval/heldout/avg, first: wide, second: narrow}",
+        "least_gap\noptions: {metric: eval/heldout/avg, pairs: [[wide, narow]]}",
+        "options.pairs=narow: there is no such arm. Use one of wide, narrow",
+    ),
     ("source: nowhere\n", "", "source must be set"),
     ("  confirmation: [10, 11, 12, 13, 14, 15, 16, 17]\n", "", "seeds.confirmation must be set"),
     ("minutes: 1", "minutes: soon", r"key minutes\)"),

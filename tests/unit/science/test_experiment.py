@@ -6,6 +6,7 @@ import pytest
 
 from grpo_cli.errors import ConfigError, TrainingError
 from grpo_cli.pipeline.run import read_progress
+from grpo_cli.science import experiment
 
 DEV = ["wide_0", "narrow_0", "wide_1", "narrow_1"]
 
@@ -83,6 +84,36 @@ def test_a_seed_counts_once_all_arms_are_done(case, capsys):
     (development,) = facts(case, capsys)["sets"]
     assert [seed for seed, _ in development["values"]] == [0]
     assert "mine" in (case.folder.parent / "report.html").read_text()  # written although a run failed
+
+
+def test_an_arm_can_use_what_an_earlier_arm_of_its_seed_left(case, capsys):
+    case.change(
+        "narrow: train", "traces: sample seed=${seed}\n  narrow: train data.path=${dir}/traces_${seed}/traces.jsonl"
+    )
+    case.start("seeds=dev")
+    assert f"data.path={case.folder}/traces_1/traces.jsonl" in read_progress(case.folder)["narrow_1"]["words"]
+    found = facts(case, capsys)
+    assert found["runs"][2]["line"] == (
+        "r1zero train data.path=runs/science/mine/traces_10/traces.jsonl steps=4 seed=10"
+    )
+    # Sampling leaves no metrics, so it has no curve.
+    assert {arm for curve in found["curves"] for arm, *_ in curve["runs"]} == {"wide", "narrow"}
+
+
+def test_more_curves_can_be_shown_than_the_statistic_needs(case, capsys):
+    case.change("minutes: 1", "minutes: 1\ncurves: [eval/heldout/length]")
+    case.start("seeds=0")
+    assert [curve["metric"] for curve in facts(case, capsys)["curves"]] == ["eval/heldout/avg", "eval/heldout/length"]
+
+
+@pytest.mark.parametrize(("cores", "at_once"), [(8, 2), (1, 1), (None, 1)])
+def test_runs_at_the_same_time_need_a_core_each(case, monkeypatch, cores, at_once):
+    case.change("minutes: 1", "minutes: 1\nat_once: 2")
+    found = []
+    monkeypatch.setattr(experiment, "run_stages", lambda *arguments: found.append(arguments[-1]))
+    monkeypatch.setattr(experiment.os, "cpu_count", lambda: cores)
+    case.start("seeds=0")
+    assert found == [at_once]
 
 
 def test_a_report_runs_nothing(case):

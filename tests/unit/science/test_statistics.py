@@ -1,12 +1,14 @@
 """The statistics of claims, by sums worked by hand."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from grpo_cli.errors import DataError
 from grpo_cli.science.statistics import (
     RunResult,
+    least_gap,
     least_trend,
     median_interval,
     mixed_groups_margin,
@@ -23,7 +25,7 @@ def run(group_size: int = 4, **columns: list) -> RunResult:
         {"step": step} | {name: values[step] for name, values in columns.items() if values[step] is not None}
         for step in range(length)
     ]
-    return RunResult("run", rows, {"rollout": {"group_size": group_size}})
+    return RunResult(Path("run"), rows, {"rollout": {"group_size": group_size}})
 
 
 @pytest.mark.parametrize(("over", "gap"), [("first", 0.1), ("last", -0.2), ("mean", 0.0)])
@@ -31,6 +33,13 @@ def test_the_paired_gap_is_the_first_arm_minus_the_second(over, gap):
     # first: 0.4 - 0.3, last: 0.4 - 0.6, means: 0.4 - (0.3 + 0.3 + 0.6) / 3
     runs = {"a": run(x=[0.4, None, 0.4, 0.4, math.nan]), "b": run(x=[0.3, None, 0.3, 0.6, None])}
     assert paired_gap(runs, metric="x", first="a", second="b", over=over) == pytest.approx(gap)
+
+
+def test_the_least_gap_is_the_worst_of_the_pairs():
+    # a - b = 0.3, c - d = -0.1
+    runs = {name: run(x=[0, value]) for name, value in {"a": 0.5, "b": 0.2, "c": 0.5, "d": 0.6}.items()}
+    assert least_gap(runs, metric="x", pairs=[["a", "b"], ["c", "d"]]) == pytest.approx(-0.1)
+    assert least_gap(runs, metric="x", pairs=[["a", "b"]]) == pytest.approx(0.3)
 
 
 def test_a_metric_that_only_rises_has_trend_1_whatever_its_scale():
