@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from grpo_cli.choices import DType
-from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.model_files import find_shape, find_teacher_shape
