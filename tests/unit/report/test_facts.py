@@ -88,8 +88,8 @@ def test_methods_have_the_settings_of_their_files(compose_as, name):
     assert settings["weighting"] == algorithm.weighting.value
 
 
-def test_a_method_with_a_critic_cannot_be_computed_on_the_page():
-    assert "ppo" not in algorithms()
+def test_a_method_with_a_critic_or_a_teacher_cannot_be_computed_on_the_page():
+    assert not {"ppo", "on_policy_distillation"} & set(algorithms())
 
 
 def test_a_long_run_shows_some_steps_and_every_evaluation():
