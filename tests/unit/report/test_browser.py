@@ -12,31 +12,6 @@ from grpo_cli.science.experiment import FOLDER
 from grpo_cli.science.report import claim_facts, science_page
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-# The texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
-FAINT_TEXTS = """() => {
-  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-  const part = (value) => (value <= 10 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
-  const light = ([red, green, blue]) => 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
-  const behind = (node) => {
-    for (; node; node = node.parentElement) {
-      const colour = rgb(getComputedStyle(node).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0.9) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const faint = [];
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const [text, node] = [texts.currentNode.textContent.trim(), texts.currentNode.parentElement];
-    if (!text || node.closest("script, noscript, .hidden") || !node.getClientRects().length) continue;
-    const [more, less] = [rgb(getComputedStyle(node).color), behind(node)].map(light).sort((a, b) => b - a);
-    if ((more + 0.05) / (less + 0.05) < 4.5) faint.push(`${text.slice(0, 30)}: ${node.className}`);
-  }
-  return faint;
-}"""
-UNNAMED_CONTROLS = """() => [...document.querySelectorAll("button, input, select, a, [role=img], [tabindex]")]
-  .filter((node) => !node.textContent.trim() && !node.getAttribute("aria-label") && !node.labels?.length)
-  .map((node) => node.outerHTML)"""
 REPEATED_IDS = """() => [...document.querySelectorAll("[id]")].map((node) => node.id)
   .filter((id, place, all) => all.indexOf(id) !== place)"""
 
@@ -136,7 +111,7 @@ def test_signs_of_reward_hacking_lead_to_responses(open_page):
     assert page.locator(".response.chosen").get_attribute("id") == "sample-0"
 
 
-def test_two_runs_are_compared_on_one_page(open_page, runs, tmp_path):
+def test_two_runs_are_compared_on_one_page(open_page, faults, runs, tmp_path):
     write_page(runs, tmp_path / "both.html")
     page = open_page(tmp_path / "both.html", viewport=PHONE)
     assert "are equal: held-out accuracy 80.0\xa0%" in page.locator("h1").inner_text().replace("\u2011", "-")
@@ -145,9 +120,10 @@ def test_two_runs_are_compared_on_one_page(open_page, runs, tmp_path):
     page.get_by_role("button", name="second", exact=True).click()
     assert "run=second" in page.url
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert faults(page) == []
 
 
-def test_a_sweep_shows_every_setting(open_page, tmp_path, attack):
+def test_a_sweep_shows_every_setting(open_page, faults, tmp_path, attack):
     curve = ((0, 0.1), (5, 0.3))
     jobs = [
         SweepJob(tmp_path / str(n), {"beta": str(n), "text": attack}, 0.3 * (n + 1), None, None, 9, 1.0, curve)
@@ -165,10 +141,11 @@ def test_a_sweep_shows_every_setting(open_page, tmp_path, attack):
     assert page.locator("svg .line").count() == 3
     assert page.evaluate("window.attacked") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert faults(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_claims_show_their_verdict_and_every_seed(open_page, tmp_path, monkeypatch, scheme):
+def test_claims_show_their_verdict_and_every_seed(open_page, faults, tmp_path, monkeypatch, scheme):
     monkeypatch.chdir(tmp_path)
     claim = read_claim("three_curves")
     progress = {}
@@ -192,20 +169,19 @@ def test_claims_show_their_verdict_and_every_seed(open_page, tmp_path, monkeypat
     assert page.locator(".panel canvas").count() == 3
     assert "r1zero science three_curves seeds=confirm" in page.locator("pre").all_inner_texts()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert page.evaluate(FAINT_TEXTS) == []
+    assert faults(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
-def test_the_page_is_readable(open_page, viewport, scheme):
+def test_the_page_is_readable(open_page, faults, viewport, scheme):
     page = open_page(viewport=viewport, color_scheme=scheme)
     page.get_by_role("button", name="Training", exact=True).click()
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
-    assert page.evaluate(FAINT_TEXTS) == []
+    assert faults(page) == []
 
 
-def test_controls_have_names_and_ids_are_unique(open_page):
+def test_ids_are_unique_and_there_is_one_main_heading(open_page):
     page = open_page(link="#split=train&step=15")
-    assert page.evaluate(UNNAMED_CONTROLS) == []
     assert page.evaluate(REPEATED_IDS) == []
     assert page.locator("h1").count() == 1
