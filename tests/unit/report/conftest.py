@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, config: Any, attack: str) -> 
     folder = tmp_path_factory.mktemp("runs")
     tokens = {"token_texts": ["no", " wait"], "sampler_logprobs": [-0.1, -2.0], "trainer_logprobs": [-0.1, -2.1]}
     attacker = response(attack, correct=False, extracted=attack, truncated=True, reward=None)
-    attacker |= tokens | {"entropies": [0.1, 0.9]}
+    attacker |= tokens | {"entropies": [0.1, 0.9], "updated_logprobs": [-0.1, -2.5]}
     attacked = group(15, attack, [attacker, response(RIGHT, correct=True)])
     first = write_run(folder / "first", config, learning_rows(), [*learning_groups(), attacked])
     (first / "health.jsonl").write_text(FINDING)

@@ -94,7 +94,7 @@ def test_a_link_restores_a_response(open_page):
     page.wait_for_function("document.querySelector('.problem .eyebrow').textContent === 'held · step 10'")
 
 
-def test_tokens_are_coloured_by_what_the_model_thought(open_page, attack):
+def test_tokens_are_coloured_by_what_the_model_thought_and_what_the_update_did(open_page, attack):
     page = open_page(link="#split=train&step=15")
     page.locator(".problems button", has_text=attack[:20]).click()
     page.get_by_role("button", name="log-probability").click()
@@ -102,6 +102,9 @@ def test_tokens_are_coloured_by_what_the_model_thought(open_page, attack):
     assert tokens.all_inner_texts() == ["no", " wait"]
     colours = [tokens.nth(n).evaluate("node => node.style.getPropertyValue('--strength')") for n in (0, 1)]
     assert colours == ["2%", "38%"]
+    page.get_by_role("button", name="after / before the update").click()
+    assert page.locator("#sample-0 .token.clipped").all_inner_texts() == [" wait"]  # exp(-2.5 + 2.1) < 0.8, wrong
+    assert "below 0.8 (negative advantage) or above 1.2" in page.locator("#groups .calm").inner_text()
 
 
 def test_signs_of_reward_hacking_lead_to_responses(open_page):

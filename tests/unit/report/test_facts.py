@@ -87,6 +87,15 @@ def test_methods_have_the_settings_of_their_files(compose_as, name):
     assert settings["weighting"] == algorithm.weighting.value
 
 
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [("grpo", [0.8, 1.2]), ("dapo", [0.8, 1.28]), ("cispo", [None, 5]), ("gspo", None), ("reinforce", None)],
+)
+def test_the_bounds_of_a_tokens_ratio_are_those_of_the_method(tmp_path, compose_as, name, bounds):
+    folder = write_run(tmp_path / "first", compose_as("train", f"algorithm={name}"), learning_rows(), [])
+    assert run_facts(folder)["advantage"]["clip"] == bounds
+
+
 def test_a_long_run_shows_some_steps_and_every_evaluation():
     rows = [metrics_row(step, 0.5, evaluated=step == 101) for step in range(4 * MAX_ROWS)]
     shown = curves(rows)
