@@ -73,9 +73,9 @@ def _size(config: Any) -> str:
     if rollout := getattr(config, "rollout", None):
         return (
             f"{rollout.prompts_per_step} prompts x {rollout.group_size} responses of at most "
-            f"{rollout.max_new_tokens:,} tokens, lr {config.optimizer.lr:g}"
+            f"{rollout.max_new_tokens:,} tokens, learning rate {config.optimizer.lr:g}"
         )
-    return f"{config.batch_size} examples, lr {config.optimizer.lr:g}"
+    return f"{config.batch_size} examples, learning rate {config.optimizer.lr:g}"
 
 
 def _findings(folder: Path) -> list[dict[str, Any]]:

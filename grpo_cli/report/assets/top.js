@@ -21,9 +21,10 @@ function runTop(facts) {
     h("p", { class: "eyebrow" },
       h("span", { class: `state ${run.state}` }, STATES[run.state] || run.state), ` ${run.name} · ${progress}`),
     h(tag, { class: "verdict" }, unbroken(verdict.headline).replaceAll("-", "\u2011")),
+    runs.length > 1 ? null : h("div", { id: "says" }),
     h("div", { class: "figures" }, ...facts.figures.map(bigNumber),
       run.tokens ? plainNumber("generated", figure(run.tokens), "tokens") : null,
-      run.seconds ? plainNumber("time", duration(run.seconds), "all steps") : null),
+      run.seconds ? plainNumber("training time", duration(run.seconds), "all steps") : null),
     h("div", { class: "two" },
       h("div", {}, h(small, { class: "minor" }, "Why"), h("ul", { class: "plain" }, verdict.reasons.map((text) => h("li", {}, unbroken(text)))),
         findingList(facts.findings)),
@@ -33,7 +34,7 @@ function runTop(facts) {
 function bigNumber({ name, unit, before, after, low, high }) {
   return h("div", { class: "figure" }, h("span", { class: "name" }, name), h("strong", {}, figure(after, unit)),
     h("span", { class: "from" }, `from ${figure(before, unit)}`),
-    low === undefined ? null : h("span", { class: "from" }, `95 %: ${figure(low, unit)} to ${figure(high, unit)}`));
+    low === undefined ? null : h("span", { class: "from" }, `interval ${(100 * low).toFixed(1)} to ${figure(high, unit)}`));
 }
 
 function plainNumber(name, value, note) {

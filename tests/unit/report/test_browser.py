@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from report_run import RIGHT, WRONG
 
 from grpo_cli.analysis.sweep import SweepJob
 from grpo_cli.report.page import write_page
@@ -35,6 +36,19 @@ def test_text_of_a_response_does_not_run(open_page, attack):
     assert page.locator("img").count() == 0
 
 
+def test_the_top_says_what_the_model_said_at_first_and_says_now(open_page):
+    page = open_page(viewport=PHONE)
+    cards = page.locator("#says .response")
+    assert page.locator("#says h2").inner_text() == "What it says to What is held?"
+    assert cards.nth(0).inner_text().split() == ["before", "training", "✕", "wrong", "open", *WRONG.split()]
+    assert cards.nth(1).inner_text().split() == ["step", "20", "✓", "right", "open", *RIGHT.split()]
+    assert cards.nth(0).locator("mark").all_inner_texts() == ["wait"]
+    assert cards.nth(1).bounding_box()["y"] < PHONE["height"]  # seen without scrolling
+    cards.nth(0).get_by_role("link").click()
+    assert page.url.endswith("#split=heldout&step=0&problem=held&sample=0")
+    assert page.locator(".response.chosen").get_attribute("id") == "sample-0"
+
+
 def test_sliders_show_the_values_and_groups_of_a_step(open_page):
     page = open_page()
     page.wait_for_selector(".u-over")
@@ -53,11 +67,11 @@ def test_one_slider_plays_a_problem_through_training(open_page):
     page.get_by_role("button", name="Held-out", exact=True).click()
     way = page.locator("#way")
     way.fill("0")
-    assert page.locator("output[for=way]").inner_text() == "step 0: 0 of 1 right"
-    assert page.locator(".response mark").inner_text() == "wait"
+    assert page.locator("output[for=way]").inner_text() == "step 0: wrong"
+    assert page.locator("#detail mark").inner_text() == "wait"
     way.press("ArrowRight")
-    assert page.locator("output[for=way]").inner_text() == "step 10: 1 of 1 right"
-    assert page.locator(".badge").all_inner_texts() == ["✕ wrong", "✓ right"]  # at first, and now
+    assert page.locator("output[for=way]").inner_text() == "step 10: right"
+    assert page.locator("#detail .badge").all_inner_texts() == ["✕ wrong", "✓ right"]  # at first, and now
 
 
 def test_filters_and_search_choose_groups(open_page):
@@ -76,7 +90,7 @@ def test_filters_and_search_choose_groups(open_page):
     page.get_by_role("button", name="Held-out", exact=True).click()
     page.locator("#search").fill("")
     page.get_by_role("button", name="Newly solved").click()
-    assert page.locator(".problems .tally").all_inner_texts() == ["1 of 1 right · step 10"]
+    assert page.locator(".problems .tally").all_inner_texts() == ["right · step 10"]
 
 
 def test_a_link_restores_a_response(open_page):
@@ -136,7 +150,7 @@ def test_a_sweep_shows_every_setting(open_page, faults, tmp_path, attack):
     (tmp_path / "sweep.html").write_text(sweep_page("mine", [*jobs, failed]))
     page = open_page(tmp_path / "sweep.html", viewport=PHONE)
     page.wait_for_selector(".u-over")
-    assert page.locator("h1").inner_text() == f"Best: beta 2, text {attack}: 0.900."
+    assert page.locator("h1").inner_text() == f"Best is beta\xa02, text\xa0{attack}: 0.900."
     assert page.locator("#leaderboard tbody th").all_inner_texts() == ["2", "1", "0", "3"]
     assert page.locator("#leaderboard a").first.get_attribute("href") == "2/report.html"
     assert page.locator("#unfinished li").inner_text().startswith("3 failed")
@@ -169,6 +183,7 @@ def test_claims_show_their_verdict_and_every_seed(open_page, faults, tmp_path, m
         "epsilon_10\tno verdict yet\t\u2013\t\u2013\t0 of 8\t0 s",
     ]
     assert page.locator("svg .seed").count() == 9
+    assert page.locator(".panel").first.locator(".key").all_inner_texts() == ["rl, median of 9 seeds112"]
     assert page.locator(".panel canvas").count() == 3
     assert "r1zero science three_curves seeds=confirm" in page.locator("pre").all_inner_texts()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
