@@ -8,7 +8,9 @@ function showTop() {
   if (runs.length > 1) {
     main.append(h("div", { class: "hero" },
       h("p", { class: "eyebrow" }, `${runs.length} runs`),
-      h("h1", {}, facts.comparison ? unbroken(facts.comparison.headline) : "Several runs")));
+      h("h1", {}, unbroken(facts.comparison.headline)),
+      runs.length > 2 && h("dl", { class: "about" }, runs.flatMap(({ run, verdict }) =>
+        [h("dt", {}, run.name), h("dd", {}, unbroken(verdict.headline))]))));
   }
   main.append(...nodes);
 }
