@@ -21,7 +21,7 @@ const hasTokens = () => kept.some(({ groups }) => groups.some(({ responses }) =>
 
 function tokenChoice() {
   const [, , says] = TOKEN_COLOURS[tokenView.by];
-  return h("div", {},
+  return h("div", { class: "colours" },
     choices("Colour tokens by", Object.entries(TOKEN_COLOURS).map(([name, [text]]) => [name, text]), tokenView.by, (by) => {
       tokenView.by = by;
       update({});
@@ -33,7 +33,7 @@ function clipRule() {
   const { clip: bounds } = runs[state.run].advantage || {};
   if (!bounds) return "This method does not clip single tokens.";
   const [low, high] = bounds.map((bound) => bound !== null && +bound.toFixed(4));
-  return `Underlined: clipped, if the run took another step on these responses, because the ratio is ${low ? `below ${low} (negative advantage) or above ${high} (positive advantage)` : `above ${high}`}.`;
+  return `Underlined: another step on these responses would clip the token, because its ratio is ${low ? `below ${low} with a negative advantage, or above ${high} with a positive one` : `above ${high}`}.`;
 }
 
 /** Whether another step on the response would clip the token. */

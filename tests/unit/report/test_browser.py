@@ -118,7 +118,7 @@ def test_tokens_are_coloured_by_what_the_model_thought_and_what_the_update_did(o
     assert colours == ["2%", "38%"]
     page.get_by_role("button", name="after / before the update").click()
     assert page.locator("#sample-0 .token.clipped").all_inner_texts() == [" wait"]  # exp(-2.5 + 2.1) < 0.8, wrong
-    assert "below 0.8 (negative advantage) or above 1.2" in page.locator("#groups .calm").inner_text()
+    assert "below 0.8 with a negative advantage, or above 1.2" in page.locator("#groups .calm").inner_text()
 
 
 def test_signs_of_reward_hacking_lead_to_responses(open_page):
