@@ -35,7 +35,7 @@ from grpo_cli.training.advantages import advantage_tally, rollout_advantages, se
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.engine import init_distributed
-from grpo_cli.training.kept import first_groups
+from grpo_cli.training.kept import first_groups, first_values
 from grpo_cli.training.loop import finish_run, finish_step, heldout_groups, open_log, say
 from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
 from grpo_cli.training.network import check_family
@@ -95,11 +95,12 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
                 kl = policy.token_kl(rollout.groups) if in_reward else None
                 advantages = rollout_advantages(rollout, selected_PG, kl, config.algorithm)
-                groups = first_groups(step, rollout, advantages, config.logger, policy, model.tokenizer)
+                values = first_values(rollout, config.logger, policy, model.tokenizer)
                 minibatches = make_minibatches(
                     rollout, advantages, selected_PG, config.algorithm, sampling.max_new_tokens
                 )
                 update = policy.update(minibatches)
+                groups = first_groups(step, rollout, advantages, config.logger, policy, values)
                 update.max("perf/peak_memory_gib", peak_memory_gib())
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)

@@ -125,6 +125,8 @@ def test_whole_groups_are_kept_of_each_step_and_each_evaluation(run):
         assert len(values.token_texts) == len(values.entropies) == response.tokens
         assert values.trainer_logprobs == pytest.approx(values.sampler_logprobs, abs=1e-3)
         assert min(values.entropies) >= 0
+    moved = [r for group in trained for r in group.responses if r.values.updated_logprobs != r.values.trainer_logprobs]
+    assert moved  # the weights after the update are others
 
 
 def test_wandb_has_every_step_once_and_in_order(run):
