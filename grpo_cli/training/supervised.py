@@ -17,7 +17,7 @@ from grpo_cli.evaluation.live import Evaluated
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import peak_memory_gib
-from grpo_cli.progress import stage
+from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.report.page import refresh_page
 from grpo_cli.runs.listing import State
@@ -88,7 +88,7 @@ def fit(
         stop.listen()
         for step in range(start_step + 1, steps + 1):
             clock = Clock()
-            with clock.phase("update"):
+            with clock.phase("update"), progress(console, f"step {step}: updating"):
                 batch = sampler.next(config.batch_size)
                 tally = update(batch[rank() :: world_size()])
             tally.max("perf/peak_memory_gib", peak_memory_gib())
@@ -103,6 +103,7 @@ def fit(
                 checkpoints=checkpoints,
                 learner=learner,
                 sampler=sampler,
+                console=console,
             )
             if must_stop:
                 stopped_after = step
