@@ -39,7 +39,9 @@ def type_faults(key: str, value: Any, hint: Any, setting: Field | None = None) -
 def _group_rule(key: str, hint: Any) -> str | None:
     kinds = [hint] if get_origin(hint) is dict else [hint, *get_args(hint)]
     group = next((kind for kind in kinds if is_dataclass(kind)), None)
-    return group and f"{key} is a group of settings. Set them one by one, as in {key}.{fields(group)[0].name}=..."
+    if group is None:
+        return None
+    return f"{key} is a group of settings. Set them one by one, as in {key}.{fields(group)[0].name}=..."
 
 
 def _words(hint: Any) -> str:
