@@ -54,6 +54,16 @@ def test_a_template_on_the_command_line_wins(run_dir, composed_with):
     assert composed_with(run_dir, ["checkpoint", "template"]).template.text == "{problem}"
 
 
+def test_a_template_that_this_version_cannot_use_is_named(run_dir, composed_with):
+    file = run_dir / "config.yaml"
+    file.write_text(file.read_text().replace("  text: ", "  txt: ").replace("  chat: false", "  chat: maybe"))
+    with pytest.raises(
+        CheckpointError, match=r"(?s)template.txt: .*Did you mean template.text\?.*template.chat=maybe: m"
+    ):
+        composed_with(run_dir)
+    assert composed_with(run_dir, ["checkpoint", "template"]).template.text == "{problem}"
+
+
 def test_the_model_of_an_unfinished_run_is_that_of_its_last_checkpoint(run_dir, composed_with, monkeypatch):
     (run_dir / "result.json").write_text(json.dumps({"step": 2}))  # from an earlier, shorter run
     monkeypatch.setattr(sampling_run, "_exported_model", lambda path, trust: path / "checkpoints/step_000002/model")
