@@ -107,7 +107,7 @@ def _dispatch(name: str, arguments: list[str]) -> None:
 
 
 def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
-    if _starts_ranks(name, arguments):
+    if not RUNS_NOTHING & {word.partition("=")[0] for word in arguments}:
         print("checking settings and data", flush=True)  # before the imports, which take a second
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -170,12 +170,6 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
         num_unfinished = _report_sweep(hydra_job.Sweep.folder)
     if num_unfinished:  # for sweepers that continue after a failed job
         raise SystemExit(1)
-
-
-def _starts_ranks(name: str, arguments: Sequence[str]) -> bool:
-    from grpo_cli.config.commands import COMMANDS
-
-    return bool(COMMANDS[name].loops) and not RUNS_NOTHING & {word.partition("=")[0] for word in arguments}
 
 
 def _report_sweep(folder: "Path | None") -> int:
