@@ -11,8 +11,10 @@ from grpo_cli.config.grammar import escaped
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.tracker import tracker_group
 from grpo_cli.errors import CheckpointError
+from grpo_cli.progress import stage
 from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.resume import find_checkpoint, unfit_settings
+from grpo_cli.screen import Screen
 from grpo_cli.training.signed import check_signed
 
 
@@ -71,10 +73,14 @@ def _finished_model(path: Path) -> Path | None:
 
 
 def _exported_model(path: Path, trust: bool) -> Path:
-    check_signed(find_checkpoint(path), "trust", trust)
-    from grpo_cli.training.export import model_folder  # imports DeepSpeed
+    checkpoint = find_checkpoint(path)
+    check_signed(checkpoint, "trust", trust)
+    if (folder := checkpoint / "model").is_dir():
+        return folder
+    with stage(Screen(stderr=True), f"exporting the model of {checkpoint.name}"):
+        from grpo_cli.training.export import model_folder  # imports DeepSpeed
 
-    return model_folder(path)
+        return model_folder(checkpoint)
 
 
 def _name(path: Path, run_dir: Path) -> str:
