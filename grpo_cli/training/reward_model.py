@@ -45,12 +45,12 @@ def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics and results; every rank its part of checkpoints."""
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    with stage(console, f"loading {config.model.name}"):
+    with stage(console, f"loading {config.model.name} and the pairs"):
         model = load_base_model(config.model)
-    preferences = load_preferences(config.data, config.seed)
-    train, heldout = (
-        _pairs(split, model, config.data.max_tokens, console) for split in (preferences.train, preferences.heldout)
-    )
+        preferences = load_preferences(config.data, config.seed)
+        train, heldout = (
+            _pairs(split, model, config.data.max_tokens, console) for split in (preferences.train, preferences.heldout)
+        )
     steps = num_steps(config.epochs, len(train), config.batch_size)
     with stage(console, "building DeepSpeed"):
         learner = RewardLearner(model, config, steps)

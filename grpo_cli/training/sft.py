@@ -41,15 +41,15 @@ def sft(config: SFTTask, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics and results; every rank its part of checkpoints."""
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    with stage(console, f"loading {config.model.name}"):
+    with stage(console, f"loading {config.model.name} and the demonstrations"):
         model = load_base_model(config.model)
-    check_family(model, config.cluster)
-    demonstrations = load_demonstrations(config.data, config.seed)
+        check_family(model, config.cluster)
+        demonstrations = load_demonstrations(config.data, config.seed)
+        train, heldout = (
+            _examples(split, config.template, model, config.data.max_tokens, console)
+            for split in (demonstrations.train, demonstrations.heldout)
+        )
     limit = min(config.data.max_tokens, model.max_model_len)
-    train, heldout = (
-        _examples(split, config.template, model, config.data.max_tokens, console)
-        for split in (demonstrations.train, demonstrations.heldout)
-    )
     steps = num_steps(config.epochs, len(train), config.batch_size)
     with ExitStack() as stack:
         run_benchmarks = _benchmarks(stack, config, model, console)
