@@ -33,6 +33,7 @@ USAGE = """usage: r1zero <command> [arguments]
 """
 FRESH_LINE = "\r\x1b[K\x1b[?25h"  # removes the spinner of a rank that was stopped, and shows the cursor again
 INTERRUPTED = 128 + signal.SIGINT
+RUNS_NOTHING = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
 
 
 def main() -> None:
@@ -106,6 +107,8 @@ def _dispatch(name: str, arguments: list[str]) -> None:
 
 
 def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
+    if not RUNS_NOTHING & {word.partition("=")[0] for word in arguments}:
+        print("checking settings and data", flush=True)  # before the imports, which take a second
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException

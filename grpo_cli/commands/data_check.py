@@ -1,16 +1,24 @@
 """What is known of the data and the prompts before anything is loaded: `train` checks it, `plan` shows it."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
 from grpo_cli.commands.plan_tables import fact_table
+from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.supervised import RewardModelTask, SFTTask
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.data.file_tokenizer import FileTokenizer, local_tokenizer
+from grpo_cli.data import templates
+from grpo_cli.data.demonstrations import Demonstration, DemonstrationSet, demonstration_token_ids
+from grpo_cli.data.file_tokenizer import FileTokenizer, local_model_file, local_tokenizer
+from grpo_cli.data.lengths import check_any_fits
+from grpo_cli.data.preferences import Preference, PreferenceSet
 from grpo_cli.data.problems import ProblemSet
-from grpo_cli.data.templates import check_any_fits, render
+from grpo_cli.data.templates import render
+from grpo_cli.model_files import context_length
 from grpo_cli.printing import printable
+from grpo_cli.reward.model import reward_token_ids
 
 MAX_MEASURED = 2000  # prompts
 MAX_SHOWN = 1500  # characters of a prompt
@@ -24,7 +32,40 @@ def check_prompts(config: TrainConfig, problems: ProblemSet) -> None:
     """
     if (tokenizer := local_tokenizer(config.model)) is not None:
         for part in (problems.train, problems.heldout):
-            check_any_fits(part, config.template, tokenizer, config.rollout.max_prompt_tokens)
+            templates.check_any_fits(part, config.template, tokenizer, config.rollout.max_prompt_tokens)
+
+
+def check_demonstrations(config: SFTTask, demonstrations: DemonstrationSet) -> None:
+    """As `check_prompts`, for the demonstrations of `sft`: prompt and response together."""
+    if (tokenizer := local_tokenizer(config.model)) is None:
+        return
+
+    def count_tokens(some: Sequence[Demonstration]) -> list[int]:
+        end = (0,)  # any token
+        return [len(p) + len(r) for p, r in demonstration_token_ids(some, config.template, tokenizer, end)]
+
+    for part in (demonstrations.train, demonstrations.heldout):
+        check_any_fits(part, "demonstrations", count_tokens, config.data.max_tokens, _context(config.model))
+
+
+def check_preferences(config: RewardModelTask, preferences: PreferenceSet) -> None:
+    """As `check_prompts`, for the pairs of `reward-model`: the longer side counts."""
+    if (tokenizer := local_tokenizer(config.model)) is None:
+        return
+
+    def count_tokens(pairs: Sequence[Preference]) -> list[int]:
+        chosen = reward_token_ids(tokenizer, [(pair.problem, pair.chosen) for pair in pairs])
+        rejected = reward_token_ids(tokenizer, [(pair.problem, pair.rejected) for pair in pairs])
+        return [max(len(better), len(worse)) for better, worse in zip(chosen, rejected, strict=True)]
+
+    for part in (preferences.train, preferences.heldout):
+        check_any_fits(part, "pairs", count_tokens, config.data.max_tokens, _context(config.model))
+
+
+def _context(model: ModelConfig) -> int | None:
+    """The tokens that the model reads, if that is known."""
+    file = local_model_file(model, "config.json")
+    return model.max_model_len or (context_length(file) if file else None)
 
 
 def data_warnings(config: TrainConfig, num_problems: int) -> Iterator[str]:

@@ -51,7 +51,7 @@ class LoggerConfig:
     trackers: list[TrackerName] = field(default_factory=lambda: [TrackerName.wandb])
     """Services that get the metrics besides metrics.jsonl; []: none."""
     console: bool = True
-    """Show progress on the terminal."""
+    """Show the metrics of each step on the terminal."""
     project: str | None = None
     """Project in W&B and Trackio; WANDB_PROJECT or r1zero if not set."""
     entity: str | None = None

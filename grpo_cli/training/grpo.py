@@ -23,7 +23,7 @@ from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
-from grpo_cli.progress import stage
+from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
 from grpo_cli.report.page import refresh_page
 from grpo_cli.reward.reward import Reward
@@ -83,14 +83,16 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         stack.enter_context(checkpoints.advice())
         stopped_after = None
         if start_step == 0:
+            say(console, "evaluating before training")
             evaluation = evaluate(_sampling(config, step=1))
             log(0, evaluation.metrics, heldout_groups(0, evaluation))
         stop.listen()
         for step in range(start_step + 1, config.steps + 1):
             clock = Clock()
             sampling = _sampling(config, step)
-            rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
-            with clock.phase("update"), engine.asleep():
+            with progress(console, f"step {step}: sampling"):
+                rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
+            with clock.phase("update"), engine.asleep(), progress(console, f"step {step}: updating"):
                 selected_PG = selected_responses(rollout, config.algorithm)
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
                 kl = policy.token_kl(rollout.groups) if in_reward else None
@@ -120,6 +122,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 checkpoints=checkpoints,
                 learner=policy,
                 sampler=sampler,
+                console=console,
                 peak=peak,
                 groups=groups,
                 check=partial(check_mismatch, limit=limit),

@@ -16,7 +16,7 @@ from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
-from grpo_cli.progress import stage
+from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import gather, rank
 from grpo_cli.report.page import page_refresher
 from grpo_cli.runs.frozen import public_settings
@@ -78,6 +78,7 @@ def finish_step(
     checkpoints: Checkpoints,
     learner: Learner,
     sampler: EpochSampler,
+    console: Console,
     peak: Peak | None = None,
     groups: Sequence[KeptGroup] = (),
     check: Callable[[Mapping[str, float]], None] | None = None,
@@ -99,7 +100,8 @@ def finish_step(
     if check:
         check(metrics)
     must_stop = any(gather(stop.is_requested())) and not is_last
-    checkpoints.maybe_save(step, learner, sampler, metrics, must=is_last or must_stop)
+    with progress(console, f"step {step}: saving"):
+        checkpoints.maybe_save(step, learner, sampler, metrics, must=is_last or must_stop)
     return must_stop
 
 

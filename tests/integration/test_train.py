@@ -89,6 +89,7 @@ def test_progress_metrics_add_up(run):
 def test_the_output_shows_each_stage_of_the_start_with_its_time(run):
     for stage in ("loading libraries", "loading tiny and make_zero", "starting vLLM", "building DeepSpeed"):
         assert re.search(rf"^{stage}: \d+\.\d s$", run[1], re.MULTILINE), stage
+    assert "\nevaluating before training\n" in run[1]
 
 
 def test_the_metrics_that_keep_best_accepts_exist(run, compose_train):
