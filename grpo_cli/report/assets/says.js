@@ -1,7 +1,7 @@
 "use strict";
 // At the top: what the model answered to one problem at first, and what it answers now.
 
-const BRIEF = 640; // characters of a longer response that are shown, half from each end
+const BRIEF = 480; // characters of a longer response that are shown, half from each end
 
 /** A held-out problem that training solved, if there is one; otherwise the last problem that was kept. */
 function showSaid() {
@@ -13,7 +13,7 @@ function showSaid() {
   const seen = groups.filter((group) => group.problem === problem);
   const { question, answer } = kept[0].problems[problem];
   place.replaceChildren(
-    h("h2", { class: "minor" }, "What it says to ", h("q", {}, clip(question, 160))),
+    h("h2", { class: "minor" }, "What it says to ", h("q", {}, clip(question, 120))),
     h("div", { class: "two close" }, (seen.length > 1 ? [seen[0], seen[seen.length - 1]] : seen).map(saidCard)),
     answer && h("p", { class: "gold-answer" }, "gold answer ", h("b", {}, clip(answer, 120))));
 }

@@ -44,6 +44,10 @@ def test_the_top_says_what_the_model_said_at_first_and_says_now(open_page):
     assert cards.nth(1).inner_text().split() == ["step", "20", "✓", "right", "open", *RIGHT.split()]
     assert cards.nth(0).locator("mark").all_inner_texts() == ["wait"]
     assert cards.nth(1).bounding_box()["y"] < PHONE["height"]  # seen without scrolling
+    parts = page.evaluate(
+        "brief({text: 'a'.repeat(300), tail: 'b'.repeat(300)}).map((each) => each.textContent ?? each)"
+    )
+    assert "".join(parts) == "a" * 240 + " … " + "b" * 240
     cards.nth(0).get_by_role("link").click()
     assert page.url.endswith("#split=heldout&step=0&problem=held&sample=0")
     assert page.locator(".response.chosen").get_attribute("id") == "sample-0"

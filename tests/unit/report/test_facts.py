@@ -33,6 +33,7 @@ def rows_to(after: float, *, reward: float | None = None) -> list[dict[str, floa
         (rows_to(0.8), "yes", "It is learning: held-out accuracy rose from 20.0 % to 80.0 %."),
         (rows_to(0.1), "worse", "It got worse: held-out accuracy fell from 20.0 % to 10.0 %."),
         (rows_to(0.22), "no", "It is not learning: held-out accuracy went from 20.0 % to 22.0 %, which may be chance."),
+        (rows_to(0.2), "no", "It is not learning: held-out accuracy stayed at 20.0 %."),
         (rows_to(0.22, reward=0.6), "unclear", "Not clear yet: the training reward rises, but"),
         (
             [rows_to(0.22)[0], *rows_to(0.22)[2:]],
