@@ -118,6 +118,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     from grpo_cli.commands import hydra_job
     from grpo_cli.config import compose, overrides, reference
     from grpo_cli.config.commands import COMMANDS
+    from grpo_cli.config.grammar import overrides_first
     from grpo_cli.config.groups import extra_conf_dirs
     from grpo_cli.config.hydra_errors import explain_hydra_error
 
@@ -142,7 +143,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     settings = COMMANDS[name].conf or name
     compose.register_schemas()
     reference.register_help()
-    arguments = overrides.expand_shorthands(settings, arguments)
+    arguments = overrides_first(overrides.expand_shorthands(settings, arguments))
     if not COMMANDS[name].sweeps and {"-m", "--multirun"} & set(arguments):
         _fail(f"`r1zero {name}` is for one run at a time. Leave out -m, and give one value for each setting.", status=2)
     overrides.check_exported(arguments)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, write_result
-from grpo_cli.data.lengths import none_fits
+from grpo_cli.data.lengths import no_example_fits
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import ConfigError
 from grpo_cli.evaluation.live import Evaluated
@@ -52,7 +52,7 @@ def short_enough(
         rule = f"data.max_tokens={limit}" if limit == max_tokens else f"the {limit} tokens that the model reads"
         say(console, f"{left_out} of {len(examples)} {name} are longer than {rule} and are left out.")
     if not kept:
-        raise none_fits(len(examples), name, min(map(length, examples)), max_tokens, context)
+        raise no_example_fits(len(examples), min(map(length, examples)), name, max_tokens, context)
     return kept
 
 

@@ -55,9 +55,10 @@ def test_a_run_prints_a_line_before_the_slow_imports(arguments, line, monkeypatc
 
 
 def test_cfg_job_prints_the_composed_configuration(tmp_path):
-    result = r1zero("train", "--cfg", "job", "algorithm.epsilon=0.1", cwd=tmp_path)
+    result = r1zero("train", "seed=7", "--cfg", "job", "algorithm.epsilon=0.1", cwd=tmp_path)  # a flag in between
     assert result.returncode == 0
     assert "epsilon: 0.1" in result.stdout
+    assert result.stdout.startswith("seed: 7\n")
     assert list(tmp_path.iterdir()) == []  # nothing ran
 
 
