@@ -35,6 +35,7 @@ class AdvantageReward(StrEnum):
 
     total = auto()  # the weighted sum of all reward terms
     accuracy = auto()  # 1 for a correct answer, otherwise 0
+    none = auto()  # always 0: only the KL counts, as in distillation
 
 
 class OnBadGold(StrEnum):
@@ -42,6 +43,13 @@ class OnBadGold(StrEnum):
 
     drop = auto()  # it is left out, with a warning
     error = auto()  # the command stops with an error
+
+
+class AdvantageKind(StrEnum):
+    """What a response is compared with."""
+
+    rewards = auto()  # other rewards of the rollout: one advantage for the whole response
+    gae = auto()  # a critic's values: one advantage for each token (generalised advantage estimation)
 
 
 class Baseline(StrEnum):

@@ -162,7 +162,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
         _fail(explain_hydra_error(error, settings, list(extra_conf_dirs(arguments))))
     except YAMLError as error:
         _fail(f"A config file is not valid YAML: {error}")
-    except AssertionError as error:
+    except (AssertionError, AttributeError) as error:  # OmegaConf raises them for a setting inside None
         explanation = explain_hydra_error(error, settings)
         if explanation == str(error):
             raise

@@ -20,6 +20,7 @@ class Response:
     old: np.ndarray  # of the sampling policy, computed by the trainer
     ref: np.ndarray  # of the reference
     new: np.ndarray  # of the trained policy
+    values: np.ndarray  # of the critic, before each token
 
 
 Groups = list[list[Response]]
@@ -135,6 +136,26 @@ def reinforce_pp(groups, _, *, beta=0.0):
     return whitened_ppo(responses, returns)
 
 
+def ppo_with_critic(groups, _, *, beta=0.0, gamma=1.0, lam=1.0):
+    """PPO, equation 7, with the advantages of GAE, equation 16, as a sum for each token, and InstructGPT's rewards."""
+    responses = [response for group in groups for response in group]
+    advantages = []
+    for response in responses:
+        length = len(response.old)
+        rewards = [-beta * (response.old[t] - response.ref[t]) for t in range(length)]
+        rewards[-1] += response.reward
+        values = [*response.values, 0.0]
+        deltas = [rewards[t] + gamma * values[t + 1] - values[t] for t in range(length)]
+        advantages.append([sum((gamma * lam) ** k * deltas[t + k] for k in range(length - t)) for t in range(length)])
+    everything = [value for of_response in advantages for value in of_response]
+    total = 0.0
+    for response, of_response in zip(responses, advantages, strict=True):
+        for t in range(len(response.new)):
+            advantage = (of_response[t] - mean(everything)) / (std(everything) + STD_EPS)
+            total += ppo(math.exp(response.new[t] - response.old[t]), advantage, 0.8, 1.2)
+    return total / len(everything)
+
+
 def reinforce_pp_baseline(groups, _, *, beta=0.0):
     """REINFORCE++, section 3.3: minus the group's mean, normalised over the batch; the KL is in the loss, as k2."""
     returns = [
@@ -217,6 +238,21 @@ def cispo(groups, stopped):
                 total += min(math.exp(constant.new[t] - constant.old[t]), 5.0) * advantage * response.new[t]
                 count += 1
     return total / count
+
+
+def on_policy_distillation(groups, _, *, reward_weight=0.0):
+    """GKD with lambda = 1 and the reverse KL, section 3: the mean over a response's tokens, then over responses.
+
+    A token's KL is the estimate that `unbiased_kl` describes. With a weight, PPO's term of the raw reward is added.
+    """
+    responses = [response for group in groups for response in group]
+    total = 0.0
+    for response in responses:
+        for t in range(len(response.new)):
+            ratio = math.exp(response.new[t] - response.old[t])
+            token = reward_weight * ppo(ratio, response.reward, 0.8, 1.2) - ratio * k3(response, t)
+            total += token / len(response.new)
+    return total / len(responses)
 
 
 def expert_iteration(groups, _):

@@ -30,21 +30,28 @@ def run_table(config: TrainConfig, shape: ShapeConfig) -> Table:
         "the trainer during rollouts": cluster.offload_during_rollout,
         "the reference": cluster.offload_reference and algorithm.beta > 0,
     }
-    functions, advantage = algorithm.functions, algorithm.advantage
+    functions = algorithm.functions
     rows = {
         "model": f"{config.model.name}, {_count(num_parameters(shape))} parameters, "
         f"reads {shape.max_model_len:,} tokens",
         "adapters": f"rank {config.model.lora.rank}, {_count(adapters)} parameters" if adapters else "",
         "objective": f"surrogate {functions.surrogate or algorithm.surrogate.value}, epsilon {algorithm.epsilon:g}, "
         f"beta {algorithm.beta:g}, weighting {functions.weighting or algorithm.weighting.value}",
-        "advantage": (functions.advantage or f"baseline {advantage.baseline.value}, scale {advantage.scale.value}")
-        + f", groups of {config.rollout.group_size}",
+        "advantage": _advantage(config),
         "optimizer": f"lr {optimizer.lr:g}, {optimizer.schedule.value}",
         "ranks": f"{cluster.ranks} on {cluster.nodes} node(s), {cluster.device.value}, {cluster.dtype.value}, "
         f"ZeRO-{cluster.zero_stage}",
         "in CPU memory": ", ".join(what for what, is_moved in moved.items() if is_moved),
     }
     return fact_table("Run", rows)
+
+
+def _advantage(config: TrainConfig) -> str:
+    advantage, groups = config.algorithm.advantage, f", groups of {config.rollout.group_size}"
+    if config.critic:
+        return f"from a critic, gamma {advantage.gamma:g}, lambda {advantage.gae_lambda:g}{groups}"
+    baseline = f"baseline {advantage.baseline.value}, scale {advantage.scale.value}"
+    return (config.algorithm.functions.advantage or baseline) + groups
 
 
 def fact_table(title: str, rows: Mapping[str, str]) -> Table:
@@ -93,6 +100,7 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
         ("gradients", gradients.held, on_cpu if on_cpu and not gradients.held else sharing(2)),
         ("optimizer", memory.optimizer, on_cpu or sharing(1)),
         ("reference", memory.reference, "only for its forward passes" if moves else "whole"),
+        ("critic", memory.critic, "its weights and optimizer, with the shape of the model"),
         ("buffers of ZeRO", memory.zero_buffers, "during the backward pass"),
         ("activations", memory.activations, f"without gradient checkpointing {kept}" if checkpoints else "all kept"),
         ("logits", memory.logits, "one chunk of tokens at a time"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from grpo_cli.bounds import number
 from grpo_cli.choices import (
+    AdvantageKind,
     AdvantageReward,
     AdvantageScale,
     Baseline,
@@ -18,12 +19,15 @@ from grpo_cli.choices import (
     Surrogate,
     Weighting,
 )
+from grpo_cli.config.model import model_folder_faults
 
 
 @dataclass
 class AdvantageConfig:
     """How rewards become advantages."""
 
+    kind: AdvantageKind = AdvantageKind.rewards
+    """What a response is compared with; gae needs a critic."""
     reward: AdvantageReward = AdvantageReward.total
     """What the advantage is computed from."""
     baseline: Baseline = Baseline.group_mean
@@ -36,6 +40,10 @@ class AdvantageConfig:
     """Added to the standard deviation."""
     whiten: bool = False
     """Afterwards, centre and scale by the mean and standard deviation over all tokens of the batch."""
+    gamma: float = number(1.0, above=0, at_most=1)
+    """Discount of later rewards with kind=gae."""
+    gae_lambda: float = number(1.0, at_least=0, at_most=1)
+    """1: the rewards that follow, minus the critic's value; smaller: more of the critic's later values instead."""
 
 
 @dataclass
@@ -60,6 +68,8 @@ class KLConfig:
 class ReferenceConfig:
     """The reference model of the KL penalty."""
 
+    path: str | None = None
+    """A teacher: a folder or Hub id of a model with the same tokens; if not set, the model before training."""
     refresh_steps: int = number(0, at_least=0)
     """Optimizer steps between copies of the policy into the reference; 0: it stays the base model."""
 
@@ -153,6 +163,26 @@ class AlgorithmConfig:
                 "huge advantages to groups whose rewards are all equal. Set "
                 f"{key}advantage.scale=batch_std, or {key}advantage.baseline=group_mean."
             )
+        is_plain = advantage.baseline == Baseline.none and advantage.scale == AdvantageScale.none
+        if advantage.kind == AdvantageKind.gae and not (is_plain and self.functions.advantage is None):
+            yield (
+                f"{key}advantage.kind=gae compares with the critic's values, so nothing else can be subtracted or "
+                f"divided by. Set {key}advantage.baseline=none, {key}advantage.scale=none and "
+                f"{key}functions.advantage=null; {key}advantage.whiten=true scales the advantages."
+            )
+
+        if advantage.reward == AdvantageReward.none and (self.reference.path is None or self.beta == 0):
+            yield (
+                f"{key}advantage.reward=none leaves only the KL to a teacher to learn from. Name one with "
+                f"{key}reference.path=<folder or Hub id> and set {key}beta=1, or set {key}advantage.reward=total."
+            )
+        if self.reference.path is not None:
+            yield from model_folder_faults(f"{key}reference.path", self.reference.path)
+            if self.reference.refresh_steps > 0:
+                yield (
+                    f"{key}reference.refresh_steps={self.reference.refresh_steps} would replace the weights of "
+                    f"{key}reference.path={self.reference.path} by the policy's. Set one of them to null or 0."
+                )
 
     def warnings(self) -> Iterator[str]:
         """Combinations that run, but do not do what they seem to do."""
@@ -175,5 +205,11 @@ class AlgorithmConfig:
                 "algorithm.ratio.level=sequence with algorithm.weighting=token_mean weighs a response's one ratio by "
                 "its length: long responses count more. Set algorithm.weighting=sequence_mean, as GSPO does."
             )
-        if self.reference.refresh_steps and self.beta == 0:
-            yield "algorithm.reference.refresh_steps has no effect while algorithm.beta is 0."
+        if self.advantage.kind != AdvantageKind.gae and (self.advantage.gamma, self.advantage.gae_lambda) != (1, 1):
+            yield (
+                "algorithm.advantage.gamma and .gae_lambda have no effect without a critic. Choose algorithm=ppo, or "
+                "set both to 1."
+            )
+        for name, value in (("refresh_steps", self.reference.refresh_steps), ("path", self.reference.path)):
+            if value and self.beta == 0:
+                yield f"algorithm.reference.{name} has no effect while algorithm.beta is 0."

@@ -26,10 +26,10 @@ def explain_hydra_error(error: BaseException, command: str = "train", folders: S
     message = "\n".join(dict.fromkeys(str(cause) for cause in causes))
     if match := re.search(r"Could not override 'benchmark\.(\w+)", message):
         return f"benchmark.{match[1]} is not among the benchmarks. Choose it, as in benchmark=[{match[1]}]."
-    if "Unexpected type for root" in message:  # OmegaConf says this for a setting inside None
+    if "Unexpected type for root" in message or "object_type=NoneType" in message:  # a setting inside None
         return (
-            "A setting inside cluster.slurm or model.shape is given, but that group is not set. Choose a file that "
-            "sets it, as in cluster=slurm_2x8."
+            "A setting inside critic, cluster.slurm or model.shape is given, but that group is not set. Choose a file "
+            "that sets it, as in algorithm=ppo or cluster=slurm_2x8."
         )
     if match := re.search(r"In '([^']+)': Could not find '([^']+)'", message):
         return _missing_choice(match[1], match[2], re.findall(r"^\t(\w+)$", message, re.MULTILINE))

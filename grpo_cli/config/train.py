@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from grpo_cli.bounds import number
-from grpo_cli.choices import AnswerMarker, Baseline, Grader, Surrogate
+from grpo_cli.choices import AdvantageKind, AnswerMarker, Baseline, Grader, Surrogate
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.best import benchmark_metrics, heldout_metrics, keep_best_faults, measured
 from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.critic import CriticConfig
 from grpo_cli.config.data import BenchmarkConfig, DataConfig
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.optimizer import OptimizerConfig
@@ -36,6 +37,7 @@ class TrainConfig:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    critic: CriticConfig | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     benchmark: dict[str, BenchmarkConfig] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class TrainConfig:
         yield from precision_faults(self.cluster)
         yield from self._batch_faults()
         lora, refresh_steps = self.model.lora, self.algorithm.reference.refresh_steps
-        if lora.rank > 0 and refresh_steps > 0:
+        if lora.rank > 0 and refresh_steps > 0 and self.algorithm.reference.path is None:
             yield (
                 f"algorithm.reference.refresh_steps={refresh_steps} needs a separate reference model, and with "
                 f"model.lora.rank={lora.rank} the reference is the model without its adapters. Set "
@@ -59,6 +61,7 @@ class TrainConfig:
                 f"reward.terms.code runs a problem's tests, but data.grader={self.data.grader.value}. Set "
                 "data.grader=code, or choose another reward."
             )
+        yield from self._critic_faults()
         yield from self._answer_faults()
         yield from keep_best_faults(self.checkpoint, self.evaluation_metrics())
 
@@ -66,6 +69,21 @@ class TrainConfig:
         """The names of the metrics that each evaluation of this run has."""
         heldout = heldout_metrics([*measured(self.eval, 1), "greedy"])
         return heldout + benchmark_metrics(self.benchmark, self.eval)
+
+    def _critic_faults(self) -> Iterator[str]:
+        kind, critic, decay = self.algorithm.advantage.kind, self.critic, self.optimizer.weight_decay
+        if kind == AdvantageKind.gae and critic is None:
+            yield "algorithm.advantage.kind=gae needs a critic. Choose algorithm=ppo, which has one."
+        if kind != AdvantageKind.gae and critic is not None:
+            yield (
+                f"critic.* describes a critic, and algorithm.advantage.kind={kind.value} has no use for one. Choose "
+                "algorithm=ppo, or set critic=null."
+            )
+        if critic is not None and critic.warmup_steps > 0 and decay > 0:
+            yield (
+                f"critic.warmup_steps={critic.warmup_steps} with optimizer.weight_decay={decay:g} would shrink "
+                "the policy's weights while only the critic learns. Set one of them to 0."
+            )
 
     def _answer_faults(self) -> Iterator[str]:
         """An answer that the template asks for in one place and the reward reads in another is never right."""

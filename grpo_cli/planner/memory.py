@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from grpo_cli.choices import Device, DType
+from grpo_cli.choices import Device, DType, KLPlacement
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import find_gpu
 from grpo_cli.planner.batches import plan_batches
-from grpo_cli.planner.shape import attention_widths, num_adapter_parameters, num_parameters
+from grpo_cli.planner.shape import attention_widths, num_adapter_parameters, num_critic_parameters, num_parameters
 
 GIB = 2**30
 BYTES = {DType.fp32: 4, DType.bf16: 2}
@@ -40,6 +40,7 @@ class Memory:
     gradients: Gradients
     optimizer: float
     reference: float
+    critic: float  # weights, optimizer, and gradients that stay
     zero_buffers: float  # gathered weights and gradients waiting to be reduced, next to the activations
     activations: float  # of the largest micro-batch
     activations_kept: float  # the same without gradient checkpointing
@@ -67,11 +68,12 @@ class Memory:
         return {name: peak for name, peak in phases.items() if peak}
 
 
-def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
-    """The peaks of one rank; `config` has passed check_train.
+def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None = None) -> Memory:
+    """The peaks of one rank; `config` has passed check_train. The reference is the teacher, if there is one.
 
     Weights bP, and of Adam 12P (master weights and two moments, in fp32) are divided by N from stage 3 and 1 on: ZeRO,
-    arXiv:1910.02054, section 5. In fp32, stages 0 and 3 need no master weights.
+    arXiv:1910.02054, section 5. In fp32, stages 0 and 3 need no master weights. A critic is counted with the shape of
+    the model. It never trains at the same time as the policy, whose output layer needs more memory.
     """
     cluster, ranks, stage = config.cluster, config.cluster.ranks, config.cluster.zero_stage
     on_gpu = cluster.device == Device.cuda
@@ -81,14 +83,18 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
     offloads_optimizer = on_gpu and cluster.offload_optimizer
     moves_out = on_gpu and cluster.offload_during_rollout
     sleeps = on_gpu and cluster.vllm.sleep_level > 0
-    has_master = stage in (1, 2) or cluster.dtype == DType.bf16
     tokens = plan_batches(config).microbatch_tokens
 
     weights = width * (parameters + adapters) / (ranks if stage == 3 else 1)
-    gradients = plan_gradients(cluster, trained)
-    optimizer = 0.0 if offloads_optimizer else (12 if has_master else 8) * trained / (ranks if stage >= 1 else 1)
-    # With adapters, the reference is the base model. It is not sharded.
-    reference = width * parameters if config.algorithm.beta > 0 and not adapters else 0.0
+    gradients, optimizer = plan_gradients(cluster, trained), plan_optimizer(cluster, trained)
+    critic_parameters = num_critic_parameters(shape) if config.critic else 0
+    critic_gradients = plan_gradients(cluster, critic_parameters)
+    critic_weights = width * critic_parameters / (ranks if stage == 3 else 1)
+    critic = critic_weights + plan_optimizer(cluster, critic_parameters)
+    critic += critic_gradients.held if critic_gradients.stays else 0.0
+    # With adapters, the reference is the model without them. It is not sharded.
+    has_reference = config.algorithm.beta > 0 and (teacher is not None or not adapters)
+    reference = float(width * num_parameters(teacher or shape)) if has_reference else 0.0
     zero_buffers = 0.0
     if on_gpu:  # on a CPU, a page that is never written takes no memory
         zero_buffers += width * ZERO_BUCKET if stage >= 1 else 0.0
@@ -106,12 +112,18 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
     offloaded_reference = reference if on_gpu and cluster.offload_reference else 0.0
     overhead = (CUDA_ALLOWANCE if on_gpu else 0) + reference - offloaded_reference
     states = weights + optimizer + (gradients.held if gradients.stays else 0.0)
-    moved_out = [width * trained, *[4 * trained / ranks] * 3] if moves_out else []  # one buffer each
+    counts = [trained, *([critic_parameters] if config.critic else [])]
+    moved_out = [size for n in counts for size in (width * n, *[4 * n / ranks] * 3)] if moves_out else []  # buffers
+    # The critic leaves the GPU before the policy's update, which the policy may be there for already, for the KL.
+    kl_in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
+    critic_outside = 0.0 if moves_out else critic
+    sharded = weights + (optimizer + critic_weights if config.critic else 0.0)  # a critic comes after the policy
     return Memory(
         weights=weights,
         gradients=gradients,
         optimizer=optimizer,
         reference=reference,
+        critic=critic,
         zero_buffers=zero_buffers,
         activations=activations,
         activations_kept=activation_bytes(shape, cluster.dtype, tokens, checkpointing=False),
@@ -122,14 +134,15 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
         kv_token=kv_token,
         moved_out=sum(moved_out),
         cpu=sum(map(pinned, moved_out))
-        + (_offloaded(cluster, trained) if offloads_optimizer else 0.0)
+        + (sum(_offloaded(cluster, n) for n in counts) if offloads_optimizer else 0.0)
         + offloaded_reference
         + (vllm_weights if sleeps and cluster.vllm.sleep_level == 1 else 0.0),
         cpu_start=width * parameters if on_gpu else 0.0,
         # DeepSpeed moves the whole model to each GPU and then shards it parameter by parameter.
-        start=CUDA_ALLOWANCE + vllm_asleep + width * parameters + weights if on_gpu and stage == 3 else 0.0,
-        rollout=overhead + vllm_share + states - sum(moved_out),
+        start=CUDA_ALLOWANCE + vllm_asleep + width * parameters + sharded if on_gpu and stage == 3 else 0.0,
+        rollout=overhead + vllm_share + states + critic - sum(moved_out),
         training=overhead
+        + (critic if kl_in_reward else critic_outside)
         + vllm_asleep
         + weights
         + optimizer
@@ -140,8 +153,16 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
             gradients.at_step,
             offloaded_reference + logits,
         ),
-        sync=overhead + (VLLM_ASLEEP + vllm_weights if sleeps else vllm_share) + states,
+        sync=overhead + (VLLM_ASLEEP + vllm_weights if sleeps else vllm_share) + states + critic_outside,
     )
+
+
+def plan_optimizer(cluster: ClusterConfig, trained: int) -> float:
+    """The optimizer's state on a GPU or CPU rank: two moments, and master weights if the weights are not those."""
+    if cluster.device == Device.cuda and cluster.offload_optimizer:
+        return 0.0
+    has_master = cluster.zero_stage in (1, 2) or cluster.dtype == DType.bf16
+    return (12 if has_master else 8) * trained / (cluster.ranks if cluster.zero_stage >= 1 else 1)
 
 
 def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:

@@ -48,6 +48,12 @@ def num_parameters(shape: ShapeConfig) -> int:
     return shape.num_layers * (matrix_weights(shape) + biases_and_norms) + embeddings + hidden
 
 
+def num_critic_parameters(shape: ShapeConfig) -> int:
+    """The number of parameters of a critic of this shape: one output and its bias instead of the vocabulary's."""
+    output = 0 if shape.tied_embeddings else shape.vocab_size * shape.hidden_size
+    return num_parameters(shape) - output + shape.hidden_size + 1
+
+
 def matrix_weights(shape: ShapeConfig) -> int:
     """The weights of one layer that each token is multiplied with."""
     hidden, (queries, keys) = shape.hidden_size, attention_widths(shape)

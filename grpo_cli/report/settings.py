@@ -10,12 +10,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from grpo_cli.choices import AdvantageKind, AdvantageReward
 from grpo_cli.config.compose import conf_dir, flat_settings, register_schemas, to_typed
 from grpo_cli.config.grammar import quoted, shell_word
 from grpo_cli.secret import mapped, masked
 
 GROUPS = ("model", "data", "template", "reward", "algorithm", "cluster")
 _register_once = cache(register_schemas)
+NULL_WITHOUT_FILE = ("critic.",)  # a setting inside null cannot be given alone
 NOT_PART_OF_THE_RESULT = ("run.", "resume.", "logger.", "cluster.slurm.")
 
 
@@ -46,11 +48,16 @@ def describe(config: Any, command: str) -> dict[str, Any]:
 
 
 def algorithms() -> dict[str, dict[str, Any]]:
-    """The advantage and weighting of each method in conf/algorithm, by name."""
+    """The advantage and weighting of each method in conf/algorithm that learns from rewards alone, by name."""
     with _composer():
         defaults = _composed("train")
     files = sorted((conf_dir() / "algorithm").glob("*.yaml"))
-    return {file.stem: advantage_settings(defaults | _values(file, "algorithm")) for file in files}
+    found = {file.stem: advantage_settings(defaults | _values(file, "algorithm")) for file in files}
+    return {
+        name: settings
+        for name, settings in found.items()
+        if settings["kind"] != AdvantageKind.gae and settings["reward"] != AdvantageReward.none
+    }
 
 
 def advantage_settings(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,11 +86,16 @@ def _composed(command: str, *overrides: str) -> dict[str, Any]:
 
 
 def _option(group: str, flat: Mapping[str, Any]) -> str | None:
-    """The file of conf/<group> that agrees with the settings and says most about them; None if every one differs."""
+    """The file of conf/<group> that agrees with the settings and says most about them; None if every one differs.
+
+    A file that sets a part which is null without it need not agree.
+    """
     best, most = None, -1
     for file in sorted((conf_dir() / group).glob("*.yaml")):
         values = _values(file, group)
-        if all(flat.get(key) == value for key, value in values.items()) and len(values) > most:
+        is_needed = any(key.startswith(NULL_WITHOUT_FILE) and key in flat for key in values)
+        agrees = is_needed or all(flat.get(key) == value for key, value in values.items())
+        if agrees and len(values) > most:
             best, most = file.stem, len(values)
     return best
 

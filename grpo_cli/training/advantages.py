@@ -16,30 +16,31 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.own_functions import own_advantages
+from grpo_cli.training.returns import PerToken, critic_advantages
 from grpo_cli.types import Verdict
-
-TokenKL = Sequence[Sequence[Tensor]]  # (T,) of each completion of each group
 
 
 def rollout_advantages(
-    rollout: Rollout, selected_PG: Tensor, kl: TokenKL | None, algorithm: AlgorithmConfig
+    rollout: Rollout,
+    selected_PG: Tensor,
+    kl: PerToken | None,
+    algorithm: AlgorithmConfig,
+    values: PerToken | None = None,
 ) -> list[list[Tensor]]:
     """The advantages of each group's responses; called on all ranks.
 
     An advantage is one value for the whole response, (), or one for each token, (T,). `kl` is each token's divergence
     from the reference, if it is part of the reward. It is subtracted from the response's reward, or from the advantages
-    of its token and all earlier ones. Whitening comes last.
+    of its token and all earlier ones. `values` are those of the critic, if there is one. Whitening comes last.
     """
-    rewards_PG = objective_rewards(rollout, algorithm)
-    if kl is not None and algorithm.kl.placement == KLPlacement.reward:
-        kl_PG = torch.tensor([[kl_T.sum().item() for kl_T in group] for group in kl], dtype=rewards_PG.dtype)
-        rewards_PG = rewards_PG - algorithm.beta * kl_PG
-    if place := algorithm.functions.advantage:
-        advantages_PG = own_advantages(place, rewards_PG, rollout.groups)
+    rewards_PG = penalised_rewards(rollout, kl, algorithm)
+    if values is not None:
+        advantages_by_group = critic_advantages(rewards_PG, values, kl, algorithm)
+    elif place := algorithm.functions.advantage:
+        advantages_by_group = [list(of_group) for of_group in own_advantages(place, rewards_PG, rollout.groups)]
     else:
-        advantages_PG = advantages(rewards_PG, algorithm)
-    advantages_by_group = [list(advantages_G) for advantages_G in advantages_PG]
-    if kl is not None and algorithm.kl.placement == KLPlacement.reward_to_go:
+        advantages_by_group = [list(of_group) for of_group in advantages(rewards_PG, algorithm)]
+    if values is None and kl is not None and algorithm.kl.placement == KLPlacement.reward_to_go:
         advantages_by_group = [
             [less_kl_to_go(advantage, kl_T, beta=algorithm.beta) for advantage, kl_T in zip(*pair, strict=True)]
             for pair in zip(advantages_by_group, kl, strict=True)
@@ -59,6 +60,15 @@ def rollout_advantages(
     return [[next(whitened_advantages) for _ in group] for group in advantages_by_group]
 
 
+def penalised_rewards(rollout: Rollout, kl: PerToken | None, algorithm: AlgorithmConfig) -> Tensor:
+    """The (P, G) rewards, minus the KL of the whole response if it is subtracted from the reward."""
+    rewards_PG = objective_rewards(rollout, algorithm)
+    if kl is None or algorithm.kl.placement != KLPlacement.reward:
+        return rewards_PG
+    kl_PG = torch.tensor([[kl_T.sum().item() for kl_T in group] for group in kl], dtype=rewards_PG.dtype)
+    return rewards_PG - algorithm.beta * kl_PG
+
+
 def advantage_tally(advantages: Sequence[Sequence[Tensor]]) -> Tally:
     """`advantage/...` of this rank's responses; of a response whose tokens differ, the mean over its tokens."""
     tally = Tally()
@@ -71,14 +81,12 @@ def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
 
     A response that no term applies to gets the mean of its group, which leaves the group's mean as it is.
     """
-    uses_accuracy = algorithm.advantage.reward == AdvantageReward.accuracy
-    rewards_PG = torch.tensor(
-        [
-            [float(score.verdict is Verdict.correct) if uses_accuracy else score.total for score in group.scores]
-            for group in rollout.groups
-        ],
-        dtype=torch.float64,
-    )
+    reward_of = {
+        AdvantageReward.total: lambda score: score.total,
+        AdvantageReward.accuracy: lambda score: float(score.verdict is Verdict.correct),
+        AdvantageReward.none: lambda score: 0.0,
+    }[algorithm.advantage.reward]
+    rewards_PG = torch.tensor([[reward_of(s) for s in g.scores] for g in rollout.groups], dtype=torch.float64)
     if algorithm.overlong == Overlong.zero_reward:
         rewards_PG = rewards_PG.masked_fill(_truncated(rollout), 0.0)
     means_P1 = rewards_PG.nanmean(dim=1, keepdim=True).nan_to_num(0.0)

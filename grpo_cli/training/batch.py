@@ -123,10 +123,6 @@ def make_minibatches(
     A minibatch has consecutive prompts with their whole groups, in the order in which they were drawn. So minibatches
     are the same for any number of ranks. `advantages` has one for each response of each group.
     """
-    num_groups = sum(gather(len(rollout.groups)))
-    members: list[list[int]] = [[] for _ in range(algorithm.num_minibatches)]
-    for index, position in enumerate(rollout.positions):
-        members[position * algorithm.num_minibatches // num_groups].append(index)
     return [
         weighted_minibatch(
             [sequence for index in indices for sequence in make_sequences(rollout.groups[index])],
@@ -135,8 +131,17 @@ def make_minibatches(
             algorithm,
             max_new_tokens,
         )
-        for indices in members
+        for indices in minibatch_groups(rollout, algorithm.num_minibatches)
     ]
+
+
+def minibatch_groups(rollout: Rollout, num_minibatches: int) -> list[list[int]]:
+    """The indices of this rank's groups in each minibatch; called on all ranks."""
+    num_groups = sum(gather(len(rollout.groups)))
+    members: list[list[int]] = [[] for _ in range(num_minibatches)]
+    for index, position in enumerate(rollout.positions):
+        members[position * num_minibatches // num_groups].append(index)
+    return members
 
 
 def weighted_minibatch(

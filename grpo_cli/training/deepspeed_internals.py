@@ -6,7 +6,8 @@ must pass with it. The names that engine.py imports are not listed here: an impo
 
 SHM_OP = "deepspeed_shm_comm"  # a key of deepspeed.ops.__compatible_ops__: shared-memory collectives on CPUs
 
-# Attributes of DeepSpeedEngine. engine.py replaces `clip_fp32_gradients` and sets the others.
+# Attributes of DeepSpeedEngine. deepspeed_config.py replaces `clip_fp32_gradients` and sets `_global_grad_norm`;
+# engine.py sets the others.
 ENGINE = ("clip_fp32_gradients", "_global_grad_norm", "global_steps", "skipped_steps", "lr_scheduler")
 
 # Attributes of DeepSpeed's optimizer, by ZeRO stage. At stage 0 it is torch's optimizer.

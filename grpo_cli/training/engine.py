@@ -29,6 +29,7 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.paths import plain_name
 from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.training.data_only import data_only
+from grpo_cli.training.deepspeed_config import deepspeed_config, keep_grad_norm
 from grpo_cli.training.schedule import lr_factor
 from grpo_cli.training.shards import MOMENTS, Layout, SavedShards
 
@@ -51,9 +52,10 @@ class Engine:
     """A network in training, its optimizer and its schedule. Frozen parameters are not saved."""
 
     def __init__(
-        self, network: nn.Module, optimizer: OptimizerConfig, cluster: ClusterConfig, *, total_steps: int
+        self, network: nn.Module, optimizer: OptimizerConfig, cluster: ClusterConfig, *, total_steps: int, name: str
     ) -> None:
-        """`total_steps` counts optimizer steps, for the schedule."""
+        """`total_steps` counts optimizer steps, for the schedule. The metrics of `step` are `<name>/...`."""
+        self._name = name
         self._cluster = cluster
         self._settings = optimizer
         self._factor = lr_factor(optimizer, total_steps)
@@ -70,9 +72,9 @@ class Engine:
             model=network,
             optimizer=adamw,
             lr_scheduler=torch.optim.lr_scheduler.LambdaLR(adamw, self._factor),
-            config=_deepspeed_config(optimizer, cluster),
+            config=deepspeed_config(optimizer, cluster),
         )
-        _keep_grad_norm(self._engine)
+        keep_grad_norm(self._engine)
         self._is_offloaded = False
         self._skipped_in_a_row = 0
 
@@ -105,15 +107,15 @@ class Engine:
     def step(self, tally: Tally) -> None:
         """Take one optimizer step, or skip it if the gradient is not finite. Raises DivergedError after a few skips."""
         self._engine.step()
-        tally.mean("policy/loss", 0.0, 1 / world_size())
+        tally.mean(f"{self._name}/loss", 0.0, 1 / world_size())
         norm = float(self._engine.get_global_grad_norm())
         if math.isfinite(norm):
             self._skipped_in_a_row = 0
-            tally.mean("policy/grad_norm", norm, 1)
-            tally.sum("policy/skipped_steps", 0)
+            tally.mean(f"{self._name}/grad_norm", norm, 1)
+            tally.sum(f"{self._name}/skipped_steps", 0)
             return
         self._skipped_in_a_row += 1
-        tally.sum("policy/skipped_steps", 1 / world_size())  # every rank counts its share
+        tally.sum(f"{self._name}/skipped_steps", 1 / world_size())  # every rank counts its share
         if self._skipped_in_a_row == MAX_SKIPPED_STEPS:
             raise DivergedError(f"The gradient was not finite in {MAX_SKIPPED_STEPS} optimizer steps in a row.")
 
@@ -262,38 +264,3 @@ def _own_part(tensor: Tensor) -> Tensor:
     size = math.ceil(tensor.numel() / world_size())
     padded = torch.nn.functional.pad(tensor.flatten(), (0, size * world_size() - tensor.numel()))
     return padded.narrow(0, rank() * size, size)
-
-
-def _keep_grad_norm(engine: deepspeed.DeepSpeedEngine) -> None:
-    """At stage 0 in fp32, DeepSpeed clips by the gradient's norm but does not keep it. Clip and keep it here."""
-
-    def clip() -> None:
-        norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), engine.gradient_clipping()).item()
-        engine._global_grad_norm = norm
-        if not math.isfinite(norm):
-            engine.module.zero_grad(set_to_none=True)  # the optimizer skips parameters without a gradient
-
-    engine.clip_fp32_gradients = clip
-
-
-def _deepspeed_config(optimizer: OptimizerConfig, cluster: ClusterConfig) -> dict:
-    zero: dict[str, Any] = {
-        "stage": cluster.zero_stage,
-        "overlap_comm": False,
-        "stage3_param_persistence_threshold": cluster.persistence_threshold,
-    }
-    if cluster.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cluster.device == Device.cuda}
-    # In bf16, summing many micro-batches would round small gradients away, so sum in fp32. Not under ZeRO-1: there
-    # DeepSpeed needs another optimizer for it, whose state can neither be offloaded nor resharded.
-    sums_in_fp32 = cluster.dtype == DType.bf16 and cluster.zero_stage >= 2
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "managed_gradient_accumulation": False,  # `step()` ends a minibatch, whatever its number of micro-batches
-        "gradient_clipping": optimizer.max_grad_norm,
-        "bf16": {"enabled": cluster.dtype == DType.bf16},
-        "data_types": {"grad_accum_dtype": "fp32" if sums_in_fp32 else cluster.dtype.value},
-        "zero_optimization": zero,
-        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW needs no compiler
-        "steps_per_print": 2**31,
-    }

@@ -9,9 +9,7 @@ from typing import TextIO
 from rich.console import Console
 
 from grpo_cli import stop
-from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
 from grpo_cli.choices import KLPlacement
-from grpo_cli.config.grammar import resuming
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.problems import load_problem_set
@@ -21,25 +19,25 @@ from grpo_cli.errors import DataError
 from grpo_cli.evaluation.chosen_problems import gradable_problems
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
+from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
-from grpo_cli.report.page import refresh_page
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import collect_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
-from grpo_cli.runs.listing import State
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
+from grpo_cli.training.critic import PolicyAndCritic, rl_critic, valued_minibatches
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.kept import first_groups, first_values
-from grpo_cli.training.loop import finish_run, finish_step, heldout_groups, open_log, say
+from grpo_cli.training.loop import conclude, finish_run, finish_step, heldout_groups, open_log, say
 from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
 from grpo_cli.training.network import check_family
-from grpo_cli.training.policies import rl_policy
+from grpo_cli.training.policies import load_teacher, rl_policy
 from grpo_cli.training.weight_sync import check_sampler, sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
@@ -52,6 +50,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     with stage(console, f"loading {config.model.name} and {config.data.name}"):
         model = load_base_model(config.model, config.rollout.longest_sequence)
         check_family(model, config.cluster)
+        teacher = load_teacher(model, config)
         problems = load_problem_set(config.data, config.seed)
         train_prompts, heldout_prompts = (
             _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
@@ -72,8 +71,9 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         with stage(console, "starting vLLM"):
             engine = RolloutEngine(model, config.cluster, for_training=True)
         with engine.asleep(), stage(console, "building DeepSpeed"):
-            policy = rl_policy(model, config)
-            start_step = checkpoints.load_latest(policy, sampler)
+            policy, critic = rl_policy(model, config, teacher), rl_critic(model, config)
+            learner = PolicyAndCritic(policy, critic) if critic else policy
+            start_step = checkpoints.load_latest(learner, sampler)
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
@@ -96,13 +96,18 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 selected_PG = selected_responses(rollout, config.algorithm)
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
                 kl = policy.token_kl(rollout.groups) if in_reward else None
-                advantages = rollout_advantages(rollout, selected_PG, kl, config.algorithm)
-                values = first_values(rollout, config.logger, policy, model.tokenizer)
+                values = critic.values(rollout.groups) if critic else None
+                advantages = rollout_advantages(rollout, selected_PG, kl, config.algorithm, values)
+                token_values = first_values(rollout, config.logger, policy, model.tokenizer)
+                learns_PG = selected_PG & (critic is None or step > critic.warmup_steps)
                 minibatches = make_minibatches(
-                    rollout, advantages, selected_PG, config.algorithm, sampling.max_new_tokens
+                    rollout, advantages, learns_PG, config.algorithm, sampling.max_new_tokens
                 )
-                update = policy.update(minibatches)
-                groups = first_groups(step, rollout, advantages, config.logger, policy, values)
+                update = Tally()
+                if critic and values is not None:  # first, so that both need not be on the GPU at the same time
+                    update = critic.update(valued_minibatches(rollout, selected_PG, values, kl, config.algorithm))
+                update = update.merge(policy.update(minibatches))
+                groups = first_groups(step, rollout, advantages, config.logger, policy, token_values)
                 update.max("perf/peak_memory_gib", peak_memory_gib())
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)
@@ -120,7 +125,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 evaluate=partial(evaluate, sampling),
                 log=log,
                 checkpoints=checkpoints,
-                learner=policy,
+                learner=learner,
                 sampler=sampler,
                 console=console,
                 peak=peak,
@@ -133,7 +138,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         finish_run(run_dir, stopped_after, console)
 
     if rank() == 0:
-        _conclude(run_dir, config.steps, console)
+        conclude(run_dir, config.steps, console)
 
 
 def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console) -> list[Prompt]:
@@ -155,19 +160,3 @@ def _sampling(config: TrainConfig, step: int) -> Sampling:
     optimizer_steps_done = (step - 1) * algorithm.num_minibatches * algorithm.num_epochs
     max_new_tokens = rollout.max_new_tokens_at(optimizer_steps_done)
     return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, tuple(config.template.stop))
-
-
-def _conclude(run_dir: Path, last_step: int, console: Console) -> None:
-    """Write result.json, the page and the learning curve; print the accuracies and how to train longer."""
-    rows = evaluated_rows(run_dir, last_step)
-    before, after = rows[0], rows[-1]
-    refresh_page(run_dir, State.finished, partial(say, console))
-    plot_learning_curve(run_dir / "metrics.jsonl", run_dir / "learning_curve.png")
-    write_result(run_dir, after)  # last: a run with a result is finished
-    lines = []
-    for name, label in (("avg", "at temperature 1"), ("greedy", "greedy")):
-        key = f"eval/heldout/{name}"
-        lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
-    lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, report.html")
-    lines.append(f"To train longer: r1zero train {resuming(run_dir)} steps={2 * int(after['step'])}")
-    say(console, "\n".join(lines))

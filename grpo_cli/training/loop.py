@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from grpo_cli import stop
+from grpo_cli.analysis.report import evaluated_rows, plot_learning_curve, write_result
+from grpo_cli.config.grammar import resuming
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import Stopped
 from grpo_cli.evaluation.live import Evaluated
@@ -18,8 +20,9 @@ from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
 from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import gather, rank
-from grpo_cli.report.page import page_refresher
+from grpo_cli.report.page import page_refresher, refresh_page
 from grpo_cli.runs.frozen import public_settings
+from grpo_cli.runs.listing import State
 from grpo_cli.runs.resume import whole_checkpoints
 from grpo_cli.runs.rollouts import KeptGroup, Split, kept_group
 from grpo_cli.training.checkpoint import Checkpoints, Learner
@@ -122,3 +125,19 @@ def finish_run(run_dir: Path, stopped_after: int | None, console: Console) -> No
     if rank() == 0:
         with stage(console, "exporting the model"):
             export(whole_checkpoints(run_dir)[0], run_dir / "model")
+
+
+def conclude(run_dir: Path, last_step: int, console: Console) -> None:
+    """Write a run's result.json, the page and the learning curve; print the accuracies and how to train longer."""
+    rows = evaluated_rows(run_dir, last_step)
+    before, after = rows[0], rows[-1]
+    refresh_page(run_dir, State.finished, partial(say, console))
+    plot_learning_curve(run_dir / "metrics.jsonl", run_dir / "learning_curve.png")
+    write_result(run_dir, after)  # last: a run with a result is finished
+    lines = []
+    for name, label in (("avg", "at temperature 1"), ("greedy", "greedy")):
+        key = f"eval/heldout/{name}"
+        lines.append(f"held-out accuracy {label}: {before[key]:.3f} before, {after[key]:.3f} after")
+    lines.append(f"The run is in {run_dir}: model/, metrics.jsonl, report.html")
+    lines.append(f"To train longer: r1zero train {resuming(run_dir)} steps={2 * int(after['step'])}")
+    say(console, "\n".join(lines))

@@ -11,9 +11,9 @@ from typing import TextIO
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
-from grpo_cli.algorithm.preference import preference_loss
 from grpo_cli.config.supervised import RewardModelTask
 from grpo_cli.data.preferences import Preference, load_preferences
 from grpo_cli.metrics.metrics import Tally
@@ -75,7 +75,7 @@ class RewardLearner:
         self._pad_id = model.tokenizer.pad_token_id
         if config.cluster.gradient_checkpointing:
             checkpoint_activations(network)
-        self._engine = Engine(_Scorer(network), config.optimizer, config.cluster, total_steps=steps)
+        self._engine = Engine(_Scorer(network), config.optimizer, config.cluster, total_steps=steps, name="policy")
 
     def update(self, pairs: Sequence[Pair]) -> Tally:
         """Take one optimizer step on this rank's share of a batch; called on all ranks.
@@ -143,6 +143,17 @@ def by_width(pairs: Sequence[Pair], token_budget: int) -> Iterator[list[Pair]]:
         members.append(pair)
     if members:
         yield members
+
+
+def preference_loss(chosen_B: Tensor, rejected_B: Tensor) -> Tensor:
+    """-log sigmoid(r_chosen - r_rejected) of each pair.
+
+    The negative log-likelihood of the choice in the Bradley-Terry model (InstructGPT, arXiv:2203.02155, eq. 1).
+
+    >>> preference_loss(Tensor([0.0, 2.0]), Tensor([0.0, 0.0]))  # log 2 if the scores are equal
+    tensor([0.6931, 0.1269])
+    """
+    return -logsigmoid(chosen_B - rejected_B)
 
 
 def _tally_pairs(tally: Tally, name: str, chosen_B: Tensor, rejected_B: Tensor) -> None:

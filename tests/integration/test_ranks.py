@@ -1,4 +1,4 @@
-"""Two ranks take the same updates as one, at any ZeRO stage and with unequal work."""
+"""On two ranks, policy and critic take the same updates as on one, at any ZeRO stage and with unequal work."""
 
 import json
 
@@ -11,16 +11,19 @@ from grpo_cli.sharing import assign_owners
 # One long response and a few short ones; rank 1 samples three of them. They cannot be split equally.
 UPDATE = """
 import json, random, sys
+from pathlib import Path
 from safetensors.torch import save_file
 from grpo_cli.choices import DType
 from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.critic import CriticConfig
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.model import load_base_model
-from grpo_cli.ranks import rank, world_size
+from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.training import logprobs
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.engine import init_distributed
+from grpo_cli.training.critic import ValuedSequence, rl_critic
+from grpo_cli.training.engine import consolidated_weights, init_distributed
 from grpo_cli.training.policies import rl_policy
 
 options = json.loads(sys.argv[1])
@@ -34,13 +37,15 @@ config.cluster = ClusterConfig(
 )
 config.algorithm.beta = options["beta"]
 config.optimizer.lr, config.optimizer.eps = 1e-3, 1e-3
+config.critic = CriticConfig(lr=1e-3)
 init_distributed(config.cluster)
 model = load_base_model(config.model, needed_len=128)
 logprobs.CHUNK_VALUES = {"cpu": options["chunk_tokens"] * model.vocab_size}
 draw = random.Random(0)
-policy = rl_policy(model, config)
+policy, critic = rl_policy(model, config), rl_critic(model, config)
 if options["stage"] == 3:
-    assert not any(parameter.ds_persist for parameter in policy._engine.network.parameters())
+    networks = policy._engine.network, critic._engine.network
+    assert not any(parameter.ds_persist for network in networks for parameter in network.parameters())
 
 
 def sequences():
@@ -52,17 +57,28 @@ def sequences():
     return made if world_size() == 1 else (made[:9], made[9:])[rank()]
 
 
+def valued(sequence):
+    of_tokens = {name: (value,) * len(sequence.response_ids) for name, value in (("values", 0.1), ("returns", 0.5))}
+    return ValuedSequence(sequence.prompt_ids, sequence.response_ids, **of_tokens)
+
+
 for _ in range(3):
-    policy.update([sequences() for _ in range(options["minibatches"])])
+    minibatches = [sequences() for _ in range(options["minibatches"])]
+    critic.update([[valued(sequence) for sequence in minibatch] for minibatch in minibatches])
+    policy.update(minibatches)
 weights = {name: weight.clone().contiguous() for name, weight in policy.named_weights()}
+folder = Path(sys.argv[2]).with_name("critic")
+critic.save(folder)
+gather(None)  # wait until all files are written
 if rank() == 0:
+    weights |= {f"critic.{name}": weight.contiguous() for name, weight in consolidated_weights(folder).items()}
     save_file(weights, sys.argv[2])
 """
 
 
 @pytest.fixture(scope="module")
 def updated(run_on_ranks, tmp_path_factory):
-    """A function that returns the weights after three updates on `num_ranks` ranks."""
+    """A function that returns the weights of policy and critic after three updates on `num_ranks` ranks."""
 
     def update(num_ranks: int, **options) -> dict[str, torch.Tensor]:
         options = {"checkpointing": False, "beta": 0.0, "minibatches": 1, "chunk_tokens": 10_000} | options

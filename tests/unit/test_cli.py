@@ -82,7 +82,9 @@ BAD_INPUT = [
     (["algorithm=glob(gr*)"], "Add -m for a sweep"),
     (["-m", "algorithm=glob(zz*)"], "algorithm=glob(zz*): matches no algorithm. Choose from cispo"),
     (["data.path=\x1b[2J"], r"\x1b[2J"),
-    (["cluster.slurm.partition=a100"], "as in cluster=slurm_2x8"),
+    (["cluster.slurm.partition=a100"], "or cluster=slurm_2x8"),
+    (["cluster.slurm={partition:a100}"], "or cluster=slurm_2x8"),
+    (["critic={lr:1e-5}"], "A setting inside critic, cluster.slurm or model.shape is given"),
     (["cluster=slurm_2x8", "cluster.slurm.partitoin=a100"], "Did you mean cluster.slurm.partition?"),
 ]
 

@@ -5,10 +5,13 @@ function showCost() {
   const { cost } = runs[0];
   if (!cost) return;
   const total = (rows) => sum(rows.map(([, ...parts]) => sum(parts)));
-  const most = Math.max(total(cost.run), total(cost.ppo));
+  const most = Math.max(total(cost.run), total(cost.with_critic));
+  const inPlace = cost.run.some(([name]) => name === "critic")
+    ? "A program takes the place of the reward model"
+    : "A group's mean takes the place of the critic, and a program that of the reward model";
   section("cost", "What it costs",
-    `The memory of the networks of ${runs[0].run.name}, over all ranks, as r1zero plan estimates it. A group's mean takes the place of the critic, and a program that of the reward model: this run needs ${percent(total(cost.run) / total(cost.ppo))} of what PPO would with the same model of ${figure(cost.parameters)} parameters. Activations and the KV cache are not counted.`,
-    h("div", { class: "two" }, costTable("This run", cost.run, most), costTable("PPO with critic and reward model", cost.ppo, most)));
+    `The memory of the networks of ${runs[0].run.name}, over all ranks, as r1zero plan estimates it. ${inPlace}: this run needs ${percent(total(cost.run) / total(cost.with_critic))} of what PPO would with the same model of ${figure(cost.parameters)} parameters. Activations and the KV cache are not counted.`,
+    h("div", { class: "two" }, costTable("This run", cost.run, most), costTable("PPO with critic and reward model", cost.with_critic, most)));
 }
 
 function costTable(title, rows, most) {

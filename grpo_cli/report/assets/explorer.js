@@ -40,6 +40,8 @@ function exploredGroup() {
 
 function showExplorer() {
   if (!kept.some(({ groups }) => groups.some(({ responses }) => responses.length > 1))) return;
+  // The values of a critic or a teacher are not kept.
+  if (runs.some(({ advantage }) => advantage && (advantage.kind === "gae" || advantage.reward === "none"))) return;
   const node = h("div", {});
   section("advantages", "Advantages",
     "How a group's rewards become what each token learns. Move the rewards, or choose another method; everything is computed again, as the trainer does. The push on a token is advantage times weight, as a share of the largest. The KL penalty, if there is one, is left out.",

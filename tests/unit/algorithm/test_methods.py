@@ -55,6 +55,13 @@ CASES = [
     ),
     Case("reinforce_pp", papers.reinforce_pp, {}, 0.3),
     Case("reinforce_pp", lambda groups, _: papers.reinforce_pp(groups, _, beta=0.05), {"beta": 0.05}, 0.3),
+    Case("ppo", papers.ppo_with_critic, {}, 0.3),
+    Case(
+        "ppo",
+        lambda groups, _: papers.ppo_with_critic(groups, _, beta=0.05, gamma=0.9, lam=0.95),
+        {"beta": 0.05, "advantage": {"gamma": 0.9, "gae_lambda": 0.95}},
+        0.3,
+    ),
     Case("reinforce_pp_baseline", papers.reinforce_pp_baseline, {}, 0.3),
     Case(
         "reinforce_pp_baseline",
@@ -69,12 +76,19 @@ CASES = [
     Case("gspo", papers.gspo, {}, 2e-3),
     Case("cispo", papers.cispo, {}, 1.5),
     Case("expert_iteration", papers.expert_iteration, {}, 0.3),
+    Case("on_policy_distillation", papers.on_policy_distillation, {}, 0.3),
+    Case(
+        "on_policy_distillation",
+        lambda groups, _: papers.on_policy_distillation(groups, _, reward_weight=1.0),
+        {"advantage": {"reward": "total"}},
+        0.3,
+    ),
 ]
 
 
 def random_groups(seed: int, drift: float) -> Groups:
     """Responses of different lengths, rounded to float32: a mixed group, one of equal rewards, one with one success."""
-    rng = np.random.default_rng(seed)
+    rng, critic = np.random.default_rng(seed), np.random.default_rng(seed + 100)
     rewards = [[1.1, 0.0, 0.1, 1.0], [1.1] * 4, [0.1, 0.1, 1.1, 0.1]]
 
     def response(reward: float) -> Response:
@@ -83,7 +97,8 @@ def random_groups(seed: int, drift: float) -> Groups:
         ref = (old + rng.normal(0, 0.3, length)).astype(np.float32)
         new = (old + rng.normal(0, drift, length)).astype(np.float32)
         sampler = (old + rng.normal(0, 0.2, length)).astype(np.float32)
-        return Response(reward, reward >= 1, *(values.astype(np.float64) for values in (sampler, old, ref, new)))
+        values = critic.normal(0.4, 0.3, length).astype(np.float32)
+        return Response(reward, reward >= 1, *(v.astype(np.float64) for v in (sampler, old, ref, new, values)))
 
     return [[response(reward) for reward in group] for group in rewards]
 
@@ -157,7 +172,10 @@ def loss_under_test(algorithm: AlgorithmConfig, groups: Groups, dtype: DType) ->
         kl = [kl_B[first : first + G] for first in range(0, P * G, G)]
     rollout = rollout_of(groups)
     selected_PG = selected_responses(rollout, algorithm)
-    advantages = rollout_advantages(rollout, selected_PG, kl, algorithm)
+    values = (
+        [[torch.tensor(r.values) for r in group] for group in groups] if algorithm.advantage.kind == "gae" else None
+    )
+    advantages = rollout_advantages(rollout, selected_PG, kl, algorithm, values)
     (sequences,) = make_minibatches(rollout, advantages, selected_PG, algorithm, MAX_NEW_TOKENS)
     correction = algorithm.sampler_correction
     loss, stats = policy_loss(
@@ -202,8 +220,31 @@ def test_loss_and_gradient_match_the_paper(case):
         assert np.linalg.norm(gradient - expected_gradient) <= 1e-6 * np.linalg.norm(expected_gradient)
         assert expected_gradient.any()
         clipped.append(clipped_share)
-    if algorithm.surrogate != "none":
+    if algorithm.surrogate != "none" and algorithm.advantage.reward != "none":
         assert 0.02 < mean(clipped) < 0.5  # otherwise clipping was not tested
+
+
+@pytest.mark.parametrize("sampled_by", [[0.3, -1.2, 0.8], [1.0, 0.2, -0.5]], ids=["the student", "an older student"])
+def test_the_expected_gradient_of_distillation_is_that_of_the_reverse_kl(sampled_by):
+    # One token: each of three possible ones is a response, weighted by the probability that it is sampled.
+    algorithm = algorithm_of(Case("on_policy_distillation", papers.on_policy_distillation, {}, 0.0))
+    logits_V, old_V, teacher_V = torch.tensor([[0.3, -1.2, 0.8], sampled_by, [-0.4, 0.1, 0.9]]).double()
+    logits_V.requires_grad_()
+    student_V, old_V, teacher_V = (logits.log_softmax(-1) for logits in (logits_V, old_V, teacher_V))
+    (expected_V,) = torch.autograd.grad((student_V.exp() * (student_V - teacher_V)).sum(), logits_V, retain_graph=True)
+    loss, _ = policy_loss(
+        student_V[:, None],
+        old_V[:, None],
+        torch.zeros(3, 1),
+        old_V.exp(),
+        torch.ones(3, 1),
+        beta=algorithm.beta,
+        ref_logprobs_BT=teacher_V[:, None],
+        kl_estimator=algorithm.kl.estimator,
+    )
+    loss.backward()
+    torch.testing.assert_close(logits_V.grad, expected_V)
+    assert expected_V.abs().max() > 0.1
 
 
 def test_every_method_in_conf_is_tested():

@@ -30,10 +30,27 @@ FAULTS = [
     (["rollout.group_size=1"], "Set rollout.group_size=8"),
     (["algorithm.advantage.std_ddof=2"], "must be 0 or more and at most 1"),
     (["algorithm.advantage.baseline=none"], "Set algorithm.advantage.scale=batch_std"),
+    (["algorithm=ppo", "algorithm.advantage.baseline=batch_mean"], "Set algorithm.advantage.baseline=none"),
+    (["algorithm=ppo", "algorithm.functions.advantage=mine.py:f"], "and algorithm.functions.advantage=null"),
+    (["algorithm.advantage.kind=gae", "algorithm.advantage.baseline=none"], "needs a critic. Choose algorithm=ppo"),
+    (
+        ["algorithm=ppo", "algorithm.advantage.kind=rewards"],
+        "has no use for one. Choose algorithm=ppo, or set critic=null",
+    ),
+    (["algorithm=ppo", "critic.warmup_steps=2", "optimizer.weight_decay=0.1"], "Set one of them to 0"),
+    (["algorithm=ppo", "critic.lr=-1"], "critic.lr=-1.0: must be 0 or more"),
+    (["algorithm=ppo", "critic.value_clip=0"], "must be above 0"),
+    (["algorithm=ppo", "critic.path=./nowhere"], "critic.path=./nowhere: there is no model in that folder"),
     (["algorithm.sampler_correction.cap=0"], "must be above 0"),
     (
         ["algorithm.sampler_correction.method=token_mask", "algorithm.sampler_correction.floor=1.5"],
         "Set algorithm.sampler_correction.floor=0.5 and algorithm.sampler_correction.cap=5",
+    ),
+    (["algorithm=on_policy_distillation"], "Name one with algorithm.reference.path="),
+    (["algorithm=on_policy_distillation", "algorithm.reference.path=./nowhere"], "there is no model in that folder"),
+    (
+        ["algorithm.beta=1", "algorithm.reference.path=builtin:make_zero", "algorithm.reference.refresh_steps=4"],
+        "would replace the weights of algorithm.reference.path=builtin:make_zero",
     ),
     (["algorithm.dual_clip=1"], "must be above 1"),
     (["algorithm.dynamic_sampling.max_refills=-1"], "must be 0 or more"),
@@ -124,6 +141,10 @@ def test_each_fault_of_sample_comes_with_its_fix(overrides, message, compose_as)
     assert message in str(raised.value)
 
 
+def test_a_critic_needs_no_group(compose_train):
+    check_settings(compose_train("algorithm=ppo", "rollout.group_size=1", "critic.warmup_steps=2"))
+
+
 def test_limits_that_some_response_can_meet_are_accepted(compose_as):
     limits = ("sample.min_tokens=8", "sample.max_tokens=8", "sample.max_similarity=0.5", "to=traces.jsonl")
     check_settings(compose_as("sample", *limits, "sample.keep=[one_language]", "sample.language=ru"))
@@ -149,6 +170,7 @@ def test_an_epsilon_without_effect_is_warned_about(compose_train):
     assert all_warnings(config, ["steps"]) == []
     assert "surrogate" in all_warnings(compose_train("algorithm=rloo"), ["algorithm.epsilon"])[0]
     assert "refresh_steps" in all_warnings(compose_train("algorithm.reference.refresh_steps=4"), [])[0]
+    assert "reference.path" in all_warnings(compose_train("algorithm.reference.path=builtin:make_zero"), [])[0]
     several = compose_train("algorithm.epsilon=0.1", "algorithm.num_minibatches=4")
     assert all_warnings(several, ["algorithm.epsilon"]) == []
 
@@ -167,6 +189,9 @@ def test_general_prompts_need_a_term_that_scores_them():
     assert ungraded_prompts_error([SUM], general()) is None
     assert ungraded_prompts_error([SUM, POEM], general(model={"path": "x"})) is None
     assert ungraded_prompts_error([SUM, POEM], general(mine={"function": "m:f"})) is None
+    by_teacher = general()
+    by_teacher.algorithm.advantage.reward = AdvantageReward.none
+    assert ungraded_prompts_error([SUM, POEM], by_teacher) is None
     fault = ungraded_prompts_error([SUM, POEM], general())
     assert "1 problems, such as poem," in fault
     assert "reward=r1_general reward.terms.model.path=" in fault

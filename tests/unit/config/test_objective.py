@@ -12,6 +12,7 @@ WARNED = [
     (["algorithm=rloo", "algorithm.dual_clip=3"], "Set algorithm.surrogate=clip, or algorithm.dual_clip=null"),
     (["algorithm=rloo", "algorithm.num_minibatches=4"], "takes 4 optimizer steps a rollout without a ratio"),
     (["algorithm=reinforce", "algorithm.num_epochs=2"], "takes 2 optimizer steps a rollout without a ratio"),
+    (["algorithm.advantage.gae_lambda=0.95"], "no effect without a critic. Choose algorithm=ppo"),
     (["algorithm=gspo", "algorithm.weighting=token_mean"], "Set algorithm.weighting=sequence_mean"),
 ]
 FINE = [
@@ -20,6 +21,7 @@ FINE = [
     ["algorithm=rloo", "algorithm.num_minibatches=4", "algorithm.functions.surrogate=mine.py:with_ratio"],
     ["algorithm=cispo"],
     ["algorithm=dapo"],
+    ["algorithm=ppo", "algorithm.advantage.gae_lambda=0.95", "critic.value_clip=null"],
     ["algorithm=gspo", "algorithm.weighting=constant"],
 ]
 

@@ -28,7 +28,7 @@ def test_every_metric_that_the_trainer_names_is_explained():
     named = {
         name
         for file in (FILES / "training").glob("*.py")
-        for name in re.findall(r'"((?:policy|sampler|group|reward)/\w+)"', file.read_text(encoding="utf-8"))
+        for name in re.findall(r'"((?:policy|critic|sampler|group|reward)/\w+)"', file.read_text(encoding="utf-8"))
     }
     assert len(named) > 12
     assert named - EXPLAINED == set()

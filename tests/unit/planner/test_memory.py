@@ -207,3 +207,56 @@ def test_an_offloaded_reference_is_on_the_gpu_only_for_its_forward_passes(compos
     assert with_reference.rollout - offloaded.rollout == with_reference.reference == 2 * P_7B
     # In training, activations, buffers and the output layer's gradient (14.3 GiB with logits) are freed before.
     assert offloaded.training == 3 * GIB + 18 * P_7B / 8 + 2 * P_7B + 2 * GIB
+
+
+def test_a_teacher_is_in_the_place_of_the_reference_also_with_adapters(compose_train):
+    config = compose_train("experiment=oat_zero_1_5b", "algorithm=on_policy_distillation", "model.lora.rank=8")
+    teacher = compose_train("model=qwen2_5_math_7b").model.shape
+    assert plan_memory(config, config.model.shape).reference == 0  # the model without its adapters
+    memory = plan_memory(config, config.model.shape, teacher)
+    assert memory.reference == 2 * P_7B
+    assert memory.rollout - plan_memory(config, config.model.shape).rollout == 2 * P_7B
+
+
+CRITIC_7B = P_7B - 152064 * 3584 + 3584 + 1  # one output instead of the vocabulary's
+
+
+@pytest.mark.parametrize(
+    ("stage", "size"),  # bytes per parameter on one of eight ranks; at stage 3 the gradients stay
+    [(2, 2 + 12 / 8), (3, 2 / 8 + 12 / 8 + 4 / 8)],
+)
+def test_a_critic_is_a_second_network_in_training(stage, size, compose_train):
+    settings = (OAT_7B, f"cluster.zero_stage={stage}")
+    config = compose_train(*settings, "algorithm=ppo")
+    without, memory = (plan_memory(c, config.model.shape) for c in (compose_train(*settings), config))
+    assert (without.critic, memory.critic) == (0, size * CRITIC_7B)
+    for phase in ("The rollout", "Training", "The weight sync"):
+        assert memory.phases[phase] == pytest.approx(without.phases[phase] + memory.critic)
+
+
+def test_a_critic_that_is_moved_out_is_never_there_with_the_policy(compose_train):
+    settings = (OAT_7B, "cluster.zero_stage=2", "cluster.offload_during_rollout=true")
+    without, alone, for_kl = (
+        plan_memory(config, config.model.shape)
+        for config in (
+            compose_train(*settings, *more) for more in ([], ["algorithm=ppo"], ["algorithm=ppo", "algorithm.beta=0.1"])
+        )
+    )
+    assert alone.phases == pytest.approx(without.phases)
+    assert alone.moved_out - without.moved_out == pytest.approx(alone.critic)
+    assert for_kl.training - for_kl.reference == pytest.approx(without.training + alone.critic)
+    assert alone.cpu == 2 * without.cpu  # pinned buffers are powers of two
+
+
+def test_the_optimizer_of_a_critic_is_offloaded_too(compose_train):
+    config = compose_train(OAT_7B, "algorithm=ppo", "cluster.offload_optimizer=true")
+    memory = plan_memory(config, config.model.shape)
+    assert memory.critic == 2 / 8 * CRITIC_7B
+    assert memory.cpu == pytest.approx(8 * (P_7B + CRITIC_7B) / 8 + 2 * 3 * 4 * GIB)
+
+
+def test_the_critic_is_sharded_after_the_policy(compose_train):
+    config = compose_train(OAT_7B, "algorithm=ppo")
+    # the whole critic, its shard, and the policy's shard with its optimizer
+    states = 2 * P_7B + (2 + 12) * P_7B / 8 + 2 * CRITIC_7B / 8
+    assert plan_memory(config, config.model.shape).start == pytest.approx(3 * GIB + states)

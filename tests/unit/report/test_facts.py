@@ -66,6 +66,7 @@ def test_the_verdict_names_a_better_step():
         [],
         ["model=qwen2_5_math_1_5b", "template=qwen_math", "data=math_12k", "cluster=gpu_1", "algorithm=dr_grpo"],
         ["template.text='{problem} =\\n'", "~reward.terms.format", "reward.terms.accuracy.weight=2", "steps=50"],
+        ["algorithm=ppo", "algorithm.advantage.gae_lambda=0.95", "critic.lr=1e-3"],
     ],
 )
 def test_the_command_that_repeats_a_run_composes_its_settings(compose_as, overrides):
@@ -113,6 +114,10 @@ def test_every_key_of_the_document_is_in_its_docs(tmp_path, compose_as):
 def test_the_bounds_of_a_tokens_ratio_are_those_of_the_method(tmp_path, compose_as, name, bounds):
     folder = write_run(tmp_path / "first", compose_as("train", f"algorithm={name}"), learning_rows(), [])
     assert run_facts(folder)["advantage"]["clip"] == bounds
+
+
+def test_a_method_with_a_critic_or_a_teacher_cannot_be_computed_on_the_page():
+    assert not {"ppo", "on_policy_distillation"} & set(algorithms())
 
 
 def test_a_long_run_shows_some_steps_and_every_evaluation():

@@ -81,10 +81,25 @@ def test_the_cost_of_ppo_adds_critic_reference_and_reward_model(compose_as):
     n = found["parameters"]
     assert n == pytest.approx(7.6e9, rel=0.01)
     assert [row[0] for row in found["run"]] == ["policy", "policy in vLLM"]
-    assert [row[0] for row in found["ppo"]] == ["policy", "critic", "reference", "reward model", "policy in vLLM"]
+    assert [row[0] for row in found["with_critic"]] == [
+        "policy",
+        "critic",
+        "reference",
+        "reward model",
+        "policy in vLLM",
+    ]
     assert found["run"][0] == ["policy", 2.0 * n, 4.0 * n, 12.0 * n]
-    assert found["ppo"][1] == ["critic", 2.0 * n, 4.0 * n, 12.0 * n]
-    assert found["ppo"][3] == ["reward model", 2.0 * n, 0.0, 0.0]
+    c = n - 152064 * 3584 + 3584 + 1  # one output instead of the vocabulary's
+    assert found["with_critic"][1] == ["critic", 2.0 * c, 4.0 * c, 12.0 * c]
+    assert found["with_critic"][3] == ["reward model", 2.0 * n, 0.0, 0.0]
+
+
+def test_a_run_with_a_critic_pays_for_it_even_if_its_policy_has_adapters(compose_as):
+    settings = ("train", "model=qwen2_5_math_7b", "cluster=gpu_1", "algorithm=ppo")
+    whole, adapted = (cost(compose_as(*settings, *more))["run"] for more in ([], ["model.lora.rank=8"]))
+    assert [row[0] for row in whole] == [row[0] for row in adapted] == ["policy", "critic", "policy in vLLM"]
+    assert adapted[1] == whole[1]
+    assert sum(adapted[0][1:]) < 0.2 * sum(whole[0][1:])
 
 
 def heldout(right: int, num: int = 40) -> list:

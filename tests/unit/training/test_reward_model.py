@@ -5,11 +5,10 @@ import math
 import pytest
 import torch
 
-from grpo_cli.algorithm.preference import preference_loss
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.model import load_base_model
 from grpo_cli.reward.model import padded, reward_text, reward_token_ids
-from grpo_cli.training.reward_model import Pair, by_width
+from grpo_cli.training.reward_model import Pair, by_width, preference_loss
 
 
 def test_the_loss_is_the_negative_log_likelihood_of_the_choice():
