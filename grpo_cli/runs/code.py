@@ -1,8 +1,10 @@
-"""The code that a run was started with: `<run folder>/code.jsonl`.
+"""The code that a run was started with: `<run folder>/code.json`.
 
-It has a line for the first start, and one for each later start with other code.
+A list with an object for the first start, and one for each later start with other code. In the folder of an evaluation,
+a .jsonl file would be taken for a benchmark's responses.
 """
 
+import json
 import os
 import subprocess
 from contextlib import suppress
@@ -10,21 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import grpo_cli
+from grpo_cli.errors import DataError
 from grpo_cli.files import write_whole
-from grpo_cli.jsonl import json_text, read_objects
+from grpo_cli.jsonl import as_object, parse_json
 
-FILE = "code.jsonl"
+FILE = "code.json"
 PLACE = Path(grpo_cli.__file__).parents[1]  # a git checkout, or the folder of installed packages
 MAX_WAIT_S = 5
 
 
 def record_code(folder: Path) -> None:
-    """Add this code to the file, unless its last line says the same."""
-    file = folder / FILE
-    before = file.read_bytes() if file.is_file() else b""
-    line = json_text(this_code()).encode() + b"\n"
-    if not before.endswith(line):
-        write_whole(file, before + line)
+    """Add this code to the file, unless the last one there is the same. A damaged file is written again."""
+    code, before = this_code(), []
+    with suppress(DataError):
+        before = recorded_code(folder)
+    if before[-1:] != [code]:
+        write_whole(folder / FILE, json.dumps([*before, code], indent=1) + "\n")
 
 
 def recorded_code(folder: Path) -> list[dict[str, Any]]:
@@ -33,7 +36,12 @@ def recorded_code(folder: Path) -> list[dict[str, Any]]:
     Raises DataError if the file is damaged.
     """
     file = folder / FILE
-    return [row for _, row in read_objects(file)] if file.is_file() else []
+    if not file.is_file():
+        return []
+    codes = parse_json(file.read_bytes(), str(file))
+    if not isinstance(codes, list):
+        raise DataError(f"{file} must hold a list.")
+    return [as_object(code, str(file)) for code in codes]
 
 
 def this_code(place: Path = PLACE) -> dict[str, Any]:

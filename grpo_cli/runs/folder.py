@@ -1,4 +1,4 @@
-"""The folder that a command runs in: it is locked, config.yaml holds the frozen settings, code.jsonl the code."""
+"""The folder that a command runs in: it is locked, config.yaml holds the frozen settings, code.json the code."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -14,8 +14,8 @@ from grpo_cli.report.page import write_page
 
 FINDING = '{"step": 4, "name": "equal rewards in groups", "words": "Most agree.", "fix": "Raise G."}\n'
 CODE = (
-    '{"version": "0.1.0", "commit": "0123456789abcdef", "changed": true}\n'
-    '{"version": "0.2.0", "commit": null, "changed": null}\n'
+    '[{"version": "0.1.0", "commit": "0123456789abcdef", "changed": true},'
+    '{"version": "0.2.0", "commit": null, "changed": null}]'
 )
 
 
@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, config: Any, attack: str) -> 
     attacked = group(15, attack, [attacker, response(RIGHT, correct=True)])
     first = write_run(folder / "first", config, learning_rows(), [*learning_groups(), attacked])
     (first / "health.jsonl").write_text(FINDING)
-    (first / "code.jsonl").write_text(CODE)
+    (first / "code.json").write_text(CODE)
     return first, write_run(folder / "second", config, learning_rows(), learning_groups())
 
 

@@ -110,7 +110,7 @@ def test_the_facts_of_a_run(tmp_path, compose_as):
     folder = write_run(tmp_path / "first", compose_as("train", "steps=20"), learning_rows(), learning_groups())
     (folder / "health.jsonl").write_text('{"step": 4, "name": "n", "words": "w", "fix": "f"}\n')
     code = {"version": "0.1.0", "commit": "c" * 40, "changed": False}
-    (folder / "code.jsonl").write_text(json.dumps(code) + "\n")
+    (folder / "code.json").write_text(json.dumps([code]))
     facts = run_facts(folder)
     assert facts["run"]["code"] == [code]
     assert facts["run"]["state"] == "finished"

@@ -56,7 +56,7 @@ def test_without_a_git_that_works_there_is_no_commit(tmp_path, monkeypatch, is_i
     assert this_code(tmp_path) == UNKNOWN
 
 
-def test_a_start_with_the_same_code_adds_nothing_and_one_with_other_code_a_line(tmp_path, monkeypatch):
+def test_a_start_with_the_same_code_adds_nothing_and_one_with_other_code_is_added(tmp_path, monkeypatch):
     assert recorded_code(tmp_path) == []
     codes = [UNKNOWN | {"commit": commit} for commit in ("a", "a", "b", "a")]
     for each in codes:
@@ -66,5 +66,6 @@ def test_a_start_with_the_same_code_adds_nothing_and_one_with_other_code_a_line(
 
 
 def test_a_damaged_record_does_not_stop_a_start(tmp_path):
-    (tmp_path / "code.jsonl").write_bytes(b"\xff{")
+    (tmp_path / "code.json").write_bytes(b"\xff{")
     record_code(tmp_path)
+    assert recorded_code(tmp_path) == [this_code()]
