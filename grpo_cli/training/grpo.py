@@ -12,6 +12,7 @@ from grpo_cli import stop
 from grpo_cli.choices import KLPlacement
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
+from grpo_cli.data.pass_rates import Curriculum
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.data.templates import render, render_prompts
@@ -59,7 +60,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
             for name, benchmark in config.benchmark.items()
         }
-    sampler = EpochSampler(train_prompts, config.seed)
+    sampler = EpochSampler(train_prompts, config.seed, Curriculum.of(config.data.curriculum))
     checkpoints = Checkpoints(config, "train", partial(say, console))
     peak = find_peak(model.folder, config)
     limit = mismatch_limit(config.cluster.dtype, config.rollout.mismatch_limit)

@@ -98,7 +98,7 @@ def finish_step(
             evaluation = evaluate()
     merged = of_all_ranks(tally)
     times = clock.times() | checkpoints.times()
-    metrics = performance({**merged.compute(), "epoch": sampler.epochs, **evaluation.metrics, **times}, peak)
+    metrics = performance({**merged.compute(), **sampler.metrics(), **evaluation.metrics, **times}, peak)
     log(step, metrics, [*groups, *heldout_groups(step, evaluation)], merged.values())
     if check:
         check(metrics)
