@@ -68,9 +68,15 @@ def check_model(
             f"{key}={config.path}: the template is a chat, and the model's tokenizer has no chat template. Set "
             "template=r1 or template=qwen_math, or use a model with a chat template."
         )
+    check_length(config, context_length(folder / "config.json"), needed_len, key)
+
+
+def context_length(file: Path) -> int | None:
+    """The number of tokens that the model of a config.json reads; None if the file does not say."""
     with suppress(OSError, ValueError, AttributeError):  # a damaged file: transformers says what is wrong with it
-        shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        check_length(config, shape.get("text_config", shape).get("max_position_embeddings"), needed_len, key)
+        shape = json.loads(file.read_text(encoding="utf-8"))
+        return shape.get("text_config", shape).get("max_position_embeddings")
+    return None
 
 
 def check_length(config: ModelConfig, limit: int | None, needed_len: int | None, key: str = "model.path") -> None:

@@ -9,7 +9,7 @@ from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.best import benchmark_metrics, heldout_metrics, keep_best_faults, measured
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.critic import CriticConfig
-from grpo_cli.config.data import BenchmarkConfig, DataConfig
+from grpo_cli.config.data import BenchmarkConfig, TrainDataConfig
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.optimizer import OptimizerConfig
 from grpo_cli.config.precision import precision_faults
@@ -33,7 +33,7 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: TrainDataConfig = field(default_factory=TrainDataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)

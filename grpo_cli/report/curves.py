@@ -49,7 +49,7 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Norm of the gradient", NUMBER, (("policy/grad_norm", "before clipping"),)),
     ("Clipped tokens", SHARE, (("policy/clip_low", "at the lower bound"), ("policy/clip_high", "at the upper bound"))),
     (
-        "Sampler and trainer: difference of log-probabilities",
+        "Sampler and trainer differ by, nats",
         NUMBER,
         (("sampler/logprob_diff_mean", "mean"), ("sampler/logprob_diff_max", "largest")),
     ),

@@ -1,7 +1,8 @@
-"""The undocumented parts of DeepSpeed that engine.py and shards.py use. A new release may change any of them.
+"""The undocumented parts of DeepSpeed that deepspeed_config.py, engine.py and shards.py use.
 
-So pyproject.toml allows exactly one release. Before you allow another, tests/integration/test_deepspeed_internals.py
-must pass with it. The names that engine.py imports are not listed here: an import fails by itself.
+A new release may change any of them. So pyproject.toml allows exactly one release. Before you allow another,
+tests/integration/test_deepspeed_internals.py must pass with it. The names that engine.py imports are not listed here:
+an import fails by itself.
 """
 
 SHM_OP = "deepspeed_shm_comm"  # a key of deepspeed.ops.__compatible_ops__: shared-memory collectives on CPUs

@@ -6,8 +6,8 @@ import deepspeed
 import pytest
 import torch
 
+from grpo_cli.training import deepspeed_config, engine, shards
 from grpo_cli.training import deepspeed_internals as internals
-from grpo_cli.training import engine, shards
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.data_only import data_only
 from grpo_cli.training.policies import rl_policy
@@ -40,7 +40,7 @@ def test_deepspeed_has_every_attribute_and_writes_every_key_that_is_listed(stage
 
 
 def test_every_name_that_is_listed_is_used():
-    sources = inspect.getsource(engine) + inspect.getsource(shards)
+    sources = "".join(map(inspect.getsource, (deepspeed_config, engine, shards)))
     by_stage = (internals.OPTIMIZER, internals.PARAMETER, internals.MODEL_STATES, internals.OPTIMIZER_STATES)
     names = {
         internals.SHM_OP,

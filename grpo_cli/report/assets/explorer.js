@@ -82,7 +82,7 @@ function drawExplorer(node) {
       slider.value = explorer.rewards[n];
       reward.replaceChildren(explorer.rewards[n].toFixed(2));
       advantage.replaceChildren(advantageBar(advantages[n], range));
-      push.replaceChildren(most ? `${signed((100 * pushes[n]) / most, 0)}\u00a0%` : "0\u00a0%");
+      push.replaceChildren(h("span", { class: "only-narrow" }, "push "), most ? `${signed((100 * pushes[n]) / most, 0)}\u00a0%` : "0\u00a0%");
     });
     words.replaceChildren(sentence(advantages));
   };
