@@ -221,11 +221,14 @@ def _typed(stored: DictConfig, command: str) -> DictConfig:
 
 
 def unfit_settings(stored: DictConfig, command: str, error: OmegaConfBaseException) -> str:
-    """The settings of a run that this version does not have or that have a wrong type, a line each.
+    """The settings of a run that this version does not have, that have a wrong type or that are missing, a line each.
 
     If there are none, the first line of `error`, which OmegaConf raised for them.
     """
     faults = file_faults(OmegaConf.to_container(stored), SCHEMAS[command])
+    if not faults:
+        missing = OmegaConf.missing_keys(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), stored))
+        faults = [f"{key} is missing." for key in sorted(missing)]
     return "\n".join(f"- {fault}" for fault in faults or [str(error).partition("\n")[0]])
 
 

@@ -2,11 +2,13 @@
 
 import pytest
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.overrides import allow_new_entries
 from grpo_cli.errors import CheckpointError, ConfigError
-from grpo_cli.runs.resume import check_resumed, frozen_settings, resumed_settings
+from grpo_cli.runs.frozen import read_frozen
+from grpo_cli.runs.resume import check_resumed, frozen_settings, resumed_settings, unfit_settings
 
 
 @pytest.fixture
@@ -81,6 +83,14 @@ def test_a_missing_run_an_experiment_and_an_unknown_setting_are_rejected(compose
     unknown = str(error.value).splitlines()[1:-1]
     assert [line.split(":")[0] for line in unknown] == ["- no_such_setting", "- epochs"]
     assert all("there is no setting of that name" in line for line in unknown)
+
+
+def test_settings_that_a_run_lacks_are_named(run_dir):
+    stored = read_frozen(run_dir / "config.yaml")
+    del stored.model.name, stored.run.dir
+    assert (
+        unfit_settings(stored, "train", OmegaConfBaseException("")) == "- model.name is missing.\n- run.dir is missing."
+    )
 
 
 def test_a_value_of_a_wrong_type_in_a_run_is_named(compose_train, run_dir):
