@@ -35,6 +35,7 @@ class AdvantageReward(StrEnum):
 
     total = auto()  # the weighted sum of all reward terms
     accuracy = auto()  # 1 for a correct answer, otherwise 0
+    none = auto()  # always 0: only the KL counts, as in distillation
 
 
 class OnBadGold(StrEnum):

@@ -33,6 +33,7 @@ USAGE = """usage: r1zero <command> [arguments]
 """
 FRESH_LINE = "\r\x1b[K\x1b[?25h"  # removes the spinner of a rank that was stopped, and shows the cursor again
 INTERRUPTED = 128 + signal.SIGINT
+RUNS_NOTHING = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
 
 
 def main() -> None:
@@ -106,6 +107,8 @@ def _dispatch(name: str, arguments: list[str]) -> None:
 
 
 def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
+    if not RUNS_NOTHING & {word.partition("=")[0] for word in arguments}:
+        print("checking settings and data", flush=True)  # before the imports, which take a second
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
@@ -115,6 +118,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     from grpo_cli.commands import hydra_job
     from grpo_cli.config import compose, overrides, reference
     from grpo_cli.config.commands import COMMANDS
+    from grpo_cli.config.grammar import overrides_first
     from grpo_cli.config.groups import extra_conf_dirs
     from grpo_cli.config.hydra_errors import explain_hydra_error
 
@@ -139,7 +143,7 @@ def _run_hydra_app(name: str, module: str, arguments: list[str]) -> None:
     settings = COMMANDS[name].conf or name
     compose.register_schemas()
     reference.register_help()
-    arguments = overrides.expand_shorthands(settings, arguments)
+    arguments = overrides_first(overrides.expand_shorthands(settings, arguments))
     if not COMMANDS[name].sweeps and {"-m", "--multirun"} & set(arguments):
         _fail(f"`r1zero {name}` is for one run at a time. Leave out -m, and give one value for each setting.", status=2)
     overrides.check_exported(arguments)

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.errors import ConfigError
-from grpo_cli.model_files import check_length, model_folder
+from grpo_cli.model_files import check_length, check_same_tokens, model_folder
 
 # Contractions, spaces, digits, special characters, line breaks, accents and Chinese: everything tokenizers differ in.
 SAMPLE_TEXT = "It's  3.14 = \\boxed{12345} <think>\n\n\tnaïve 数学 </think>"
@@ -82,6 +82,19 @@ def load_base_model(config: ModelConfig, needed_len: int | None = None) -> BaseM
             "response. Set eos_token in tokenizer_config.json."
         )
     return model
+
+
+def load_second_model(key: str, path: str, model: BaseModel, needed_len: int | None = None) -> BaseModel:
+    """The model of the setting `key`, which gets the token ids of `model`: a teacher or a critic.
+
+    Raises ConfigError if its tokenizer is another one.
+    """
+    try:
+        second = load_base_model(ModelConfig(name=key, path=path), needed_len)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("model.path=", f"{key}=")) from error
+    check_same_tokens(key, path, second.tokenizer.get_vocab(), model.tokenizer.get_vocab())
+    return second
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

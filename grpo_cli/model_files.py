@@ -1,16 +1,18 @@
 """The base model's folder, here or on the Hub, and what can be known about it without transformers or torch."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from grpo_cli.config.model import ModelConfig
+from grpo_cli.config.model import ModelConfig, ShapeConfig
 from grpo_cli.config.template import TemplateConfig
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.data import make_zero, random_base
 from grpo_cli.data.sources import HUB_TIMEOUT_S
 from grpo_cli.errors import ConfigError, SetupError
+from grpo_cli.planner.shape import read_shape
 
 BUILTIN: dict[str, Callable[[], Path]] = {
     "builtin:make_zero": make_zero.base_model_dir,
@@ -66,17 +68,68 @@ def check_model(
             f"{key}={config.path}: the template is a chat, and the model's tokenizer has no chat template. Set "
             "template=r1 or template=qwen_math, or use a model with a chat template."
         )
+    check_length(config, context_length(folder / "config.json"), needed_len, key)
+
+
+def context_length(file: Path) -> int | None:
+    """The number of tokens that the model of a config.json reads; None if the file does not say."""
     with suppress(OSError, ValueError, AttributeError):  # a damaged file: transformers says what is wrong with it
-        shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        check_length(config, shape.get("text_config", shape).get("max_position_embeddings"), needed_len)
+        shape = json.loads(file.read_text(encoding="utf-8"))
+        return shape.get("text_config", shape).get("max_position_embeddings")
+    return None
 
 
-def check_length(config: ModelConfig, limit: int | None, needed_len: int | None) -> None:
+def check_length(config: ModelConfig, limit: int | None, needed_len: int | None, key: str = "model.path") -> None:
     """Raise ConfigError if the run's longest sequence is longer than the model reads."""
     if limit is not None and needed_len is not None and needed_len > limit:
         raise ConfigError(
-            f"model.path={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
+            f"{key}={config.path} reads at most {limit} tokens, and rollout.max_prompt_tokens and "
             f"rollout.max_new_tokens ask for {needed_len}. Lower one of them."
+        )
+
+
+def find_shape(
+    model: ModelConfig,
+    key: str = "model.path",
+    otherwise: str = "Set model.shape in a file in conf/model, as qwen2_5_math_7b.yaml does.",
+) -> ShapeConfig:
+    """The shape in the settings; otherwise that of the model's folder or of the Hub's cache.
+
+    If there is none, raises ConfigError, which names the setting `key` and, for a shape of another kind, says what to
+    do `otherwise`.
+    """
+    if model.shape is not None:
+        return model.shape
+    _, builtin, name = model.path.rpartition("builtin:")
+    path = make_zero.base_model_dir(name) if builtin else Path(model.path).expanduser()
+    try:
+        return read_shape(path if path.is_dir() else model.path, model.revision)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and not path.is_dir():
+            raise ConfigError(
+                f"{key}={model.path}: the shape of this model is unknown, and `r1zero plan` downloads nothing. "
+                f"Run `hf download {model.path} config.json` once, or set {key} to the folder of the model."
+            ) from None
+        raise ConfigError(
+            f"{key}={model.path}: config.json does not describe a shape that can be planned ({error}). {otherwise}"
+        ) from error
+
+
+def find_teacher_shape(config: TrainConfig) -> ShapeConfig | None:
+    """The shape of algorithm.reference.path; None if it names no teacher. Raises ConfigError if it is unknown."""
+    path = config.algorithm.reference.path
+    if path is None:
+        return None
+    otherwise = "`r1zero train` can use this teacher, but `r1zero plan` needs another one."
+    return find_shape(ModelConfig(name="teacher", path=path), "algorithm.reference.path", otherwise)
+
+
+def check_same_tokens(key: str, path: str, found: Mapping[str, int], needed: Mapping[str, int]) -> None:
+    """Raise ConfigError if the vocabulary of the model of a setting differs from the one `needed` by model.path."""
+    if different := sorted(dict(found.items() ^ needed.items())):
+        raise ConfigError(
+            f"{key}={path}: this model gets the token ids of model.path, and {len(different)} tokens differ, such as "
+            f"{different[0]!r}. Set {key} to a model with the same tokenizer."
         )
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from grpo_cli.printing import printable
 
 FIRST_LINE_S = 1.5  # without a terminal; the times between later lines double, so that a log stays short
-LONGEST_GAP_S = 60.0
+LONGEST_GAP_S = 10.0
 
 
 def duration(seconds: float) -> str:

@@ -240,6 +240,21 @@ def cispo(groups, stopped):
     return total / count
 
 
+def on_policy_distillation(groups, _, *, reward_weight=0.0):
+    """GKD with lambda = 1 and the reverse KL, section 3: the mean over a response's tokens, then over responses.
+
+    A token's KL is the estimate that `unbiased_kl` describes. With a weight, PPO's term of the raw reward is added.
+    """
+    responses = [response for group in groups for response in group]
+    total = 0.0
+    for response in responses:
+        for t in range(len(response.new)):
+            ratio = math.exp(response.new[t] - response.old[t])
+            token = reward_weight * ppo(ratio, response.reward, 0.8, 1.2) - ratio * k3(response, t)
+            total += token / len(response.new)
+    return total / len(responses)
+
+
 def expert_iteration(groups, _):
     """The mean log-likelihood of the correct responses, independent of their total reward."""
     return mean([sum(response.new) for group in groups for response in group if response.correct])

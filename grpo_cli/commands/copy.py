@@ -1,11 +1,17 @@
 """`r1zero copy`: a config file as the start of one's own."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
+from omegaconf import OmegaConf
+
+from grpo_cli.config.commands import SCHEMAS
 from grpo_cli.config.compose import conf_dir
 from grpo_cli.config.grammar import shell_word
-from grpo_cli.config.groups import config_groups
+from grpo_cli.config.groups import config_groups, groups_of
 from grpo_cli.errors import ConfigError
 from grpo_cli.nearest import did_you_mean
 
@@ -43,8 +49,23 @@ def main(argv: list[str]) -> None:
     if copy.exists():
         raise ConfigError(f"{copy} exists, and is not overwritten. Give another --name.")
     copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_bytes(files[wanted].read_bytes())
+    text = files[wanted].read_text(encoding="utf-8")
+    values = yaml.safe_load(text) or {}
+    command = next(command for command in SCHEMAS if group in groups_of(command))
+    if not values:  # the choice stands for the defaults: write them out, otherwise there is nothing to change
+        text = text.partition("\n")[0] + "\n" + OmegaConf.to_yaml(OmegaConf.structured(SCHEMAS[command])[group])
+    copy.write_text(text, encoding="utf-8")
     print(
-        f"Wrote {copy}. Settings that it does not name have their defaults; `r1zero train --help` explains them all.\n"
-        f"To use it: r1zero train {shell_word(f'--config-dir={options.folder}')} {group}={name}"
+        f"Wrote {copy}. {_content(group, values)} `r1zero {command} --help` explains each setting.\n"
+        f"To use it: r1zero {command} {shell_word(f'--config-dir={options.folder}')} {group}={name}"
     )
+
+
+def _content(group: str, values: Mapping[str, Any]) -> str:
+    """What the copy contains, and where its other settings come from."""
+    if not values:
+        return f"It has every setting of {group}, with its default."
+    if values.keys() == {"defaults"}:
+        others = ", ".join(f"{group}/{other}" for other in values["defaults"])
+        return f"All its settings come from {others}: change that list, or copy one of them, too."
+    return "Settings that it does not name have their defaults."

@@ -1,16 +1,24 @@
 """What is known of the data and the prompts before anything is loaded: `train` checks it, `plan` shows it."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from rich.table import Table
 
 from grpo_cli.commands.plan_tables import fact_table
+from grpo_cli.config.supervised import RewardModelTask, SFTTask
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.data.file_tokenizer import FileTokenizer, local_tokenizer
+from grpo_cli.data.demonstrations import Demonstration, DemonstrationSet, demonstration_token_ids
+from grpo_cli.data.file_tokenizer import FileTokenizer, local_model_file, local_tokenizer
+from grpo_cli.data.lengths import Example, check_any_fits, no_example_fits
+from grpo_cli.data.preferences import Preference, PreferenceSet
 from grpo_cli.data.problems import ProblemSet
-from grpo_cli.data.templates import check_any_fits, render
+from grpo_cli.data.templates import none_fits, render
+from grpo_cli.model_files import context_length
 from grpo_cli.printing import printable
+from grpo_cli.reward.model import reward_token_ids
+from grpo_cli.types import Problem
 
 MAX_MEASURED = 2000  # prompts
 MAX_SHOWN = 1500  # characters of a prompt
@@ -22,9 +30,54 @@ def check_prompts(config: TrainConfig, problems: ProblemSet) -> None:
 
     Only if the model's tokenizer is on this machine; otherwise the ranks find out.
     """
-    if (tokenizer := local_tokenizer(config.model)) is not None:
-        for part in (problems.train, problems.heldout):
-            check_any_fits(part, config.template, tokenizer, config.rollout.max_prompt_tokens)
+    if (tokenizer := local_tokenizer(config.model)) is None:
+        return
+    limit = config.rollout.max_prompt_tokens
+
+    def count_tokens(some: Sequence[Problem]) -> list[int]:
+        return [len(prompt.token_ids) for prompt in render(some, config.template, tokenizer)]
+
+    for part in (problems.train, problems.heldout):
+        check_any_fits(part, count_tokens, limit, partial(none_fits, max_prompt_tokens=limit))
+
+
+def check_demonstrations(config: SFTTask, demonstrations: DemonstrationSet) -> None:
+    """As `check_prompts`, for the demonstrations of `sft`: prompt and response together."""
+    if (tokenizer := local_tokenizer(config.model)) is None:
+        return
+
+    def count_tokens(some: Sequence[Demonstration]) -> list[int]:
+        end = (0,)  # any token
+        return [len(p) + len(r) for p, r in demonstration_token_ids(some, config.template, tokenizer, end)]
+
+    for part in (demonstrations.train, demonstrations.heldout):
+        _check_any_example_fits(part, "demonstrations", count_tokens, config)
+
+
+def check_preferences(config: RewardModelTask, preferences: PreferenceSet) -> None:
+    """As `check_prompts`, for the pairs of `reward-model`: the longer side counts."""
+    if (tokenizer := local_tokenizer(config.model)) is None:
+        return
+
+    def count_tokens(pairs: Sequence[Preference]) -> list[int]:
+        chosen = reward_token_ids(tokenizer, [(pair.problem, pair.chosen) for pair in pairs])
+        rejected = reward_token_ids(tokenizer, [(pair.problem, pair.rejected) for pair in pairs])
+        return [max(len(better), len(worse)) for better, worse in zip(chosen, rejected, strict=True)]
+
+    for part in (preferences.train, preferences.heldout):
+        _check_any_example_fits(part, "pairs", count_tokens, config)
+
+
+def _check_any_example_fits(
+    examples: Sequence[Example],
+    name: str,
+    count_tokens: Callable[[Sequence[Example]], list[int]],
+    config: SFTTask | RewardModelTask,
+) -> None:
+    file, max_tokens = local_model_file(config.model, "config.json"), config.data.max_tokens
+    context = config.model.max_model_len or (context_length(file) if file else None)  # None: unknown
+    error = partial(no_example_fits, name=name, max_tokens=max_tokens, context=context)
+    check_any_fits(examples, count_tokens, min(max_tokens, context or max_tokens), error)
 
 
 def data_warnings(config: TrainConfig, num_problems: int) -> Iterator[str]:

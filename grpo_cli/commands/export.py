@@ -56,7 +56,8 @@ def _export(source: Path, folder: Path, dtype: DType | None, trust: bool) -> Pat
     with stage(Screen(stderr=True), "loading libraries"):
         from grpo_cli.training.export import export  # imports DeepSpeed
 
-    export(checkpoint, folder, dtype)
+    with stage(Screen(stderr=True), "exporting the model"):
+        export(checkpoint, folder, dtype)
     return checkpoint
 
 

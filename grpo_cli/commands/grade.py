@@ -19,6 +19,7 @@ from grpo_cli.errors import DataError
 from grpo_cli.grading import Extraction, Judgement, VerifierPool, extract_answer
 from grpo_cli.jsonl import check_unique, read_jsonl
 from grpo_cli.metrics.console import clip
+from grpo_cli.progress import progress
 from grpo_cli.reward.terms.format import format_reward
 from grpo_cli.sandbox import grade_code, stated_code
 from grpo_cli.screen import Screen
@@ -143,20 +144,22 @@ def grade(cases: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     defaults = RewardConfig()
     with VerifierPool(1, defaults.timeout_s, defaults.memory_gib) as verifier:
         verifier.judge(Grader.math, "x", "2x").result()  # otherwise the first case's time includes the start-up
-        for case in cases:
-            started = time.perf_counter()
-            extraction, judgement = _judge(verifier, case)
-            yield {
-                "id": case["id"],
-                "accuracy": int(judgement.verdict == Verdict.correct),
-                "format": int(format_reward(case["text"])),
-                "verdict": judgement.verdict.value,
-                "extracted": extraction.answer,
-                "gold": case["gold"],
-                "end": case["text"][-MAX_WIDTH:],
-                "reason": judgement.reason,
-                "ms": round((time.perf_counter() - started) * 1000, 3),
-            }
+        with progress(Screen(stderr=True), "grading", len(cases)) as count:
+            for case in cases:
+                started = time.perf_counter()
+                extraction, judgement = _judge(verifier, case)
+                yield {
+                    "id": case["id"],
+                    "accuracy": int(judgement.verdict == Verdict.correct),
+                    "format": int(format_reward(case["text"])),
+                    "verdict": judgement.verdict.value,
+                    "extracted": extraction.answer,
+                    "gold": case["gold"],
+                    "end": case["text"][-MAX_WIDTH:],
+                    "reason": judgement.reason,
+                    "ms": round((time.perf_counter() - started) * 1000, 3),
+                }
+                count()
 
 
 def _judge(verifier: VerifierPool, case: Mapping[str, Any]) -> tuple[Extraction, Judgement]:

@@ -12,6 +12,7 @@ from grpo_cli.choices import AnswerMarker, Grader, Sandbox
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import DataError
+from grpo_cli.progress import progress
 from grpo_cli.reward.terms import AccuracyTerm, CodeTerm
 from grpo_cli.runs.frozen import read_frozen
 from grpo_cli.runs.resume import frozen_settings
@@ -44,19 +45,23 @@ def grade_run(run_dir: Path) -> list[dict[str, Any]]:
             for sample, response in enumerate(group.responses)
             if response.verdict is not Verdict.unjudged
         ]
-        rows = [
-            {
-                "step": group.step,
-                "split": group.split.value,
-                "problem": group.problem,
-                "sample": sample,
-                "verdict": (score := future.result()).verdict.value,
-                "extracted": score.extracted,
-                "verdict_in_run": group.responses[sample].verdict.value,
-                "extracted_in_run": group.responses[sample].extracted,
-            }
-            for group, sample, future in waiting
-        ]
+        rows = []
+        with progress(Screen(stderr=True), "grading", len(waiting)) as count:
+            for group, sample, future in waiting:
+                score, response = future.result(), group.responses[sample]
+                rows.append(
+                    {
+                        "step": group.step,
+                        "split": group.split.value,
+                        "problem": group.problem,
+                        "sample": sample,
+                        "verdict": score.verdict.value,
+                        "extracted": score.extracted,
+                        "verdict_in_run": response.verdict.value,
+                        "extracted_in_run": response.extracted,
+                    }
+                )
+                count()
     if not rows:
         raise DataError(f"{run_dir} keeps no responses that a rule can grade (rollouts/). Give another run.")
     return rows

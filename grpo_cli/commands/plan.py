@@ -24,19 +24,17 @@ from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.data import DataConfig
-from grpo_cli.config.model import ModelConfig, ShapeConfig
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.data import make_zero
 from grpo_cli.data.file_tokenizer import local_tokenizer
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.errors import ConfigError, raise_if_any
 from grpo_cli.hardware import Hardware, find_gpu, measure_cpu
+from grpo_cli.model_files import find_shape, find_teacher_shape
 from grpo_cli.planner.batches import plan_batches
 from grpo_cli.planner.duration import assumed_lengths, plan_seconds
 from grpo_cli.planner.fit import memory_faults, shape_faults
 from grpo_cli.planner.measured import read_measured
 from grpo_cli.planner.memory import plan_memory
-from grpo_cli.planner.shape import read_shape
 from grpo_cli.runs.resume import resumed_settings
 from grpo_cli.screen import Screen
 
@@ -57,7 +55,7 @@ def run(composed: DictConfig) -> None:
     config: TrainConfig = to_typed(settings, "train")
     faults = list(settings_faults(config))
     try:
-        shape = find_shape(config.model)
+        shape, teacher = find_shape(config.model), find_teacher_shape(config)
     except ConfigError as error:
         raise_if_any([*faults, str(error)])
     model_faults = list(shape_faults(config, shape))
@@ -66,8 +64,8 @@ def run(composed: DictConfig) -> None:
     problems = load_problem_set(config.data, config.seed) if _is_here(config.data) else None
     tokenizer = local_tokenizer(config.model)
     measured = read_measured(Path(config.run.dir).expanduser(), config) if has_run else None
-    batches, memory = plan_batches(config), plan_memory(config, shape)
-    overruns = list(memory_faults(config, shape))
+    batches, memory = plan_batches(config), plan_memory(config, shape, teacher)
+    overruns = list(memory_faults(config, shape, teacher))
     tables = [run_table(config, shape), batch_table(batches), memory_table(config, batches, memory)]
     hardware = find_hardware(config.cluster)
     if hardware and not overruns:
@@ -76,7 +74,8 @@ def run(composed: DictConfig) -> None:
             limit = config.rollout.max_prompt_tokens
             kept = [length for length in prompt_lengths(config, problems, tokenizer) if length <= limit]
             lengths = replace(lengths, prompt=mean(kept)) if kept else lengths
-        tables.append(time_table(config, hardware, lengths, plan_seconds(config, shape, hardware, lengths), measured))
+        seconds = plan_seconds(config, shape, hardware, lengths, teacher)
+        tables.append(time_table(config, hardware, lengths, seconds, measured))
     if problems:
         tables.insert(1, data_table(config, problems, tokenizer))
     console = Screen(width=None if sys.stdout.isatty() else 120)
@@ -116,11 +115,12 @@ def long_run_warnings(config: TrainConfig) -> Iterator[str]:
     if config.cluster.device != Device.cpu or config.model.path.startswith("builtin:"):
         return
     try:
-        shape = find_shape(config.model)
+        shape, teacher = find_shape(config.model), find_teacher_shape(config)
     except ConfigError:
         return
     lengths = assumed_lengths(config)
-    step_s = plan_seconds(config, shape, measure_cpu(config.cluster.ranks, config.cluster.threads), lengths).step
+    hardware = measure_cpu(config.cluster.ranks, config.cluster.threads)
+    step_s = plan_seconds(config, shape, hardware, lengths, teacher).step
     hours = config.steps * step_s / 3600
     if hours < LONG_H:
         return
@@ -137,26 +137,3 @@ def find_hardware(cluster: ClusterConfig) -> Hardware | None:
     if cluster.device == Device.cuda:
         return find_gpu(cluster.gpu) if cluster.gpu and cluster.dtype == DType.bf16 else None
     return measure_cpu(cluster.ranks, cluster.threads)
-
-
-def find_shape(model: ModelConfig) -> ShapeConfig:
-    """The shape in the settings; otherwise that of the model's folder or of the Hub's cache.
-
-    Raises ConfigError if there is none.
-    """
-    if model.shape is not None:
-        return model.shape
-    _, builtin, name = model.path.rpartition("builtin:")
-    path = make_zero.base_model_dir(name) if builtin else Path(model.path).expanduser()
-    try:
-        return read_shape(path if path.is_dir() else model.path, model.revision)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and not path.is_dir():
-            raise ConfigError(
-                f"model.path={model.path}: the shape of this model is unknown, and `r1zero plan` downloads nothing. "
-                f"Run `hf download {model.path} config.json` once, or set model.path to the folder of the model."
-            ) from None
-        raise ConfigError(
-            f"model.path={model.path}: config.json does not describe a shape that can be planned ({error}). Set "
-            "model.shape in a file in conf/model, as qwen2_5_math_7b.yaml does."
-        ) from error

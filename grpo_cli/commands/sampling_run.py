@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.analysis.report import read_result
 from grpo_cli.commands.hydra_job import given_keys
@@ -10,8 +11,10 @@ from grpo_cli.config.grammar import escaped
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.tracker import tracker_group
 from grpo_cli.errors import CheckpointError
+from grpo_cli.progress import stage
 from grpo_cli.runs.frozen import read_frozen
-from grpo_cli.runs.resume import find_checkpoint
+from grpo_cli.runs.resume import find_checkpoint, unfit_settings
+from grpo_cli.screen import Screen
 from grpo_cli.training.signed import check_signed
 
 
@@ -49,7 +52,14 @@ def set_model_from_checkpoint(composed: DictConfig) -> None:
         group = tracker_group() or trained.logger.group or run_dir.resolve().name
         composed.logger.group = composed.logger.group or escaped(group)
         if not any(key.split(".")[0] == "template" for key in given_keys()):
-            composed.template = OmegaConf.merge(composed.template, trained.template)
+            try:
+                composed.template = OmegaConf.merge(composed.template, trained.template)
+            except OmegaConfBaseException as error:
+                template = OmegaConf.create({"template": trained.get("template")})
+                raise CheckpointError(
+                    f"{run_dir / 'config.yaml'} does not fit this version of r1zero:\n"
+                    f"{unfit_settings(template, 'eval', error)}\nChoose a template, as in template=r1."
+                ) from error
 
 
 def _finished_model(path: Path) -> Path | None:
@@ -63,10 +73,14 @@ def _finished_model(path: Path) -> Path | None:
 
 
 def _exported_model(path: Path, trust: bool) -> Path:
-    check_signed(find_checkpoint(path), "trust", trust)
-    from grpo_cli.training.export import model_folder  # imports DeepSpeed
+    checkpoint = find_checkpoint(path)
+    check_signed(checkpoint, "trust", trust)
+    if (folder := checkpoint / "model").is_dir():
+        return folder
+    with stage(Screen(stderr=True), f"exporting the model of {checkpoint.name}"):
+        from grpo_cli.training.export import model_folder  # imports DeepSpeed
 
-    return model_folder(path)
+        return model_folder(checkpoint)
 
 
 def _name(path: Path, run_dir: Path) -> str:

@@ -10,9 +10,11 @@ from grpo_cli.config.machine import check_machine
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.reward import RewardConfig
 from grpo_cli.config.tracker import check_tracker
+from grpo_cli.config.train import TrainConfig
+from grpo_cli.data.file_tokenizer import local_tokenizer
 from grpo_cli.errors import ConfigError, SetupError
 from grpo_cli.hardware import num_gpus
-from grpo_cli.model_files import check_model
+from grpo_cli.model_files import check_model, check_same_tokens
 from grpo_cli.reward.functions import load_function
 from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
 
@@ -30,20 +32,35 @@ def check_start(config: Any, *, loads_model: bool = True) -> None:
         ask_hub = config.cluster.slurm is None  # the machine that submits may not reach the Hub although the nodes do
         needed_len = config.rollout.longest_sequence if hasattr(config, "rollout") else None
         check_model(config.model, templates, needed_len, ask_hub=ask_hub)
-        for key, path in _other_models(config):
-            check_model(ModelConfig(name=key, path=path), key=key, ask_hub=ask_hub)
+        for key, path, same_tokens in _other_models(config):
+            other = ModelConfig(name=key, path=path)
+            check_model(other, needed_len=needed_len if same_tokens else None, key=key, ask_hub=ask_hub)
+            if same_tokens:
+                _check_tokens(key, other, config.model)
     if hasattr(config, "reward"):
         import_functions(config.reward)
 
 
-def _other_models(config: Any) -> Iterator[tuple[str, str]]:
-    """The reward models and the judge of a command: the setting, and a path or Hub id."""
+def _other_models(config: Any) -> Iterator[tuple[str, str, bool]]:
+    """The setting, path or Hub id of a command's other models, and whether they get the token ids of config.model."""
+    if isinstance(config, TrainConfig):
+        if (teacher := config.algorithm.reference.path) is not None:
+            yield "algorithm.reference.path", teacher, True
+        if config.critic is not None and config.critic.path is not None:
+            yield "critic.path", config.critic.path, True
     if hasattr(config, "reward"):
         for name, term in typed_terms(config.reward.terms).items():
             if isinstance(term, ModelTerm):
-                yield f"reward.terms.{name}.path", term.path
+                yield f"reward.terms.{name}.path", term.path, False
     if hasattr(config, "analyze") and config.analyze.judge is not None:
-        yield "analyze.judge", config.analyze.judge
+        yield "analyze.judge", config.analyze.judge, False
+
+
+def _check_tokens(key: str, other: ModelConfig, model: ModelConfig) -> None:
+    """Raise ConfigError if two models have different tokens; only if both tokenizers are files on this machine."""
+    found, needed = local_tokenizer(other), local_tokenizer(model)
+    if found and needed:
+        check_same_tokens(key, other.path, found.get_vocab(), needed.get_vocab())
 
 
 def check_gpus(cluster: ClusterConfig) -> None:

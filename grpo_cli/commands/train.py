@@ -60,7 +60,7 @@ def run(composed: DictConfig) -> float:
 def ungraded_prompts_error(problems: Iterable[Problem], config: TrainConfig) -> str | None:
     """If `problems` contain prompts without a checkable answer that the run could not learn from: why, and the fix."""
     general = [problem.id for problem in problems if problem.grader == Grader.model]
-    if not general:
+    if not general or config.algorithm.advantage.reward == AdvantageReward.none:
         return None
     seen = f"{len(general)} problems, such as {general[0]}, have the grader `model`: no rule can grade them"
     if not any(isinstance(term, ModelTerm | FunctionTerm) for term in typed_terms(config.reward.terms).values()):

@@ -19,6 +19,7 @@ from grpo_cli.choices import (
     Surrogate,
     Weighting,
 )
+from grpo_cli.config.model import model_folder_faults
 
 
 @dataclass
@@ -67,6 +68,8 @@ class KLConfig:
 class ReferenceConfig:
     """The reference model of the KL penalty."""
 
+    path: str | None = None
+    """A teacher: a folder or Hub id of a model with the same tokens; if not set, the model before training."""
     refresh_steps: int = number(0, at_least=0)
     """Optimizer steps between copies of the policy into the reference; 0: it stays the base model."""
 
@@ -168,6 +171,19 @@ class AlgorithmConfig:
                 f"{key}functions.advantage=null; {key}advantage.whiten=true scales the advantages."
             )
 
+        if advantage.reward == AdvantageReward.none and (self.reference.path is None or self.beta == 0):
+            yield (
+                f"{key}advantage.reward=none leaves only the KL to a teacher to learn from. Name one with "
+                f"{key}reference.path=<folder or Hub id> and set {key}beta=1, or set {key}advantage.reward=total."
+            )
+        if self.reference.path is not None:
+            yield from model_folder_faults(f"{key}reference.path", self.reference.path)
+            if self.reference.refresh_steps > 0:
+                yield (
+                    f"{key}reference.refresh_steps={self.reference.refresh_steps} would replace the weights of "
+                    f"{key}reference.path={self.reference.path} by the policy's. Set one of them to null or 0."
+                )
+
     def warnings(self) -> Iterator[str]:
         """Combinations that run, but do not do what they seem to do."""
         if self.dual_clip is not None and self.surrogate != Surrogate.clip:
@@ -194,5 +210,6 @@ class AlgorithmConfig:
                 "algorithm.advantage.gamma and .gae_lambda have no effect without a critic. Choose algorithm=ppo, or "
                 "set both to 1."
             )
-        if self.reference.refresh_steps and self.beta == 0:
-            yield "algorithm.reference.refresh_steps has no effect while algorithm.beta is 0."
+        for name, value in (("refresh_steps", self.reference.refresh_steps), ("path", self.reference.path)):
+            if value and self.beta == 0:
+                yield f"algorithm.reference.{name} has no effect while algorithm.beta is 0."

@@ -119,6 +119,29 @@ class DataConfig(SourceConfig):
 
 
 @dataclass
+class CurriculumConfig:
+    """Which problems training skips, by how often the policy solved them in this run."""
+
+    pass_rate: tuple[float, float] | None = number(None, at_least=0, at_most=1, count=2)
+    """Skip problems whose running pass rate is outside this range, as in [0.05,0.95]; if not set, none."""
+    weight: float = number(0.5, above=0, at_most=1)
+    """Weight of a problem's last group in its running pass rate."""
+    return_after: int = number(3, at_least=1)
+    """Epochs after which a skipped problem is sampled again."""
+
+    def faults(self, key: str) -> Iterator[str]:
+        if self.pass_rate is not None and list(self.pass_rate) != sorted(self.pass_rate):
+            yield f"{key}pass_rate={list(self.pass_rate)}: must be two shares in rising order, as in [0.05,0.95]."
+
+
+@dataclass
+class TrainDataConfig(DataConfig):
+    """The training problems."""
+
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+
+
+@dataclass
 class BenchmarkConfig(SourceConfig):
     """Problems for evaluation only. A problem that cannot be graded still counts in the denominator."""
 

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 PLAIN = re.compile(r"[\w./:@%+-]+", re.ASCII)  # needs no quotes, neither for Hydra nor for a shell
 VALUE_FLAGS = (
     *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
-    *("-i", "--info", "-sc", "--shell-completion"),
+    *("-i", "--info", "-sc", "--shell-completion", "--experimental-rerun"),
 )
 TEXT_SETTING = re.compile(r"\+*templates?(\.\w+)?\.(text|system|between|response_prefix|stop)=")
 INTERPOLATION = re.compile(r"(\\*)\$\{")  # of OmegaConf; an odd number of backslashes before it escapes it
@@ -25,6 +25,17 @@ def overrides_in(arguments: Sequence[str]) -> Iterator[str]:
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if not argument.startswith("-") and before not in VALUE_FLAGS:
             yield argument
+
+
+def overrides_first(arguments: Sequence[str]) -> list[str]:
+    """The overrides, then the flags and their values: Hydra rejects a flag between overrides.
+
+    >>> overrides_first(["seed=1", "--config-dir", "mine", "-m", "steps=2"])
+    ['seed=1', 'steps=2', '--config-dir', 'mine', '-m']
+    """
+    pairs = zip(["", *arguments], arguments, strict=False)
+    flags = [argument for before, argument in pairs if argument.startswith("-") or before in VALUE_FLAGS]
+    return [*overrides_in(arguments), *flags]
 
 
 def parsed(argument: str) -> Override:

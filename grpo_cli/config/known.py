@@ -51,12 +51,24 @@ def wrong_values(key: str, value: Any, settings: Sequence[KnownSetting]) -> Iter
         return
     if setting.is_open and setting.key != key:
         return
+    if setting.is_open and isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from type_faults(f"{key}.{name}", inner, get_args(setting.kind)[1])
+        return
     holds_settings = is_dataclass(setting.kind) or (get_origin(setting.kind) is dict and not setting.is_open)
     if holds_settings and isinstance(value, Mapping):
         for name, inner in value.items():
             yield from wrong_values(f"{key}.{name}", inner, settings)
     else:
         yield from type_faults(key, value, setting.hint, setting.field)
+
+
+def file_faults(values: Any, schema: Any) -> list[str]:
+    """Every key in the content of a file that `schema` does not have, and every value of a wrong type."""
+    if not isinstance(values, Mapping):
+        return ["it must hold settings, one `key: value` per line."]
+    settings = list(known_settings(schema))
+    return [fault for key, value in values.items() for fault in wrong_values(f"{key}", value, settings)]
 
 
 def nearest(name: str, known: Collection[str]) -> str:

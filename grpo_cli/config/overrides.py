@@ -21,7 +21,6 @@ from grpo_cli.errors import ConfigError
 FLAGS = {
     *VALUE_FLAGS,
     *("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun"),
-    "--experimental-rerun",
 }
 # Groups whose choice `file` takes any source, with the settings for a path and for a Hub id.
 SOURCES = {

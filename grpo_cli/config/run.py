@@ -51,7 +51,7 @@ class LoggerConfig:
     trackers: list[TrackerName] = field(default_factory=lambda: [TrackerName.wandb])
     """Services that get the metrics besides metrics.jsonl; []: none."""
     console: bool = True
-    """Show progress on the terminal."""
+    """Show the metrics of each step on the terminal."""
     project: str | None = None
     """Project in W&B and Trackio; WANDB_PROJECT or r1zero if not set."""
     entity: str | None = None
@@ -65,8 +65,8 @@ class LoggerConfig:
     heldout_groups: int = number(32, at_least=0)
     """Held-out problems whose greedy responses are kept at each evaluation; 0: none."""
     token_values: bool = False
-    """Also keep each token's log-probabilities and entropy, for the responses of groups_per_step. It costs a forward
-    pass of these responses."""
+    """Also keep each token's log-probabilities and entropy, for the responses of groups_per_step. It costs two forward
+    passes of these responses, one before the update and one after."""
     upload_model: bool = False
     """Upload the trained model to W&B as an artifact."""
     samples_every: int = number(20, at_least=0)

@@ -9,7 +9,7 @@ from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.best import benchmark_metrics, heldout_metrics, keep_best_faults, measured
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.critic import CriticConfig
-from grpo_cli.config.data import BenchmarkConfig, DataConfig
+from grpo_cli.config.data import BenchmarkConfig, TrainDataConfig
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.optimizer import OptimizerConfig
 from grpo_cli.config.precision import precision_faults
@@ -33,7 +33,7 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: TrainDataConfig = field(default_factory=TrainDataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
@@ -50,7 +50,7 @@ class TrainConfig:
         yield from precision_faults(self.cluster)
         yield from self._batch_faults()
         lora, refresh_steps = self.model.lora, self.algorithm.reference.refresh_steps
-        if lora.rank > 0 and refresh_steps > 0:
+        if lora.rank > 0 and refresh_steps > 0 and self.algorithm.reference.path is None:
             yield (
                 f"algorithm.reference.refresh_steps={refresh_steps} needs a separate reference model, and with "
                 f"model.lora.rank={lora.rank} the reference is the model without its adapters. Set "

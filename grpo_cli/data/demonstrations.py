@@ -12,9 +12,12 @@ from grpo_cli.config.examples import (
     SFTDataConfig,
     typed_mix,
 )
+from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data import make_zero
 from grpo_cli.data.rows import column_names, draw_heldout, read_each, read_rows, required_text, shown_columns
+from grpo_cli.data.templates import PromptTokenizer, render
 from grpo_cli.errors import ConfigError, DataError
+from grpo_cli.types import Problem
 
 # How the cold-start responses for each built-in model write totals.
 BUILTIN = {
@@ -55,6 +58,22 @@ def load_demonstrations(config: SFTDataConfig, seed: int) -> DemonstrationSet:
     if not train:
         raise DataError("No demonstration is left to train on. Raise data.weight, or lower data.num_heldout.")
     return DemonstrationSet(tuple(train), tuple(d for d in main if d.problem in heldout))
+
+
+def demonstration_token_ids(
+    demonstrations: Sequence[Demonstration], template: TemplateConfig, tokenizer: PromptTokenizer, end: tuple[int, ...]
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Each demonstration as the token ids of its prompt and its response.
+
+    A response ends as a sampled one does: with the tokens `end`, or with a stop string of the template.
+    """
+    prompts = render([Problem("", d.problem, "") for d in demonstrations], template, tokenizer)
+    texts = [d.response.removeprefix(template.response_prefix) for d in demonstrations]
+    responses = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    return [
+        (prompt.token_ids, (*token_ids, *(() if text.endswith(tuple(template.stop)) else end)))
+        for prompt, text, token_ids in zip(prompts, texts, responses, strict=True)
+    ]
 
 
 def _weighted(rows: Sequence[Demonstration], weight: float, rng: random.Random) -> list[Demonstration]:

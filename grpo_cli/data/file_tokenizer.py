@@ -39,6 +39,10 @@ class FileTokenizer:
         special = {name: token["content"] if isinstance(token, dict) else token for name, token in special.items()}
         return self._compiled.render(messages=chat, **special, **options)
 
+    def get_vocab(self) -> dict[str, int]:
+        """The id of each token."""
+        return self._tokenizer.get_vocab()
+
     @property
     def unknown_id(self) -> int | None:
         """The token that stands for a text that the vocabulary does not have; None if it has every text."""

@@ -5,7 +5,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,10 +12,10 @@ from grpo_cli.choices import Grader
 from grpo_cli.config.data import NUM_HELDOUT, BenchmarkConfig, ColumnsConfig, DataConfig, SourceConfig
 from grpo_cli.data import make_zero, make_zero_general, make_zero_sizes
 from grpo_cli.data.layouts import Reading, choose_reading
+from grpo_cli.data.pass_rates import within_pass_rate
 from grpo_cli.data.rows import check_faults, column_names, draw_heldout, missing_column, read_rows
 from grpo_cli.data.sources import Rows, unflatten
 from grpo_cli.errors import ConfigError, DataError
-from grpo_cli.jsonl import check_unique, read_jsonl
 from grpo_cli.nearest import did_you_mean
 from grpo_cli.types import Columns, Problem
 
@@ -51,7 +50,7 @@ def load_problem_set(config: DataConfig, seed: int) -> ProblemSet:
                 *(wanted, config.source, len(heldout)),
             )
         drawn = rng.sample(heldout, min(wanted, len(heldout)))
-        return ProblemSet(_within_pass_rate(task.problems(), config), tuple(drawn))
+        return ProblemSet(within_pass_rate(task.problems(), config), tuple(drawn))
 
     problems = load_problems(config, config.name, "data")
     candidates = checkable(problems)
@@ -64,7 +63,7 @@ def load_problem_set(config: DataConfig, seed: int) -> ProblemSet:
             f"No problem is left to train on: each of the {len(problems)} has the same text as a held-out one. Use "
             "data with more different problems."
         )
-    return ProblemSet(_within_pass_rate(rest, config), heldout)
+    return ProblemSet(within_pass_rate(rest, config), heldout)
 
 
 def checkable(problems: Sequence[Problem]) -> list[Problem]:
@@ -76,35 +75,6 @@ def checkable(problems: Sequence[Problem]) -> list[Problem]:
     if not found:
         raise DataError("Every problem has the grader `model`. Add some with a checkable answer to measure accuracy.")
     return found
-
-
-def _within_pass_rate(problems: Sequence[Problem], config: DataConfig) -> tuple[Problem, ...]:
-    """The problems whose share of right answers, according to `r1zero analyze`, is within `config.pass_rate`."""
-    if config.pass_rate is None or config.pass_rates is None:
-        return tuple(problems)
-    path = Path(config.pass_rates).expanduser()
-    rows = read_jsonl(path, _pass_rate, "Set data.pass_rates to a file that `r1zero analyze` wrote.")
-    check_unique(path, {number: id for number, (id, _) in rows.items()}, "the pass rate of")
-    rates = dict(rows.values())
-    lowest, highest = config.pass_rate
-    kept = tuple(problem for problem in problems if lowest <= rates.get(problem.id, -1) <= highest)
-    logger.warning(
-        "Training on %d of %d problems: data.pass_rate=%s leaves out %d, and %d have no pass rate.",
-        *(len(kept), len(problems), list(config.pass_rate)),
-        *(sum(p.id in rates for p in problems) - len(kept), sum(p.id not in rates for p in problems)),
-    )
-    if not kept:
-        raise DataError(
-            f"data.pass_rate={list(config.pass_rate)} leaves no problem to train on. Widen it, or run `r1zero analyze` "
-            "on the training problems."
-        )
-    return kept
-
-
-def _pass_rate(row: Mapping[str, Any]) -> tuple[str, float]:
-    if not isinstance(row["pass_rate"], int | float) or not 0 <= row["pass_rate"] <= 1:
-        raise ValueError(f"pass_rate is {row['pass_rate']!r}, and must be a number from 0 to 1")
-    return str(row["id"]), row["pass_rate"]
 
 
 def load_problems(config: SourceConfig, name: str, key: str) -> list[Problem]:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from grpo_cli.data.pass_rates import Curriculum
 from grpo_cli.errors import CheckpointError
 
 Item = TypeVar("Item")
@@ -14,13 +15,15 @@ class EpochSampler(Generic[Item]):
     """An endless sequence of prompts or other items. Each epoch is a permutation that depends on `seed` and the epoch
     number.
 
-    Also stores the last mean response length of each prompt, which is used to balance prompts over ranks.
+    Items that `curriculum` skips are passed over. Also stores the last mean response length of each prompt, which is
+    used to balance prompts over ranks.
     """
 
-    def __init__(self, items: Sequence[Item], seed: int) -> None:
+    def __init__(self, items: Sequence[Item], seed: int, curriculum: Curriculum | None = None) -> None:
         assert items, "items must not be empty"
         self._items = items
         self._seed = seed
+        self._curriculum = curriculum
         self._places = {id(item): place for place, item in enumerate(items)}
         self._lengths: dict[int, float] = {}  # by position in `items`
         self._identity = {"seed": seed, "num_items": len(items), "fingerprint": _fingerprint(items)}
@@ -32,19 +35,25 @@ class EpochSampler(Generic[Item]):
         while len(taken) < count:
             if self._position == len(self._order):
                 self._start_epoch(self._epoch + 1)
-            part = self._order[self._position : self._position + count - len(taken)]
-            taken += [self._items[i] for i in part]
-            self._position += len(part)
+            place = self._order[self._position]
+            self._position += 1
+            if self._curriculum is None or not self._curriculum.skips(place, self._epoch):
+                taken.append(self._items[place])
         return taken
 
-    @property
-    def epochs(self) -> float:
-        """How often the data was drawn so far: 0.25 after a quarter of the first epoch."""
-        return (self._epoch * len(self._order) + self._position) / len(self._order)
+    def metrics(self) -> dict[str, float]:
+        """How often the data was gone through (0.25 after a quarter of the first epoch), and what share is skipped."""
+        metrics = {"epoch": (self._epoch * len(self._order) + self._position) / len(self._order)}
+        if self._curriculum is not None:
+            metrics["curriculum/outside"] = self._curriculum.num_outside / len(self._items)
+        return metrics
 
-    def record_length(self, item: Item, length: float) -> None:
-        """Store the mean length of the responses to an item, in tokens."""
-        self._lengths[self._places[id(item)]] = length
+    def record(self, item: Item, length: float, pass_rate: float | None = None) -> None:
+        """Store the mean length of the responses to an item, in tokens, and the share of them that is right."""
+        place = self._places[id(item)]
+        self._lengths[place] = length
+        if self._curriculum is not None and pass_rate is not None:
+            self._curriculum.record(place, pass_rate, self._epoch)
 
     def expected_length(self, item: Item) -> float | None:
         """The last recorded length, or None if none was recorded yet."""
@@ -53,7 +62,8 @@ class EpochSampler(Generic[Item]):
     def state_dict(self) -> dict[str, Any]:
         """The position, and the identity of the data that it refers to, as plain JSON values."""
         lengths = [[place, length] for place, length in sorted(self._lengths.items())]
-        return {"epoch": self._epoch, "position": self._position, "lengths": lengths, **self._identity}
+        state = {"epoch": self._epoch, "position": self._position, "lengths": lengths, **self._identity}
+        return state if self._curriculum is None else {**state, "curriculum": self._curriculum.state()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, may_differ: bool = False) -> bool:
         """Continue from `state`; returns whether that was possible.
@@ -74,6 +84,8 @@ class EpochSampler(Generic[Item]):
         self._start_epoch(state["epoch"])
         self._position = state["position"]
         self._lengths = dict(map(tuple, state.get("lengths", ())))
+        if self._curriculum is not None:
+            self._curriculum.load_state(state.get("curriculum", ()))
         return True
 
     def _start_epoch(self, epoch: int) -> None:

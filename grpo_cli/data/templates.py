@@ -28,21 +28,6 @@ def render(problems: Sequence[Problem], template: TemplateConfig, tokenizer: Pro
     ]
 
 
-def check_any_fits(
-    problems: Sequence[Problem], template: TemplateConfig, tokenizer: PromptTokenizer, max_prompt_tokens: int
-) -> None:
-    """Raise the error of `render_prompts` if all prompts are too long. Tokenizes only as many as it must."""
-    ordered = sorted(problems, key=lambda problem: len(problem.text))
-    # A token is at least one byte; two more if special tokens surround the text.
-    if not ordered or len(_render_text(ordered[0], template, tokenizer).encode()) + 2 <= max_prompt_tokens:
-        return
-    for first in range(0, len(ordered), 100):
-        prompts = render(ordered[first : first + 100], template, tokenizer)
-        if any(len(prompt.token_ids) <= max_prompt_tokens for prompt in prompts):
-            return
-    render_prompts(problems, template, tokenizer, max_prompt_tokens)
-
-
 def render_prompts(
     problems: Sequence[Problem], template: TemplateConfig, tokenizer: PromptTokenizer, max_prompt_tokens: int
 ) -> tuple[list[Prompt], int]:
@@ -53,12 +38,16 @@ def render_prompts(
     prompts = render(problems, template, tokenizer)
     kept = [prompt for prompt in prompts if len(prompt.token_ids) <= max_prompt_tokens]
     if prompts and not kept:
-        shortest = min(len(prompt.token_ids) for prompt in prompts)
-        raise DataError(
-            f"All {len(prompts)} prompts are longer than rollout.max_prompt_tokens={max_prompt_tokens}: the "
-            f"shortest has {shortest} tokens. Raise rollout.max_prompt_tokens to {shortest} or more."
-        )
+        raise none_fits(len(prompts), min(len(prompt.token_ids) for prompt in prompts), max_prompt_tokens)
     return kept, len(prompts) - len(kept)
+
+
+def none_fits(num: int, shortest: int, max_prompt_tokens: int) -> DataError:
+    """The error for `num` prompts, the shortest of which is too long."""
+    return DataError(
+        f"All {num} prompts are longer than rollout.max_prompt_tokens={max_prompt_tokens}: the shortest has {shortest} "
+        f"tokens. Raise rollout.max_prompt_tokens to {shortest} or more."
+    )
 
 
 def _render_text(problem: Problem, template: TemplateConfig, tokenizer: PromptTokenizer) -> str:

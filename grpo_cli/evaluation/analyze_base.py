@@ -33,8 +33,8 @@ def analyze(config: AnalyzeTask, terminal: TextIO) -> None:
     """Add the missing samples to `<run.dir>/analyze/`. Rank 0 then reports, unless a judge runs next."""
     start_ranks(config.cluster.device)
     console = report_console(terminal)
-    all_series = _all_series(config)
-    with stage(console, f"loading {config.model.name}"):
+    with stage(console, f"loading {config.model.name} and {config.data.name}"):
+        all_series = _all_series(config)
         model = load_base_model(config.model)
     if config.analyze.judge is not None:
         judge_model(config.analyze.judge)  # reports its errors before anything is sampled

@@ -22,6 +22,7 @@ TRAINING = (
     ("length", "length/mean", ".1f"),
     ("waits", "reflection/wait_rate", ".2f"),
     ("kl", "policy/kl_ref", ".4f"),
+    ("teacher kl", "policy/kl_teacher", ".4f"),
     ("tokens/s", "perf/tokens_per_s", ",.0f"),
     ("mfu", "perf/mfu", ".1%"),
 )

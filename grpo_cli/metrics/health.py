@@ -69,7 +69,8 @@ class Health:
                 f"{_percent(cut)} of the responses were cut at the limit.",
                 "Raise rollout.max_new_tokens, or set algorithm.overlong to say how they count.",
             )
-        if (agreeing := self._mean("group/agreeing")) >= AGREEING:
+        has_teacher = "policy/kl_teacher" in self._rows[-1]  # every token then has a signal
+        if (agreeing := self._mean("group/agreeing")) >= AGREEING and not has_teacher:
             right, wrong = self._mean("group/all_right"), self._mean("group/all_wrong")
             yield Finding(
                 "equal rewards in groups",

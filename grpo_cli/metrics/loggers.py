@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from grpo_cli.metrics.console import Display
 from grpo_cli.metrics.health import Health
 from grpo_cli.metrics.metrics import TOTALS, LoggedStep, SampleRow, sample_rows
 from grpo_cli.metrics.trackers import open_trackers
+from grpo_cli.progress import progress
 from grpo_cli.runs.rollouts import FOLDER, KeptGroup, Split, read_step, remove_after, rollout_file, write_groups
 
 
@@ -57,17 +58,18 @@ class RunLogger:
         self._totals = {total: sum(row.get(name, 0.0) for row in kept_rows) for total, name in TOTALS.items()}
         self._health = Health(mismatch_limit)
         kept = [LoggedStep(row, self._health.update(row)) for row in kept_rows]
-        self._trackers = open_trackers(
-            config,
-            run_dir,
-            run_name=run_name,
-            settings=settings,
-            message=self.message,
-            start_step=start_step,
-            last_step=steps,
-        )
-        for tracker in self._trackers:
-            tracker.resume(kept, self._read_samples)
+        with self._tracker_progress("starting"):
+            self._trackers = open_trackers(
+                config,
+                run_dir,
+                run_name=run_name,
+                settings=settings,
+                message=self.message,
+                start_step=start_step,
+                last_step=steps,
+            )
+            for tracker in self._trackers:
+                tracker.resume(kept, self._read_samples)
         self._display = Display(console, title=run_name, steps=steps, start_step=start_step) if config.console else None
 
     def __enter__(self) -> Self:
@@ -126,8 +128,13 @@ class RunLogger:
             self._display.close()
         with suppress(OSError):  # a full disk was reported when the row was written; closing writes again
             self._rows.close()
-        for tracker in self._trackers:
-            tracker.close(failed, model)
+        with self._tracker_progress("closing"):
+            for tracker in self._trackers:
+                tracker.close(failed, model)
+
+    def _tracker_progress(self, verb: str) -> AbstractContextManager:
+        names = ", ".join(self._config.trackers)
+        return progress(self._console, f"{verb} {names}") if names else nullcontext()
 
     def _has_table(self, step: int) -> bool:
         return self._config.samples_every > 0 and step % self._config.samples_every == 0

@@ -111,10 +111,20 @@ def stages_of(pipeline: Pipeline, folder: Path) -> list[Stage]:
             earlier = [stage.name for stage in stages]
             faults += [f"stages.{name}: {fault}" for fault in _stage_faults(stage, overrides, earlier)]
             stages.append(stage)
-    except (OmegaConfBaseException, ValueError) as error:  # a ValueError of shlex
-        raise ConfigError(f"The pipeline's stages cannot be read: {str(error).strip()}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(_reference_fault(error, pipeline)) from error
     reject(faults)
     return stages
+
+
+def _reference_fault(error: OmegaConfBaseException, pipeline: Pipeline) -> str:
+    """Why OmegaConf cannot fill in a `${...}` of the file."""
+    if match := re.search(r"Interpolation key '([^']+)' not found", str(error)):
+        name = match[1]
+        near = did_you_mean(name, [*pipeline, "dir"])
+        return f"{error.full_key}: ${{{name}}}: the pipeline has no such key.{near} Add `{name}: <value>` to its file."
+    reason = str(error).splitlines()[0]
+    return f"{error.full_key}: a ${{...}} cannot be filled in ({reason}). Use ${{dir}} or a key of the pipeline's file."
 
 
 def reject(faults: Sequence[str]) -> None:
@@ -139,18 +149,30 @@ def _form_faults(pipeline: Any) -> Iterator[str]:
             or not (isinstance(line, str) and line.strip())
         ):
             yield f"stages.{name}: {line}: is not a stage. {form}; the name has small letters, digits and _."
+    if not isinstance(pipeline.get("evaluate"), str | None):
+        yield "evaluate: must be a text with overrides of `r1zero eval`, such as `benchmark=math500 eval.n=4`, or null."
 
 
 def _commands(filled: Pipeline) -> Iterator[tuple[str, list[str]]]:
     """The name and command of each stage and, with `evaluate`, of each evaluation."""
-    evaluate = shlex.split(filled.get("evaluate") or "")
+    evaluate = _words("evaluate", filled.get("evaluate") or "")
     if evaluate:
         yield "base_eval", ["eval", *evaluate]
     for name, line in filled["stages"].items():
-        words = shlex.split(str(line))
+        words = _words(f"stages.{name}", line)
+        if not words:
+            raise ConfigError(f"stages.{name}: is empty. Write a command and its overrides, or remove the stage.")
         yield name, words
         if evaluate and words[0] in COMMANDS and COMMANDS[words[0]].leaves_model:
             yield f"{name}_eval", ["eval", *evaluate, f"model.path={DIR}/{name}/model"]
+
+
+def _words(key: str, line: str) -> list[str]:
+    """The words of a command line, as a shell would split it."""
+    try:
+        return shlex.split(str(line))
+    except ValueError as error:
+        raise ConfigError(f"{key}: {line}: a quotation mark is not closed, or the line ends in \\. Fix it.") from error
 
 
 def _stage_faults(stage: Stage, overrides: Sequence[str], earlier: Sequence[str]) -> Iterator[str]:

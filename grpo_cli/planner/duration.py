@@ -9,12 +9,13 @@ import math
 from dataclasses import dataclass
 
 from grpo_cli.choices import Device, KLPlacement
+from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import Hardware
 from grpo_cli.planner.batches import num_at_once, plan_batches
 from grpo_cli.planner.flops import Work, forward_flops, layer_flops, output_flops, training_flops
-from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, activation_bytes, plan_memory
+from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, Memory, activation_bytes, plan_memory
 from grpo_cli.planner.shape import num_adapter_parameters, num_critic_parameters, num_parameters
 
 MATRIX_SHARE = 0.6  # of the peak: large matrix products in bf16 reach 0.6 to 0.7, attention 0.4 to 0.6
@@ -78,15 +79,21 @@ def assumed_lengths(config: TrainConfig) -> Lengths:
     )
 
 
-def plan_seconds(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> Seconds:
+def plan_seconds(
+    config: TrainConfig,
+    shape: ShapeConfig,
+    hardware: Hardware,
+    lengths: Lengths,
+    teacher: ShapeConfig | None = None,
+) -> Seconds:
     """The seconds of one step. `hardware` is that of one rank; `config` has passed check_train."""
-    passes, num_microbatches = _passes(config, shape, hardware, lengths)
+    passes, num_microbatches = _passes(config, shape, teacher, hardware, lengths)
     return Seconds(
         generation=_generation(config, shape, hardware, lengths),
         passes=passes,
         optimizer=_optimizer(config, shape, hardware),
         exchange=_exchange(config, shape, hardware, num_microbatches),
-        swap=_swap(config, shape),
+        swap=_swap(config.cluster, plan_memory(config, shape, teacher)),
         sync=_sync(config, shape, hardware),
     )
 
@@ -115,34 +122,41 @@ def _generation(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, len
     return prefill_s + (max(decode_s, host_s) if on_gpu else decode_s + host_s)
 
 
-def _passes(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths) -> tuple[float, int]:
+def _passes(
+    config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None, hardware: Hardware, lengths: Lengths
+) -> tuple[float, int]:
     """Seconds of forward and backward passes, and the micro-batches of each optimizer step."""
     cluster, algorithm, batches = config.cluster, config.algorithm, plan_batches(config)
     sequences = batches.completions_per_rank * lengths.trained
     work = Work.of([(lengths.prompt, lengths.response)]) * sequences
     tokens = work.tokens
     epochs, recomputes = algorithm.num_epochs, cluster.gradient_checkpointing
-    extra = int(batches.steps_per_rollout > 1)  # the old log-probabilities, for the ratios
+    forwarded = [shape] * (batches.steps_per_rollout > 1)  # the old log-probabilities, for the ratios
     if algorithm.beta > 0:
         # The reference's log-probabilities; with KL in the reward, both are computed once more.
-        extra += 1 if algorithm.kl.placement == KLPlacement.loss else 3
+        in_reward = algorithm.kl.placement != KLPlacement.loss
+        forwarded += [shape] * in_reward + [teacher or shape] * (1 + in_reward)
     has_adapters = num_adapter_parameters(shape, config.model.lora) > 0
     chunks = work.responses * shape.vocab_size > LOGITS_CHUNK[cluster.device]  # more than one: each is computed twice
     flops = epochs * (
         training_flops(shape, work, has_adapters=has_adapters)
         + recomputes * layer_flops(shape, work)
         + chunks * output_flops(shape, work)
-    ) + extra * forward_flops(shape, work)
-    # In forward passes; a backward pass reads and writes twice as much.
-    layer_passes, output_passes = epochs * (3 + recomputes) + extra, epochs * (3 + chunks) + extra
-    traffic = KEPT_PASSES * layer_passes * activation_bytes(shape, cluster.dtype, work.tokens, checkpointing=False)
-    traffic += 4 * LOGITS_PASSES * output_passes * shape.vocab_size * work.responses
-    calls = layer_passes * shape.num_layers * sequences if cluster.device == Device.cpu else 0
+    ) + sum(forward_flops(each, work) for each in forwarded)
+    # In forward passes of layers and output; a backward pass reads and writes twice as much.
+    passes = [(shape, epochs * (3 + recomputes), epochs * (3 + chunks)), *((each, 1, 1) for each in forwarded)]
+    traffic = calls = 0.0
+    for each, of_layers, of_output in passes:
+        activations = activation_bytes(each, cluster.dtype, work.tokens, checkpointing=False)
+        traffic += KEPT_PASSES * of_layers * activations
+        traffic += 4 * LOGITS_PASSES * of_output * each.vocab_size * work.responses
+        calls += of_layers * each.num_layers * sequences if cluster.device == Device.cpu else 0
     if config.critic:  # its values of all responses, and its update
-        work = Work.of([(lengths.prompt, lengths.response)]) * batches.completions_per_rank
+        of_critic = Work.of([(lengths.prompt, lengths.response)]) * batches.completions_per_rank
         layer_passes = epochs * (3 + recomputes) + 1
-        flops += layer_passes * layer_flops(shape, work)
-        traffic += KEPT_PASSES * layer_passes * activation_bytes(shape, cluster.dtype, work.tokens, checkpointing=False)
+        activations = activation_bytes(shape, cluster.dtype, of_critic.tokens, checkpointing=False)
+        flops += layer_passes * layer_flops(shape, of_critic)
+        traffic += KEPT_PASSES * layer_passes * activations
         is_on_cpu = cluster.device == Device.cpu
         calls += layer_passes * shape.num_layers * batches.completions_per_rank if is_on_cpu else 0
     seconds = (
@@ -181,11 +195,9 @@ def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_m
     return crossing * steps * (per_step + num_microbatches * per_microbatch) / link
 
 
-def _swap(config: TrainConfig, shape: ShapeConfig) -> float:
-    cluster = config.cluster
+def _swap(cluster: ClusterConfig, memory: Memory) -> float:
     if cluster.device == Device.cpu:
         return 0.0
-    memory = plan_memory(config, shape)
     moved = 2 * memory.moved_out + (2 * memory.reference if cluster.offload_reference else 0)
     if cluster.vllm.sleep_level == 1:
         moved += 2 * memory.vllm_weights

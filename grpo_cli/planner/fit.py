@@ -40,19 +40,19 @@ def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
         )
 
 
-def memory_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
+def memory_faults(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None = None) -> Iterator[str]:
     """Everything that does not fit into a GPU, with settings to change; `config` is valid."""
-    overruns = _overruns(config, shape)
+    overruns = _overruns(config, shape, teacher)
     if overruns:
-        yield " ".join([*overruns, _hint(config, shape)])
+        yield " ".join([*overruns, _hint(config, shape, teacher)])
 
 
-def _overruns(config: TrainConfig, shape: ShapeConfig) -> dict[str, float]:
+def _overruns(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None) -> dict[str, float]:
     """Each thing that does not fit, and by how many bytes; empty on a CPU, or if a GPU's memory is unknown."""
     cluster, memory_gib = config.cluster, gpu_memory_gib(config.cluster)
     if memory_gib is None:
         return {}
-    memory = plan_memory(config, shape)
+    memory = plan_memory(config, shape, teacher)
     kv_cache = memory.kv_cache or 0.0
     overruns = {
         f"{phase} needs {peak / GIB:.1f} GiB of a GPU that has {memory_gib:g}.": peak - memory_gib * GIB
@@ -72,17 +72,17 @@ def _overruns(config: TrainConfig, shape: ShapeConfig) -> dict[str, float]:
     return overruns
 
 
-def _hint(config: TrainConfig, shape: ShapeConfig) -> str:
+def _hint(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None) -> str:
     """The first of the changes below that is enough alone; otherwise the first ones that are enough together."""
     hints = _hints(config, shape)
-    if found := next((hint for hint in hints if _missing(_with(config, hint), shape) == 0), None):
-        return _advice(config, shape, found)
+    if found := next((hint for hint in hints if _missing(_with(config, hint), shape, teacher) == 0), None):
+        return _advice(config, shape, teacher, found)
     together: dict[str, Any] = {}
     for hint in hints:
-        if _missing(_with(config, together | hint), shape) < _missing(_with(config, together), shape):
+        if _missing(_with(config, together | hint), shape, teacher) < _missing(_with(config, together), shape, teacher):
             together |= hint
-    if together and _missing(_with(config, together), shape) == 0:
-        return _advice(config, shape, together)
+    if together and _missing(_with(config, together), shape, teacher) == 0:
+        return _advice(config, shape, teacher, together)
     return "No setting that `r1zero plan` knows makes it fit: use more or larger GPUs, or a smaller model."
 
 
@@ -105,18 +105,18 @@ def _hints(config: TrainConfig, shape: ShapeConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _missing(config: TrainConfig, shape: ShapeConfig) -> float:
+def _missing(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None) -> float:
     """Bytes that do not fit; infinite for settings that cannot work."""
-    return math.inf if any(settings_faults(config)) else sum(_overruns(config, shape).values())
+    return math.inf if any(settings_faults(config)) else sum(_overruns(config, shape, teacher).values())
 
 
-def _advice(config: TrainConfig, shape: ShapeConfig, changes: Mapping[str, Any]) -> str:
+def _advice(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None, changes: Mapping[str, Any]) -> str:
     written = [
         f"{key}={str(value).lower() if isinstance(value, bool) else value}"
         for key, value in changes.items()
         if reduce(getattr, key.split("."), config) != value
     ]
-    peak = max(plan_memory(_with(config, changes), shape).phases.values())
+    peak = max(plan_memory(_with(config, changes), shape, teacher).phases.values())
     return f"Set {' '.join(written)}: the most that a GPU then needs is {peak / GIB:.1f} GiB."
 
 

@@ -68,8 +68,8 @@ class Memory:
         return {name: peak for name, peak in phases.items() if peak}
 
 
-def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
-    """The peaks of one rank; `config` has passed check_train.
+def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None = None) -> Memory:
+    """The peaks of one rank; `config` has passed check_train. The reference is the teacher, if there is one.
 
     Weights bP, and of Adam 12P (master weights and two moments, in fp32) are divided by N from stage 3 and 1 on: ZeRO,
     arXiv:1910.02054, section 5. In fp32, stages 0 and 3 need no master weights. A critic is counted with the shape of
@@ -92,8 +92,9 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig) -> Memory:
     critic_weights = width * critic_parameters / (ranks if stage == 3 else 1)
     critic = critic_weights + plan_optimizer(cluster, critic_parameters)
     critic += critic_gradients.held if critic_gradients.stays else 0.0
-    # With adapters, the reference is the base model. It is not sharded.
-    reference = width * parameters if config.algorithm.beta > 0 and not adapters else 0.0
+    # With adapters, the reference is the model without them. It is not sharded.
+    has_reference = config.algorithm.beta > 0 and (teacher is not None or not adapters)
+    reference = float(width * num_parameters(teacher or shape)) if has_reference else 0.0
     zero_buffers = 0.0
     if on_gpu:  # on a CPU, a page that is never written takes no memory
         zero_buffers += width * ZERO_BUCKET if stage >= 1 else 0.0

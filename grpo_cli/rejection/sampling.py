@@ -45,11 +45,11 @@ def sample(config: SampleTask, terminal: TextIO) -> None:
     """
     start_ranks(config.cluster.device)
     console = report_console(terminal)
-    problems = checkable(load_problem_set(config.data, config.seed).train)
-    problems = gradable_problems(problems, config.data.on_bad_gold, console)
-    if config.sample.num_problems:
-        problems = draw_problems(problems, config.sample.num_problems, config.seed)
-    with stage(console, f"loading {config.model.name}"):
+    with stage(console, f"loading {config.model.name} and {config.data.name}"):
+        problems = checkable(load_problem_set(config.data, config.seed).train)
+        problems = gradable_problems(problems, config.data.on_bad_gold, console)
+        if config.sample.num_problems:
+            problems = draw_problems(problems, config.sample.num_problems, config.seed)
         model = load_base_model(config.model)
     name = config.data.name
     all_series = [Series(name, problems, config.template, config.sample.n)]

@@ -11,6 +11,7 @@ ENDS = 0.2  # share of the steps at each end that are compared
 NGRAM = 4  # words
 REPEATED = 3  # times in one response
 MOST = 8  # rows of a table
+FREQUENT = 0.01  # share of the last responses; an answer that is rarer says nothing
 EXAMPLES = 5
 # The kind of an answer: the first pattern that matches all of it.
 KINDS = (
@@ -88,11 +89,14 @@ def _share(responses: Responses, is_so: Callable[[Mapping[str, Any]], bool]) -> 
 
 
 def _answers(first: Responses, last: Responses) -> list[list[Any]]:
-    """(answer, share of the first responses, share of the last, share of these that are right), the most frequent."""
+    """(answer, share of the first responses, share of the last, share of these that are right), the most frequent.
+
+    Answers of at most 1 % of the last responses are left out.
+    """
     before, after = (Counter(response["extracted"] for _, _, response in ends) for ends in (first, last))
     rows = []
     for answer, count in after.most_common(MOST + 1):
-        if answer is not None:
+        if answer is not None and count > FREQUENT * len(last):
             right = sum(r["correct"] is True for _, _, r in last if r["extracted"] == answer)
             rows.append([answer[:80], before[answer] / len(first), count / len(last), right / count])
     return rows[:MOST]
@@ -137,9 +141,12 @@ def kind_of(answer: str) -> str:
 
 
 def _examples(responses: Responses, order: Callable[[Mapping[str, Any]], float]) -> list[dict[str, Any]]:
-    chosen = sorted(responses, key=lambda each: order(each[2]))[:EXAMPLES]
+    """The first by this order; equal texts once."""
+    different: dict[str, tuple[Group, int, Mapping[str, Any]]] = {}
+    for each in sorted(responses, key=lambda each: order(each[2])):
+        different.setdefault(each[2]["text"], each)
     return [
         {key: group[key] for key in ("step", "split", "problem")}
         | {"sample": number, "tokens": response["tokens"], "text": response["text"][:200]}
-        for group, number, response in chosen
+        for group, number, response in list(different.values())[:EXAMPLES]
     ]

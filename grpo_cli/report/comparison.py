@@ -24,7 +24,8 @@ def comparison(runs: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[Grou
     points = [run["verdict"]["after"] for run in runs]
     metrics = {run["verdict"]["metric"] for run in runs}
     if len(metrics) > 1 or any(point is None for point in points):
-        return result | {"headline": "These runs have no evaluation in common."}
+        learning = sum(run["verdict"]["answer"] == "yes" for run in runs)
+        return result | {"headline": f"{learning} of {len(runs)} runs are learning. They have no evaluation in common."}
     if any(row["key"] in DATA for row in result["settings"]):
         return result | {"headline": "These runs have different data, so their accuracies cannot be compared."}
     (metric,) = metrics

@@ -4,10 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from grpo_cli.choices import DType
-from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.planner.memory import BYTES, plan_gradients
-from grpo_cli.planner.shape import num_adapter_parameters, num_critic_parameters, num_parameters, read_shape
+from grpo_cli.errors import ConfigError
+from grpo_cli.model_files import find_shape, find_teacher_shape
+from grpo_cli.planner.memory import BYTES, plan_gradients, plan_memory
+from grpo_cli.planner.shape import num_adapter_parameters, num_critic_parameters, num_parameters
 
 
 def cost(config: Any) -> dict[str, Any] | None:
@@ -19,15 +20,17 @@ def cost(config: Any) -> dict[str, Any] | None:
     """
     if not isinstance(config, TrainConfig):
         return None
-    shape = _shape(config)
-    if shape is None:
+    try:
+        shape, teacher = find_shape(config.model), find_teacher_shape(config)
+    except ConfigError:
         return None
     parameters, adapters = num_parameters(shape), num_adapter_parameters(shape, config.model.lora)
     policy = _trained("policy", config, parameters, adapters)
     critic = _trained("critic", config, num_critic_parameters(shape))
     frozen = float(BYTES[config.cluster.dtype] * parameters)
     engine = ["policy in vLLM", frozen * config.cluster.ranks / config.cluster.vllm.tensor_parallel_size, 0.0, 0.0]
-    reference = [["reference", frozen, 0.0, 0.0]] if config.algorithm.beta > 0 and config.model.lora.rank == 0 else []
+    held = plan_memory(config, shape, teacher).reference
+    reference = [["reference", held, 0.0, 0.0]] if held else []
     return {
         "parameters": parameters,
         "run": [policy, *([critic] if config.critic else []), *reference, engine],
@@ -42,13 +45,3 @@ def _trained(name: str, config: TrainConfig, parameters: int, adapters: int = 0)
     has_master = config.cluster.zero_stage in (1, 2) or config.cluster.dtype == DType.bf16
     gradients = plan_gradients(replace(config.cluster, ranks=1, offload_optimizer=False), trained).held
     return [name, float(width * (parameters + adapters)), gradients, float((12 if has_master else 8) * trained)]
-
-
-def _shape(config: TrainConfig) -> ShapeConfig | None:
-    """The model's shape from the settings, its folder or the hub's cache; nothing is downloaded."""
-    if config.model.shape is not None:
-        return config.model.shape
-    try:
-        return read_shape(config.model.path, config.model.revision)
-    except (OSError, ValueError, KeyError):
-        return None

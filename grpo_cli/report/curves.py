@@ -45,11 +45,11 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
         (("group/agreeing", "all rewards equal"), ("group/all_right", "all right"), ("group/all_wrong", "all wrong")),
     ),
     ("Entropy, nats per token", NUMBER, (("policy/entropy", "policy"),)),
-    ("KL to the reference, nats per token", NUMBER, (("policy/kl_ref", "policy"),)),
+    ("KL per token, nats", NUMBER, (("policy/kl_ref", "to the reference"), ("policy/kl_teacher", "to the teacher"))),
     ("Norm of the gradient", NUMBER, (("policy/grad_norm", "before clipping"),)),
     ("Clipped tokens", SHARE, (("policy/clip_low", "at the lower bound"), ("policy/clip_high", "at the upper bound"))),
     (
-        "Sampler and trainer: difference of log-probabilities",
+        "Sampler and trainer differ by, nats",
         NUMBER,
         (("sampler/logprob_diff_mean", "mean"), ("sampler/logprob_diff_max", "largest")),
     ),

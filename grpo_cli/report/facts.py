@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 
 from grpo_cli.analysis.reflection import SELF_CORRECTIONS
 from grpo_cli.analysis.report import read_metrics
+from grpo_cli.choices import RatioLevel, Surrogate
+from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.commands import COMMANDS
 from grpo_cli.config.compose import flat_settings
 from grpo_cli.errors import DataError
@@ -71,9 +73,9 @@ def _size(config: Any) -> str:
     if rollout := getattr(config, "rollout", None):
         return (
             f"{rollout.prompts_per_step} prompts x {rollout.group_size} responses of at most "
-            f"{rollout.max_new_tokens:,} tokens, lr {config.optimizer.lr:g}"
+            f"{rollout.max_new_tokens:,} tokens, learning rate {config.optimizer.lr:g}"
         )
-    return f"{config.batch_size} examples, lr {config.optimizer.lr:g}"
+    return f"{config.batch_size} examples, learning rate {config.optimizer.lr:g}"
 
 
 def _findings(folder: Path) -> list[dict[str, Any]]:
@@ -116,8 +118,24 @@ def _figures(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
 
 
 def _advantage(config: Any) -> dict[str, Any] | None:
-    """The run's own advantage settings, and the limits that token weights need; None if it has no rollouts."""
+    """The run's own advantage settings, and limits of tokens and ratios; None if it has no rollouts."""
     if not hasattr(config, "algorithm"):
         return None
-    settings = advantage_settings(flat_settings(OmegaConf.structured(config)))
-    return settings | {"max_new_tokens": config.rollout.max_new_tokens, "overlong": config.algorithm.overlong.value}
+    algorithm = config.algorithm
+    return advantage_settings(flat_settings(OmegaConf.structured(config))) | {
+        "max_new_tokens": config.rollout.max_new_tokens,
+        "overlong": algorithm.overlong.value,
+        "clip": _clip_bounds(algorithm),
+    }
+
+
+def _clip_bounds(algorithm: AlgorithmConfig) -> list[float | None] | None:
+    """The bounds of a token's ratio, as in `policy_loss`; the lower one may be None. None if tokens have none."""
+    if algorithm.functions.surrogate or algorithm.ratio.level is not RatioLevel.token:
+        return None
+    high = 1 + (algorithm.epsilon if algorithm.epsilon_high is None else algorithm.epsilon_high)
+    bounds: dict[Surrogate, list[float | None]] = {
+        Surrogate.clip: [1 - algorithm.epsilon, high],
+        Surrogate.cispo: [None, high],
+    }
+    return bounds.get(algorithm.surrogate)

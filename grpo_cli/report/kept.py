@@ -4,18 +4,18 @@ import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from grpo_cli.jsonl import read_objects
-from grpo_cli.runs.rollouts import Split, kept_steps, rollout_file
+from grpo_cli.runs.rollouts import Split, TokenValues, kept_steps, rollout_file
 
 SPLITS = {Split.heldout: 0.35, Split.train: 1.0}  # the share of the room that is left for each, in this order
 LEAST_GROUPS = {Split.heldout: 8, Split.train: 2}  # of a step, if a run has too many to show all
 HEAD, TAIL = 4000, 2000  # characters of a longer response that are shown
-TOKEN_VALUES = ("token_texts", "sampler_logprobs", "trainer_logprobs", "entropies")
+TOKEN_VALUES = tuple(field.name for field in fields(TokenValues))
 
 Group = dict[str, Any]
 
@@ -91,7 +91,7 @@ def _trimmed(response: Mapping[str, Any]) -> dict[str, Any]:
     trimmed |= {name: _rounded(response.get(name), 5) for name in ("reward", "advantage")}
     trimmed["terms"] = {name: _rounded(value, 4) for name, value in response["terms"].items()}
     if "token_texts" in response:
-        trimmed |= {key: [_rounded(value, 3) for value in response[key]] for key in TOKEN_VALUES if key in response}
+        trimmed |= {key: [_rounded(value, 3) for value in response[key]] for key in TOKEN_VALUES if response.get(key)}
     if len(text := response["text"]) > HEAD + TAIL:
         trimmed |= {"text": text[:HEAD], "tail": text[-TAIL:], "cut": len(text) - HEAD - TAIL}
     return trimmed

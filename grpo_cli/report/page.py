@@ -29,7 +29,7 @@ REFRESH_SHARE = 0.005  # of the time of a run that writing its page again and ag
 SCRIPTS = (
     "uplot/uPlot.iife.min.js",
     *("base.js", "top.js", "charts.js", "curves.js"),
-    *("groups.js", "response.js", "problem.js", "advantage.js", "explorer.js"),
+    *("groups.js", "response.js", "problem.js", "says.js", "advantage.js", "explorer.js"),
     *("tokens.js", "aids.js", "compare.js", "cost.js", "sweep.js", "science.js", "start.js"),
 )
 STYLES = ("uplot/uPlot.min.css", "style.css")

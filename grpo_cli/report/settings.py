@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from grpo_cli.choices import AdvantageKind
+from grpo_cli.choices import AdvantageKind, AdvantageReward
 from grpo_cli.config.compose import conf_dir, flat_settings, register_schemas, to_typed
 from grpo_cli.config.grammar import quoted, shell_word
 from grpo_cli.secret import mapped, masked
@@ -48,12 +48,16 @@ def describe(config: Any, command: str) -> dict[str, Any]:
 
 
 def algorithms() -> dict[str, dict[str, Any]]:
-    """The advantage and weighting of each method in conf/algorithm without a critic, by name."""
+    """The advantage and weighting of each method in conf/algorithm that learns from rewards alone, by name."""
     with _composer():
         defaults = _composed("train")
     files = sorted((conf_dir() / "algorithm").glob("*.yaml"))
     found = {file.stem: advantage_settings(defaults | _values(file, "algorithm")) for file in files}
-    return {name: settings for name, settings in found.items() if settings["kind"] != AdvantageKind.gae}
+    return {
+        name: settings
+        for name, settings in found.items()
+        if settings["kind"] != AdvantageKind.gae and settings["reward"] != AdvantageReward.none
+    }
 
 
 def advantage_settings(flat: Mapping[str, Any]) -> dict[str, Any]:

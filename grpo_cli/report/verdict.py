@@ -53,11 +53,14 @@ def _answer(
         return "yes", f"It is learning: {name} {'fell' if is_better_low(metric) else 'rose'} {values}."
     if abs(change) > CLEAR * se and change < 0:
         return "worse", f"It got worse: {name} {'rose' if is_better_low(metric) else 'fell'} {values}."
+    is_same = shown(first, metric) == shown(last, metric)
     if _trend("reward/mean", steps, grew=True):
-        return "unclear", f"Not clear yet: the training reward rises, but {name} went only {values}."
+        moved = f"stayed at {shown(last, metric)}" if is_same else f"went only {values}"
+        return "unclear", f"Not clear yet: the training reward rises, but {name} {moved}."
+    moved = f"stayed at {shown(last, metric)}" if is_same else f"went {values}, which may be chance"
     if len(steps) < EARLY:
-        return "early", f"Too early to tell after {len(steps)} steps: {name} went {values}, which may be chance."
-    return "no", f"It is not learning: {name} went {values}, which may be chance."
+        return "early", f"Too early to tell after {len(steps)} steps: {name} {moved}."
+    return "no", f"It is not learning: {name} {moved}."
 
 
 def _reasons(

@@ -91,10 +91,10 @@ def collect_rollout(
         mine |= drawn
         generation_s += sampled.generation_s
         reward_s += sampled.reward_s
-        facts = {i: (_agrees(group), _mean_length(group)) for i, group in drawn.items()}
-        for i, (agrees, length) in sorted(pair for of_rank in gather(facts) for pair in of_rank.items()):
+        facts = {i: (_agrees(group), _mean_length(group), _pass_rate(group)) for i, group in drawn.items()}
+        for i, (agrees, length, rate) in sorted(pair for of_rank in gather(facts) for pair in of_rank.items()):
             agreeing.append(agrees)
-            sampler.record_length(prompts[i - num_drawn], length)
+            sampler.record(prompts[i - num_drawn], length, rate)
         if agreeing.count(False) >= num_wanted:
             break
     order = sorted(range(len(agreeing)), key=lambda i: (agreeing[i] and agreeing_last, i))
@@ -137,6 +137,13 @@ def _agrees(group: ScoredGroup) -> bool:
     if group.scores[0].verdict is Verdict.unjudged:
         return len({score.total for score in group.scores if not math.isnan(score.total)}) <= 1
     return len({score.verdict is Verdict.correct for score in group.scores}) == 1
+
+
+def _pass_rate(group: ScoredGroup) -> float | None:
+    """The share of right responses; None if no rule can judge them."""
+    if group.scores[0].verdict is Verdict.unjudged:
+        return None
+    return fmean(score.verdict is Verdict.correct for score in group.scores)
 
 
 def collect_and_score(

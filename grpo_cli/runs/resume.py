@@ -17,6 +17,7 @@ from grpo_cli.choices import Schedule
 from grpo_cli.config.commands import SCHEMAS
 from grpo_cli.config.compose import flat_settings, to_typed
 from grpo_cli.config.grammar import escaped
+from grpo_cli.config.known import file_faults
 from grpo_cli.config.paths import with_absolute_paths
 from grpo_cli.errors import CheckpointError, ConfigError
 from grpo_cli.runs.frozen import frozen_text, read_frozen
@@ -106,8 +107,8 @@ def settings_in(file: Path, command: str) -> DictConfig:
                 f"`r1zero {other}`, or give the folder of a run of `r1zero {command}`."
             ) from error
         raise ConfigError(
-            f"{file} has settings that this version of r1zero does not have: {error}\nResume with the version that "
-            "wrote it, or fix the file."
+            f"{file} does not fit this version of r1zero:\n{unfit_settings(stored, command, error)}\nResume with the "
+            "version that wrote it, or fix the file."
         ) from error
     if missing := IN_EVERY_RUN - stored.keys():
         raise _damaged(file, f"it has no {', '.join(sorted(missing))}")
@@ -217,6 +218,15 @@ def _typed(stored: DictConfig, command: str) -> DictConfig:
     plain: Mapping[str, Any] = with_absolute_paths(OmegaConf.to_container(stored))
     typed: Any = OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), plain)
     return typed
+
+
+def unfit_settings(stored: DictConfig, command: str, error: OmegaConfBaseException) -> str:
+    """The settings of a run that this version does not have or that have a wrong type, a line each.
+
+    If there are none, the first line of `error`, which OmegaConf raised for them.
+    """
+    faults = file_faults(OmegaConf.to_container(stored), SCHEMAS[command])
+    return "\n".join(f"- {fault}" for fault in faults or [str(error).partition("\n")[0]])
 
 
 def command_of(stored: DictConfig) -> str | None:

@@ -33,6 +33,7 @@ class TokenValues:
     sampler_logprobs: Sequence[float]
     trainer_logprobs: Sequence[float]  # of the weights that sampled
     entropies: Sequence[float]  # in nats
+    updated_logprobs: Sequence[float] | None = None  # of the weights after the step's update
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,17 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from grpo_cli.config.compose import conf_dir
 from grpo_cli.config.grammar import escaped
+from grpo_cli.config.known import file_faults
 from grpo_cli.errors import ConfigError
 from grpo_cli.nearest import did_you_mean
 from grpo_cli.pipeline.stages import DIR
@@ -151,18 +151,17 @@ def read_claim(name: str) -> Claim:
         )
     try:
         content: Any = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8-sig")))
-        if not isinstance(content, Mapping):
-            raise ConfigError(f"{file} is not a claim. Start from one in conf/science/.")
-        merged = OmegaConf.merge(OmegaConf.structured(Claim), mapped(content, escaped), {"name": file.stem})
-        if missing := OmegaConf.missing_keys(merged):
-            raise ConfigError(f"{file}: {', '.join(sorted(missing))} must be set. See docs/science.md.")
-        claim: Any = OmegaConf.to_object(merged)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not YAML: {error}") from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(
-            f"{file}: {str(error).splitlines()[0]} (key {error.full_key}). See docs/science.md."
-        ) from error
-    if faults := list(claim.faults()):
-        raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults))
+    _reject(file, [f"{fault} See docs/science.md." for fault in file_faults(content, Claim)])
+    merged = OmegaConf.merge(OmegaConf.structured(Claim), mapped(content, escaped), {"name": file.stem})
+    _reject(file, [f"{key} must be set. See docs/science.md." for key in sorted(OmegaConf.missing_keys(merged))])
+    claim: Any = OmegaConf.to_object(merged)
+    _reject(file, claim.faults())
     return claim
+
+
+def _reject(file: Path, faults: Iterable[str]) -> None:
+    """Raise one ConfigError with the faults, a line each, if there are any."""
+    if lines := [f"{file}: {fault}" for fault in faults]:
+        raise ConfigError("\n".join(lines))

@@ -81,14 +81,12 @@ def objective_rewards(rollout: Rollout, algorithm: AlgorithmConfig) -> Tensor:
 
     A response that no term applies to gets the mean of its group, which leaves the group's mean as it is.
     """
-    uses_accuracy = algorithm.advantage.reward == AdvantageReward.accuracy
-    rewards_PG = torch.tensor(
-        [
-            [float(score.verdict is Verdict.correct) if uses_accuracy else score.total for score in group.scores]
-            for group in rollout.groups
-        ],
-        dtype=torch.float64,
-    )
+    reward_of = {
+        AdvantageReward.total: lambda score: score.total,
+        AdvantageReward.accuracy: lambda score: float(score.verdict is Verdict.correct),
+        AdvantageReward.none: lambda score: 0.0,
+    }[algorithm.advantage.reward]
+    rewards_PG = torch.tensor([[reward_of(s) for s in g.scores] for g in rollout.groups], dtype=torch.float64)
     if algorithm.overlong == Overlong.zero_reward:
         rewards_PG = rewards_PG.masked_fill(_truncated(rollout), 0.0)
     means_P1 = rewards_PG.nanmean(dim=1, keepdim=True).nan_to_num(0.0)

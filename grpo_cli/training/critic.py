@@ -17,9 +17,9 @@ from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.critic import CriticConfig
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.errors import CheckpointError, ConfigError
+from grpo_cli.errors import CheckpointError
 from grpo_cli.metrics.metrics import Tally
-from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.model import BaseModel, load_second_model
 from grpo_cli.ranks import gather
 from grpo_cli.rollout.collect import Rollout
 from grpo_cli.training.advantages import penalised_rewards
@@ -57,8 +57,9 @@ class Critic:
         self.warmup_steps = settings.warmup_steps
         self._algorithm = config.algorithm
         self._value_clip = settings.value_clip
-        start = model if settings.path is None else _start_model(settings.path, model, config)
-        network = value_network(start, config.cluster)
+        if settings.path is not None:
+            model = load_second_model("critic.path", settings.path, model, config.rollout.longest_sequence)
+        network = value_network(model, config.cluster)
         self._tokens_per_microbatch = config.cluster.tokens_per_microbatch if network.packs else 1
         lr = LR_FACTOR * config.optimizer.lr if settings.lr is None else settings.lr
         steps_per_update = config.algorithm.num_minibatches * config.algorithm.num_epochs
@@ -209,20 +210,6 @@ class ValueHead(nn.Linear):
 
     def forward(self, hidden_NH: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
         return super().forward(hidden_NH)[:, 0].float(), None
-
-
-def _start_model(path: str, model: BaseModel, config: TrainConfig) -> BaseModel:
-    """The model that the critic starts from, which must read the same tokens as `model`."""
-    try:
-        start = load_base_model(replace(config.model, path=path, revision=None), config.rollout.longest_sequence)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("model.path=", "critic.path=")) from error
-    if start.tokenizer.get_vocab() != model.tokenizer.get_vocab():
-        raise ConfigError(
-            f"critic.path={path}: this model has another tokenizer than {model.folder}. Choose a model with the same "
-            "one, or critic.path=null for the base model."
-        )
-    return replace(start, max_model_len=model.max_model_len)
 
 
 def _num_tokens(sequences: Sequence[TrainingSequence]) -> int:

@@ -27,7 +27,7 @@ from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.runs.frozen import public_settings, read_frozen
-from grpo_cli.runs.resume import find_checkpoint
+from grpo_cli.runs.resume import find_checkpoint, unfit_settings
 from grpo_cli.secret import mapped, masked
 from grpo_cli.training.checkpoint_files import check_whole
 from grpo_cli.training.engine import DTYPES, consolidated_weights
@@ -85,12 +85,14 @@ def export(checkpoint: Path, folder: Path, dtype: DType | None = None) -> None:
 
 
 def _settings(checkpoint: Path, command: str) -> Any:
+    file = checkpoint / "config.yaml"
+    stored = read_frozen(file)
     try:
-        return to_typed(read_frozen(checkpoint / "config.yaml"), command)
+        return to_typed(stored, command)
     except OmegaConfBaseException as error:
         raise CheckpointError(
-            f"{checkpoint / 'config.yaml'} has settings that this version of r1zero does not know: {error}\nExport "
-            "the checkpoint with the version that wrote it."
+            f"{file} does not fit this version of r1zero:\n{unfit_settings(stored, command, error)}\nExport the "
+            "checkpoint with the version that wrote it."
         ) from error
 
 

@@ -12,6 +12,7 @@ from grpo_cli import stop
 from grpo_cli.choices import KLPlacement
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
+from grpo_cli.data.pass_rates import Curriculum
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.data.templates import render, render_prompts
@@ -22,7 +23,7 @@ from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
 from grpo_cli.model import BaseModel, load_base_model
-from grpo_cli.progress import stage
+from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.collect import collect_rollout
@@ -33,11 +34,11 @@ from grpo_cli.training.batch import make_minibatches
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.critic import PolicyAndCritic, rl_critic, valued_minibatches
 from grpo_cli.training.engine import init_distributed
-from grpo_cli.training.kept import first_groups
+from grpo_cli.training.kept import first_groups, first_values
 from grpo_cli.training.loop import conclude, finish_run, finish_step, heldout_groups, open_log, say
 from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
 from grpo_cli.training.network import check_family
-from grpo_cli.training.policies import rl_policy
+from grpo_cli.training.policies import load_teacher, rl_policy
 from grpo_cli.training.weight_sync import check_sampler, sync_weights
 from grpo_cli.types import Problem, Prompt, Sampling
 
@@ -50,6 +51,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
     with stage(console, f"loading {config.model.name} and {config.data.name}"):
         model = load_base_model(config.model, config.rollout.longest_sequence)
         check_family(model, config.cluster)
+        teacher = load_teacher(model, config)
         problems = load_problem_set(config.data, config.seed)
         train_prompts, heldout_prompts = (
             _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
@@ -58,7 +60,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
             for name, benchmark in config.benchmark.items()
         }
-    sampler = EpochSampler(train_prompts, config.seed)
+    sampler = EpochSampler(train_prompts, config.seed, Curriculum.of(config.data.curriculum))
     checkpoints = Checkpoints(config, "train", partial(say, console))
     peak = find_peak(model.folder, config)
     limit = mismatch_limit(config.cluster.dtype, config.rollout.mismatch_limit)
@@ -70,7 +72,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         with stage(console, "starting vLLM"):
             engine = RolloutEngine(model, config.cluster, for_training=True)
         with engine.asleep(), stage(console, "building DeepSpeed"):
-            policy, critic = rl_policy(model, config), rl_critic(model, config)
+            policy, critic = rl_policy(model, config, teacher), rl_critic(model, config)
             learner = PolicyAndCritic(policy, critic) if critic else policy
             start_step = checkpoints.load_latest(learner, sampler)
         if policy.note:
@@ -82,20 +84,22 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         stack.enter_context(checkpoints.advice())
         stopped_after = None
         if start_step == 0:
+            say(console, "evaluating before training")
             evaluation = evaluate(_sampling(config, step=1))
             log(0, evaluation.metrics, heldout_groups(0, evaluation))
         stop.listen()
         for step in range(start_step + 1, config.steps + 1):
             clock = Clock()
             sampling = _sampling(config, step)
-            rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
-            with clock.phase("update"), engine.asleep():
+            with progress(console, f"step {step}: sampling"):
+                rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
+            with clock.phase("update"), engine.asleep(), progress(console, f"step {step}: updating"):
                 selected_PG = selected_responses(rollout, config.algorithm)
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
                 kl = policy.token_kl(rollout.groups) if in_reward else None
                 values = critic.values(rollout.groups) if critic else None
                 advantages = rollout_advantages(rollout, selected_PG, kl, config.algorithm, values)
-                groups = first_groups(step, rollout, advantages, config.logger, policy, model.tokenizer)
+                token_values = first_values(rollout, config.logger, policy, model.tokenizer)
                 learns_PG = selected_PG & (critic is None or step > critic.warmup_steps)
                 minibatches = make_minibatches(
                     rollout, advantages, learns_PG, config.algorithm, sampling.max_new_tokens
@@ -104,6 +108,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 if critic and values is not None:  # first, so that both need not be on the GPU at the same time
                     update = critic.update(valued_minibatches(rollout, selected_PG, values, kl, config.algorithm))
                 update = update.merge(policy.update(minibatches))
+                groups = first_groups(step, rollout, advantages, config.logger, policy, token_values)
                 update.max("perf/peak_memory_gib", peak_memory_gib())
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)
@@ -123,6 +128,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 checkpoints=checkpoints,
                 learner=learner,
                 sampler=sampler,
+                console=console,
                 peak=peak,
                 groups=groups,
                 check=partial(check_mismatch, limit=limit),

@@ -18,7 +18,7 @@ from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import Peak, performance
-from grpo_cli.progress import stage
+from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import gather, rank
 from grpo_cli.report.page import page_refresher, refresh_page
 from grpo_cli.runs.frozen import public_settings
@@ -81,6 +81,7 @@ def finish_step(
     checkpoints: Checkpoints,
     learner: Learner,
     sampler: EpochSampler,
+    console: Console,
     peak: Peak | None = None,
     groups: Sequence[KeptGroup] = (),
     check: Callable[[Mapping[str, float]], None] | None = None,
@@ -97,12 +98,13 @@ def finish_step(
             evaluation = evaluate()
     merged = of_all_ranks(tally)
     times = clock.times() | checkpoints.times()
-    metrics = performance({**merged.compute(), "epoch": sampler.epochs, **evaluation.metrics, **times}, peak)
+    metrics = performance({**merged.compute(), **sampler.metrics(), **evaluation.metrics, **times}, peak)
     log(step, metrics, [*groups, *heldout_groups(step, evaluation)], merged.values())
     if check:
         check(metrics)
     must_stop = any(gather(stop.is_requested())) and not is_last
-    checkpoints.maybe_save(step, learner, sampler, metrics, must=is_last or must_stop)
+    with progress(console, f"step {step}: saving"):
+        checkpoints.maybe_save(step, learner, sampler, metrics, must=is_last or must_stop)
     return must_stop
 
 

@@ -4,14 +4,25 @@ from grpo_cli.choices import Surrogate, Weighting
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.supervised import SFTTask
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.model import BaseModel
+from grpo_cli.model import BaseModel, load_second_model
+from grpo_cli.training.network import check_family
 from grpo_cli.training.policy import Policy
 
 # Every response token of a batch counts the same: the loss is minus their mean log-likelihood.
 LIKELIHOOD = AlgorithmConfig(surrogate=Surrogate.none, weighting=Weighting.token_mean)
 
 
-def rl_policy(model: BaseModel, config: TrainConfig) -> Policy:
+def load_teacher(model: BaseModel, config: TrainConfig) -> BaseModel | None:
+    """The model of algorithm.reference.path; None if there is none, or without a KL term."""
+    path = config.algorithm.reference.path
+    if path is None or config.algorithm.beta == 0:
+        return None
+    teacher = load_second_model("algorithm.reference.path", path, model, config.rollout.longest_sequence)
+    check_family(teacher, config.cluster)
+    return teacher
+
+
+def rl_policy(model: BaseModel, config: TrainConfig, teacher: BaseModel | None = None) -> Policy:
     """The policy of `r1zero train`."""
     return Policy(
         model,
@@ -19,6 +30,7 @@ def rl_policy(model: BaseModel, config: TrainConfig) -> Policy:
         config.optimizer,
         config.cluster,
         config.model.lora,
+        teacher=teacher,
         temperature=config.rollout.temperature,
         num_updates=config.steps,
         seed=config.seed,

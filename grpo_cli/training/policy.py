@@ -50,20 +50,22 @@ class Policy:
         cluster: ClusterConfig,
         lora: LoraConfig,
         *,
+        teacher: BaseModel | None = None,
         temperature: float,
         num_updates: int,
         seed: int,
     ) -> None:
         """`num_updates` is the number of calls of `update` in the whole run; the learning-rate schedule needs it.
 
-        `temperature` is the sampling temperature of responses. `seed` initialises new adapters.
+        `temperature` is the sampling temperature of responses. `seed` initialises new adapters. `teacher` is the
+        reference of the KL term; without it, `model` is.
         """
         self._algorithm = algorithm
         self.temperature = temperature
         self._cluster = cluster
         self._has_adapters = lora.rank > 0
         network = load_network(model, cluster, temperature)
-        self._tokens_per_microbatch = cluster.tokens_per_microbatch if network.packs else 1
+        packs = network.packs
         if self._has_adapters:
             add_adapters(network.model, lora, seed)
         steps_per_update = algorithm.num_minibatches * algorithm.num_epochs
@@ -71,9 +73,12 @@ class Policy:
         self._has_reference = self._algorithm.beta > 0
         self._reference_may_differ = self._algorithm.reference.refresh_steps > 0  # from the base model
         self._reference: Any = None  # also with adapters: the reference is then the policy without them
-        if self._has_reference and not self._has_adapters:
-            reference = load_network(model, cluster, temperature)
+        if self._has_reference and (teacher is not None or not self._has_adapters):
+            reference = load_network(teacher or model, cluster, temperature)
+            packs = packs and reference.packs
             self._reference = reference.requires_grad_(False).eval()
+        self._tokens_per_microbatch = cluster.tokens_per_microbatch if packs else 1
+        self._has_teacher = teacher is not None
         if self._reference is not None and not self._cluster.offload_reference:
             self._reference.to(self._engine.device)
 
@@ -196,7 +201,8 @@ class Policy:
         tally.mean("policy/clip_low", stats.clip_low.item(), 0)
         tally.mean("policy/clip_high", stats.clip_high.item(), 0)
         if reference is not None:
-            tally.mean("policy/kl_ref", stats.kl_ref.item(), num_tokens)
+            name = "policy/kl_teacher" if self._has_teacher else "policy/kl_ref"
+            tally.mean(name, stats.kl_ref.item(), num_tokens)
         if first_epoch and sampler_BT is not None:
             tally_mismatch(tally, *sampler_mismatch(old_BT, sampler_BT, mask_BT))
 
@@ -209,7 +215,7 @@ class Policy:
         return values
 
     def _reference_logprobs(self, microbatches: Sequence[MicroBatch]) -> TokenValues:
-        if self._has_adapters:
+        if self._reference is None:
             with without_adapters(self._engine.network):
                 return self._token_logprobs(self._engine, microbatches)
         self._reference.to(self._engine.device)
@@ -266,9 +272,9 @@ class Policy:
             torch.save(self._reference.state_dict(), folder / "reference.pt")
 
     def load(self, folder: Path) -> bool:
-        """Load what `save` wrote, as `Engine.load` does. With beta=0, a saved reference is ignored."""
+        """Load what `save` wrote, as `Engine.load` does. With beta=0 or a teacher, a saved reference is ignored."""
         was_resharded = self._engine.load(folder)
-        if self._reference is not None and (folder / "reference.pt").is_file():
+        if self._reference is not None and not self._has_teacher and (folder / "reference.pt").is_file():
             self._reference_may_differ = True
             self._reference.load_state_dict(
                 torch.load(folder / "reference.pt", map_location=self._engine.device, weights_only=True)

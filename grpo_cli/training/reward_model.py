@@ -45,11 +45,12 @@ def train_reward_model(config: RewardModelTask, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics and results; every rank its part of checkpoints."""
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    with stage(console, f"loading {config.model.name}"):
+    with stage(console, f"loading {config.model.name} and the pairs"):
         model = load_base_model(config.model)
-    preferences = load_preferences(config.data, config.seed)
-    limit = min(config.data.max_tokens, model.max_model_len)
-    train, heldout = (_pairs(split, model, limit, console) for split in (preferences.train, preferences.heldout))
+        preferences = load_preferences(config.data, config.seed)
+        train, heldout = (
+            _pairs(split, model, config.data.max_tokens, console) for split in (preferences.train, preferences.heldout)
+        )
     steps = num_steps(config.epochs, len(train), config.batch_size)
     with stage(console, "building DeepSpeed"):
         learner = RewardLearner(model, config, steps)
@@ -160,11 +161,11 @@ def _tally_pairs(tally: Tally, name: str, chosen_B: Tensor, rejected_B: Tensor) 
     tally.mean(f"{name}/margin", (chosen_B - rejected_B).sum().item(), len(chosen_B))
 
 
-def _pairs(preferences: Sequence[Preference], model: BaseModel, limit: int, console: Console) -> list[Pair]:
-    """Each preference as token ids. Leaves out pairs with a side longer than `limit` tokens, and reports how many."""
+def _pairs(preferences: Sequence[Preference], model: BaseModel, max_tokens: int, console: Console) -> list[Pair]:
+    """The pairs whose sides are both short enough, as token ids. Reports how many others there are."""
     chosen, rejected = (
         reward_token_ids(model.tokenizer, [(p.problem, response(p)) for p in preferences])
         for response in (lambda p: p.chosen, lambda p: p.rejected)
     )
     pairs = [Pair(tuple(better), tuple(worse)) for better, worse in zip(chosen, rejected, strict=True)]
-    return short_enough(pairs, lambda pair: pair.width, limit, "pairs", console)
+    return short_enough(pairs, lambda pair: pair.width, "pairs", max_tokens, model.max_model_len, console)

@@ -14,7 +14,7 @@ from rich.console import Console
 from grpo_cli.config.supervised import SFTTask
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data.benchmarks import load_benchmark
-from grpo_cli.data.demonstrations import Demonstration, load_demonstrations
+from grpo_cli.data.demonstrations import Demonstration, demonstration_token_ids, load_demonstrations
 from grpo_cli.data.templates import render
 from grpo_cli.errors import DataError
 from grpo_cli.evaluation.live import LiveEvaluation
@@ -34,22 +34,22 @@ from grpo_cli.training.policies import LIKELIHOOD, sft_policy
 from grpo_cli.training.policy import Policy
 from grpo_cli.training.supervised import fit, num_steps, short_enough
 from grpo_cli.training.weight_sync import check_sampler, sync_weights
-from grpo_cli.types import Problem, Prompt, Sampling
+from grpo_cli.types import Prompt, Sampling
 
 
 def sft(config: SFTTask, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics and results; every rank its part of checkpoints."""
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
-    with stage(console, f"loading {config.model.name}"):
+    with stage(console, f"loading {config.model.name} and the demonstrations"):
         model = load_base_model(config.model)
-    check_family(model, config.cluster)
-    demonstrations = load_demonstrations(config.data, config.seed)
+        check_family(model, config.cluster)
+        demonstrations = load_demonstrations(config.data, config.seed)
+        train, heldout = (
+            _examples(split, config.template, model, config.data.max_tokens, console)
+            for split in (demonstrations.train, demonstrations.heldout)
+        )
     limit = min(config.data.max_tokens, model.max_model_len)
-    train, heldout = (
-        _examples(split, config.template, model, limit, console)
-        for split in (demonstrations.train, demonstrations.heldout)
-    )
     steps = num_steps(config.epochs, len(train), config.batch_size)
     with ExitStack() as stack:
         run_benchmarks = _benchmarks(stack, config, model, console)
@@ -71,33 +71,30 @@ def sft(config: SFTTask, terminal: TextIO) -> None:
 
 
 def _examples(
-    demonstrations: Sequence[Demonstration], template: TemplateConfig, model: BaseModel, limit: int, console: Console
+    demonstrations: Sequence[Demonstration],
+    template: TemplateConfig,
+    model: BaseModel,
+    max_tokens: int,
+    console: Console,
 ) -> list[TrainingSequence]:
-    """Each demonstration as prompt and response. Leaves out those longer than `limit` tokens, and reports how many.
-
-    A response ends as a sampled one does: with the end token, or with a stop string of the template.
-    """
+    """The demonstrations that are short enough, for training. Reports how many others there are."""
     tokenizer = model.tokenizer
-    prompts = render([Problem("", d.problem, "") for d in demonstrations], template, tokenizer)
-    texts = [d.response.removeprefix(template.response_prefix) for d in demonstrations]
-    responses = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    end = (tokenizer.eos_token_id,)
-    examples = [
-        TrainingSequence(
-            prompt.token_ids,
-            tuple(token_ids) + (() if text.endswith(tuple(template.stop)) else end),
-            advantage=1.0,
-        )
-        for prompt, text, token_ids in zip(prompts, texts, responses, strict=True)
-    ]
+    token_ids = demonstration_token_ids(demonstrations, template, tokenizer, end=(tokenizer.eos_token_id,))
     if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id) and (
-        unknown := [text for text, ids in zip(texts, responses, strict=True) if tokenizer.pad_token_id in ids]
+        unknown := [
+            demonstration.response
+            for demonstration, (_, response) in zip(demonstrations, token_ids, strict=True)
+            if tokenizer.pad_token_id in response
+        ]
     ):
         raise DataError(
-            f"{len(unknown)} of {len(texts)} responses have words that the model's tokenizer does not know: "
+            f"{len(unknown)} of {len(demonstrations)} responses have words that the model's tokenizer does not know: "
             f"{unknown[0][:100]!r}. Use demonstrations in the model's vocabulary, or another model."
         )
-    return short_enough(examples, lambda example: example.length, limit, "demonstrations", console)
+    examples = [TrainingSequence(prompt, response, advantage=1.0) for prompt, response in token_ids]
+    return short_enough(
+        examples, lambda example: example.length, "demonstrations", max_tokens, model.max_model_len, console
+    )
 
 
 def _benchmarks(

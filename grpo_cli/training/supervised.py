@@ -11,13 +11,14 @@ from rich.console import Console
 
 from grpo_cli import stop
 from grpo_cli.analysis.report import evaluated_rows, write_result
+from grpo_cli.data.lengths import no_example_fits
 from grpo_cli.data.sampler import EpochSampler
-from grpo_cli.errors import ConfigError, DataError
+from grpo_cli.errors import ConfigError
 from grpo_cli.evaluation.live import Evaluated
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import peak_memory_gib
-from grpo_cli.progress import stage
+from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank, world_size
 from grpo_cli.report.page import refresh_page
 from grpo_cli.runs.listing import State
@@ -33,19 +34,25 @@ def num_steps(epochs: float, num_examples: int, batch_size: int) -> int:
 
 
 def short_enough(
-    examples: Sequence[Example], length: Callable[[Example], int], limit: int, name: str, console: Console
+    examples: Sequence[Example],
+    length: Callable[[Example], int],
+    name: str,
+    max_tokens: int,
+    context: int,
+    console: Console,
 ) -> list[Example]:
-    """The examples of at most `limit` tokens. Reports how many are longer; raises DataError if none is left."""
+    """The examples of at most `max_tokens` tokens that fit in the model's `context`.
+
+    Reports how many are longer; raises DataError if none is left.
+    """
+    limit = min(max_tokens, context)
     kept = [example for example in examples if length(example) <= limit]
     if len(kept) < len(examples):
         left_out = len(examples) - len(kept)
-        rule = f"{limit} tokens (data.max_tokens, or less if the model's context is shorter)"
+        rule = f"data.max_tokens={limit}" if limit == max_tokens else f"the {limit} tokens that the model reads"
         say(console, f"{left_out} of {len(examples)} {name} are longer than {rule} and are left out.")
     if not kept:
-        raise DataError(
-            f"All {len(examples)} {name} are longer than {limit} tokens: the shortest has "
-            f"{min(map(length, examples))}. Raise data.max_tokens, or use a model with a longer context."
-        )
+        raise no_example_fits(len(examples), min(map(length, examples)), name, max_tokens, context)
     return kept
 
 
@@ -88,7 +95,7 @@ def fit(
         stop.listen()
         for step in range(start_step + 1, steps + 1):
             clock = Clock()
-            with clock.phase("update"):
+            with clock.phase("update"), progress(console, f"step {step}: updating"):
                 batch = sampler.next(config.batch_size)
                 tally = update(batch[rank() :: world_size()])
             tally.max("perf/peak_memory_gib", peak_memory_gib())
@@ -103,6 +110,7 @@ def fit(
                 checkpoints=checkpoints,
                 learner=learner,
                 sampler=sampler,
+                console=console,
             )
             if must_stop:
                 stopped_after = step

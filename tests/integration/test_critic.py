@@ -149,5 +149,5 @@ def test_a_critic_can_start_from_another_model_with_the_same_tokenizer(model, co
     config.critic.path = str(tmp_path)
     assert (updated(model, config, 0) - from_base).abs().max() > 1e-3
     model.tokenizer.add_tokens(["<other>"])  # the fixture's own copy
-    with pytest.raises(ConfigError, match=r"critic\.path=.*another tokenizer"):
+    with pytest.raises(ConfigError, match=r"critic\.path=.*tokens differ"):
         rl_critic(model, config)

@@ -16,6 +16,7 @@ from grpo_cli.config.model import LoraConfig, ModelConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.errors import CheckpointError, SetupError
 from grpo_cli.model import load_base_model
+from grpo_cli.training import export as export_module
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.checkpoint import Checkpoints
 from grpo_cli.training.export import export, model_folder
@@ -193,6 +194,11 @@ def test_the_card_says_how_the_model_was_trained(trained, config, tmp_path):
 
 def test_a_damaged_checkpoint_is_rejected(trained, tmp_path):
     _, checkpoint = trained()
+    settings = (checkpoint / "config.yaml").read_text()
+    (checkpoint / "config.yaml").write_text(settings.replace("epsilon: 0.2", "epsilon: small"))
+    with pytest.raises(CheckpointError, match=r"does not fit .*\n- algorithm.epsilon=small: must be a number"):
+        export_module._settings(checkpoint, "train")
+    (checkpoint / "config.yaml").write_text(settings)
     states = checkpoint / "deepspeed/mp_rank_00_model_states.pt"
     states.write_bytes(states.read_bytes()[:-1] + b"!")
     with pytest.raises(CheckpointError, match="mp_rank_00_model_states"):

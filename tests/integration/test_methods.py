@@ -15,6 +15,7 @@ METHODS = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")
 SETTINGS = {
     "r1_zero": ["rollout.max_new_tokens=128", "rollout.max_new_tokens_schedule={8200:128}", "rollout.group_size=4"],
     "reinforce_pp": ["algorithm.beta=0.05"],
+    "on_policy_distillation": ["algorithm.reference.path=builtin:make_zero_half"],
 }
 
 

@@ -3,16 +3,20 @@
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
-from grpo_cli.choices import DType, SamplerCorrection, Schedule
+from grpo_cli.choices import DType, KLEstimator, SamplerCorrection, Schedule
+from grpo_cli.config.algorithm import KLConfig, ReferenceConfig
+from grpo_cli.config.model import LoraConfig
 from grpo_cli.errors import TrainingError
 from grpo_cli.training.batch import TrainingSequence
-from grpo_cli.training.policies import rl_policy
+from grpo_cli.training.policies import load_teacher, rl_policy
 from grpo_cli.training.policy import Policy
 from grpo_cli.types import Completion, Problem, Prompt, ScoredGroup
 
@@ -34,6 +38,15 @@ def sequences(seed: int = 0, count: int = 12) -> list[TrainingSequence]:
         )
         for length in lengths
     ]
+
+
+@torch.no_grad()
+def response_logprobs(folder: Path, sequence: TrainingSequence) -> torch.Tensor:
+    """The log-probabilities of the response, by transformers alone."""
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.tensor([[*sequence.prompt_ids, *sequence.response_ids]])
+    logprobs = network(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    return logprobs[len(sequence.prompt_ids) - 1 :]
 
 
 def weights(policy: Policy) -> dict[str, torch.Tensor]:
@@ -172,6 +185,10 @@ def test_a_refreshed_reference_is_the_policy_at_that_step(model, config, tmp_pat
     resumed = rl_policy(model, config)
     resumed.load(tmp_path / "checkpoint")
     assert resumed.update([sequences()]).compute() == policy.update([sequences()]).compute()
+    config.algorithm.reference = ReferenceConfig(path="builtin:make_zero_half")
+    with_teacher = rl_policy(model, config, load_teacher(model, config))
+    with_teacher.load(tmp_path / "checkpoint")  # not the saved reference, which has another shape
+    assert with_teacher.update([sequences()]).compute()["policy/kl_teacher"] > 0.1
 
 
 def test_the_kl_for_the_reward_is_per_token(model, config):
@@ -188,6 +205,32 @@ def test_the_kl_for_the_reward_is_per_token(model, config):
     ]
     assert all(kl_T.sum() > 0 for group in kl for kl_T in group)
     assert tally.compute()["policy/kl_ref"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("rank", [0, 4], ids=["all weights", "adapters"])
+def test_the_reference_can_be_a_teacher_of_another_size(rank, model, config, tmp_path):
+    config.algorithm.beta = 1.0
+    config.algorithm.kl = KLConfig(KLEstimator.k1)
+    config.algorithm.reference.path = "builtin:make_zero_half"
+    config.model.lora = LoraConfig(rank=rank)
+    teacher = load_teacher(model, config)
+    policy = rl_policy(model, config, teacher)
+    batch = sequences(count=4)
+    prompt = Prompt(Problem("id", "", ""), "", PROMPT)
+    (kl,) = policy.token_kl(
+        [ScoredGroup(prompt, tuple(Completion(s.response_ids, s.sampler_logprobs, "", False) for s in batch), ())]
+    )
+    for sequence, kl_T in zip(batch, kl, strict=True):
+        expected_T = response_logprobs(model.folder, sequence) - response_logprobs(teacher.folder, sequence)
+        torch.testing.assert_close(kl_T, expected_T, rtol=0, atol=1e-4)
+    tally = policy.update([batch]).compute()
+    assert tally["policy/kl_teacher"] > 0.1
+    assert "policy/kl_ref" not in tally
+    policy.save(tmp_path / "checkpoint")
+    resumed = rl_policy(model, config, teacher)
+    resumed.load(tmp_path / "checkpoint")
+    assert resumed.update([batch]).compute() == policy.update([batch]).compute()
+    assert_close(weights(resumed), weights(policy), 0)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

@@ -89,6 +89,7 @@ def test_progress_metrics_add_up(run):
 def test_the_output_shows_each_stage_of_the_start_with_its_time(run):
     for stage in ("loading libraries", "loading tiny and make_zero", "starting vLLM", "building DeepSpeed"):
         assert re.search(rf"^{stage}: \d+\.\d s$", run[1], re.MULTILINE), stage
+    assert "\nevaluating before training\n" in run[1]
 
 
 def test_the_metrics_that_keep_best_accepts_exist(run, compose_train):
@@ -125,6 +126,8 @@ def test_whole_groups_are_kept_of_each_step_and_each_evaluation(run):
         assert len(values.token_texts) == len(values.entropies) == response.tokens
         assert values.trainer_logprobs == pytest.approx(values.sampler_logprobs, abs=1e-3)
         assert min(values.entropies) >= 0
+    moved = [r for group in trained for r in group.responses if r.values.updated_logprobs != r.values.trainer_logprobs]
+    assert moved  # the weights after the update are others
 
 
 def test_wandb_has_every_step_once_and_in_order(run):

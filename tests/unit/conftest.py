@@ -1,6 +1,27 @@
+import time
 from collections.abc import Iterator
+from io import StringIO
 
 import pytest
+
+from grpo_cli import progress
+
+
+class Shown(StringIO):
+    """What a console shows."""
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 20
+        while text not in self.getvalue():
+            assert time.monotonic() < deadline, self.getvalue()
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def shown(monkeypatch) -> Shown:
+    """The file of a console; without a terminal, the first line about a piece of work comes at once."""
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.01)
+    return Shown()
 
 
 @pytest.fixture(scope="session")

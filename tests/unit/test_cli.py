@@ -42,10 +42,23 @@ def test_help_of_a_command_shows_examples(command):
     assert result.stdout.count(f"r1zero {command}") >= 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [(["seed=1"], "checking settings and data\n"), (["-m", "seed=1,2"], "checking settings and data\n")]
+    + [([flag], "") for flag in ("--help", "-c", "--cfg=job", "--info=defaults")],
+)
+def test_a_run_prints_a_line_before_the_slow_imports(arguments, line, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "hydra", None)  # an import of it fails
+    with pytest.raises(ImportError):
+        cli._dispatch("train", arguments)
+    assert capsys.readouterr().out == line
+
+
 def test_cfg_job_prints_the_composed_configuration(tmp_path):
-    result = r1zero("train", "--cfg", "job", "algorithm.epsilon=0.1", cwd=tmp_path)
+    result = r1zero("train", "seed=7", "--cfg", "job", "algorithm.epsilon=0.1", cwd=tmp_path)  # a flag in between
     assert result.returncode == 0
     assert "epsilon: 0.1" in result.stdout
+    assert result.stdout.startswith("seed: 7\n")
     assert list(tmp_path.iterdir()) == []  # nothing ran
 
 

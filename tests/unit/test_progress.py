@@ -1,34 +1,17 @@
 import re
 import threading
-import time
-from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from grpo_cli import progress as progress_module
 from grpo_cli.progress import duration, progress, stage
-
-
-@pytest.fixture
-def shown(monkeypatch) -> StringIO:
-    """What a console shows; without a terminal the first line comes at once."""
-    monkeypatch.setattr(progress_module, "FIRST_LINE_S", 0.01)
-    return StringIO()
-
-
-def wait_for(text: str, shown: StringIO) -> None:
-    deadline = time.monotonic() + 20
-    while text not in shown.getvalue():
-        assert time.monotonic() < deadline, shown.getvalue()
-        time.sleep(0.01)
 
 
 def test_without_a_terminal_lines_show_how_much_is_done_and_the_time_left(shown):
     with progress(Console(file=shown), "heldout", total=4) as count:
-        wait_for("heldout: 0 of 4\n", shown)
+        shown.wait_for("heldout: 0 of 4\n")
         count()
-        wait_for("heldout: 1 of 4, 0:00:0", shown)
+        shown.wait_for("heldout: 1 of 4, 0:00:0")
     assert re.search(r"heldout: 1 of 4, 0:00:\d\d left\n", shown.getvalue())
 
 
@@ -36,7 +19,7 @@ def test_a_terminal_shows_a_bar_that_disappears(shown):
     console = Console(file=shown, force_terminal=True, width=80, color_system=None)
     with progress(console, "[b]heldout", total=4) as count:
         count()
-        wait_for("[b]heldout: 1 of 4", shown)
+        shown.wait_for("[b]heldout: 1 of 4")
     assert shown.getvalue().endswith("\x1b[2K")  # the line is erased
 
 
@@ -44,7 +27,7 @@ def test_a_stage_ends_with_a_line_that_has_its_seconds_even_on_a_terminal(shown)
     for terminal in (False, True):
         console = Console(file=shown, force_terminal=terminal, color_system=None)
         with stage(console, "starting vLLM"):
-            wait_for("starting vLLM ... 0 s", shown)
+            shown.wait_for("starting vLLM ... 0 s")
         assert re.search(r"starting vLLM: \d+\.\d s\n$", shown.getvalue())
         shown.truncate(0)
 

@@ -5,18 +5,20 @@ function showAids() {
   for (const [n, { run, aids }] of runs.entries()) {
     if (!aids) continue;
     const name = runs.length > 1 ? `: ${run.name}` : "";
-    const [first, last] = [aids.first, aids.last].map(([from, to]) => (from === to ? `step ${from}` : `steps ${from} to ${to}`));
-    section(n ? `hacking-${n}` : "hacking", `Reward hacking?${name}`,
-      `What changed in the training responses between ${first} and ${last}, besides the reward. A reward that rises for the wrong reason shows here.`,
+    const [first, last] = [aids.first, aids.last].map(([from, to]) => (from === to ? `step ${from}` : `steps ${from}\u2060\u2013\u2060${to}`));
+    section(n ? `hacking-${n}` : "hacking", `Reward hacking?${name.replace(":", "")}`,
+      `What changed in the training responses from ${first} to ${last}, besides the reward. A reward that rises for the wrong reason shows here.`,
       h("div", { class: "two" },
         block("Share of the responses", table(["which", first, last], aids.shares.map(([what, before, after]) =>
           [what, figure(before, "share"), figure(after, "share")]), `Share of the responses${name}`)),
-        block("Accuracy by kind of expected answer", table(["kind", first, last, "responses"], aids.kinds.map(([kind, before, after, count]) =>
+        block("Accuracy by kind of gold answer", table(["kind", first, last, "responses"], aids.kinds.map(([kind, before, after, count]) =>
           [kind, figure(before, "share"), figure(after, "share"), count.toLocaleString("en")]), `Accuracy by kind of answer${name}`)),
-        block("Most frequent answers", table(["answer", first, last, "right"], aids.answers.map(([answer, before, after, right]) =>
-          [answer, figure(before, "share"), figure(after, "share"), figure(right, "share")]), `Most frequent answers${name}`)),
+        block("Most frequent answers", aids.answers.length
+          ? table(["answer", first, last, "right"], aids.answers.map(([answer, before, after, right]) =>
+            [clip(answer, 40), figure(before, "share"), figure(after, "share"), figure(right, "share")]), `Most frequent answers${name}`)
+          : h("p", { class: "calm" }, "No answer is given by more than 1\u00a0% of the responses.")),
         block("Most repeated words", aids.ngrams.length
-          ? table(["words", "responses", "times in one"], aids.ngrams.map(([words, count, most]) => [words, count, most]), `Most repeated words${name}`)
+          ? table(["words", "responses", "most in one response"], aids.ngrams.map(([words, count, most]) => [words, count, most]), `Most repeated words${name}`)
           : h("p", { class: "calm" }, "No response repeats itself.")),
         block("Shortest right responses", exampleList(aids.shortest_right, n)),
         block("Longest wrong responses", exampleList(aids.longest_wrong, n))));

@@ -22,7 +22,7 @@ function valueAt(values, index) {
   return null;
 }
 
-/** A figure with a chart of `curves`: {label, steps, values, low, high, colour}. All share `steps`. */
+/** A figure with a chart of `curves`: {label, values, low, high, colour}. All share `steps`. */
 function chart(title, unit, steps, curves, marks, { x = "step", top = null } = {}) {
   const named = curves.filter(({ isBehind }) => !isBehind);
   const outputs = named.map(() => h("output", {}));
@@ -61,7 +61,7 @@ function draw(made) {
   const radius = Math.floor(steps.length / 60);
   for (const curve of curves) {
     const isSparse = curve.values.filter((value) => value !== null).length < SPARSE * steps.length || steps.length < 8;
-    const stroke = () => css(curve.colour);
+    const stroke = () => css(curve.colour) + (curve.isFaint ? "66" : "");
     const dash = curve.dashed ? [5, 4] : undefined;
     if (curve.low && isSparse) {
       data.push(curve.high, curve.low);
@@ -74,7 +74,7 @@ function draw(made) {
     }
     data.push(isSparse ? curve.values : smoothed(curve.values, radius));
     const points = { show: isSparse && !curve.isBehind, size: 5, fill: stroke };
-    series.push({ stroke, width: 1.75, spanGaps: true, dash, points });
+    series.push({ stroke, width: curve.isFaint ? 1 : 1.75, spanGaps: true, dash, points });
   }
   made.plot = new uPlot({
     width: box.clientWidth,

@@ -10,7 +10,7 @@ function showCost() {
     ? "A program takes the place of the reward model"
     : "A group's mean takes the place of the critic, and a program that of the reward model";
   section("cost", "What it costs",
-    `The memory of the networks of ${runs[0].run.name}, over all ranks, as \`r1zero plan\` estimates it. ${inPlace}: this run needs ${percent(total(cost.run) / total(cost.with_critic))} of what PPO would with the same model of ${figure(cost.parameters)} parameters. Activations and the KV cache are not counted.`,
+    `The memory of the networks of ${runs[0].run.name}, over all ranks, as r1zero plan estimates it. ${inPlace}: this run needs ${percent(total(cost.run) / total(cost.with_critic))} of what PPO would with the same model of ${figure(cost.parameters)} parameters. Activations and the KV cache are not counted.`,
     h("div", { class: "two" }, costTable("This run", cost.run, most), costTable("PPO with critic and reward model", cost.with_critic, most)));
 }
 
@@ -22,10 +22,9 @@ function costTable(title, rows, most) {
     bar.style.setProperty("--swatch", `var(${COLOURS[n]})`);
     return bar;
   });
-  return block(title, h("div", { class: "memories", "aria-hidden": "true" }, bars),
+  return block(`${title}: ${bytes(total)}`, h("div", { class: "memories", "aria-hidden": "true" }, bars),
     table(["network", "weights", "gradients", "optimizer"],
-      [...rows.map(([name, ...parts], n) => [h("span", {}, swatch(COLOURS[n]), name), ...parts.map(bytes)]),
-        ["together", h("b", {}, bytes(total)), "", ""]], title));
+      rows.map(([name, ...parts], n) => [h("span", {}, swatch(COLOURS[n]), name), ...parts.map(bytes)]), title));
 }
 
 function bytes(value) {

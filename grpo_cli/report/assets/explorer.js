@@ -40,7 +40,8 @@ function exploredGroup() {
 
 function showExplorer() {
   if (!kept.some(({ groups }) => groups.some(({ responses }) => responses.length > 1))) return;
-  if (runs.some(({ advantage }) => advantage && advantage.kind === "gae")) return; // the critic's values are not kept
+  // The values of a critic or a teacher are not kept.
+  if (runs.some(({ advantage }) => advantage && (advantage.kind === "gae" || advantage.reward === "none"))) return;
   const node = h("div", {});
   section("advantages", "Advantages",
     "How a group's rewards become what each token learns. Move the rewards, or choose another method; everything is computed again, as the trainer does. The push on a token is advantage times weight, as a share of the largest. The KL penalty, if there is one, is left out.",
@@ -81,7 +82,7 @@ function drawExplorer(node) {
       slider.value = explorer.rewards[n];
       reward.replaceChildren(explorer.rewards[n].toFixed(2));
       advantage.replaceChildren(advantageBar(advantages[n], range));
-      push.replaceChildren(most ? `${signed((100 * pushes[n]) / most, 0)}\u00a0%` : "0\u00a0%");
+      push.replaceChildren(h("span", { class: "only-narrow" }, "push "), most ? `${signed((100 * pushes[n]) / most, 0)}\u00a0%` : "0\u00a0%");
     });
     words.replaceChildren(sentence(advantages));
   };

@@ -21,6 +21,9 @@ const ORDERS = {
 };
 
 const isRight = ({ correct }) => correct === true;
+/** How many responses are right, or what the only one is. */
+const tally = ({ responses }) => (responses.length === 1 ? VERDICTS[verdictOf(responses[0])][1]
+  : `${responses.filter(isRight).length} of ${responses.length} right`);
 const shareRight = ({ responses }) => responses.filter(isRight).length / responses.length;
 
 /** Whether a problem was answered now and not before (true), before and not now (false), or neither (null). */
@@ -112,7 +115,7 @@ function showGroups() {
     const ofSplit = steps[state.split];
     slider.max = Math.max(0, ofSplit.length - 1);
     slider.value = Math.max(0, ofSplit.indexOf(state.step));
-    place.replaceChildren(`step ${state.step}`);
+    place.replaceChildren(String(state.step));
     const groups = listed();
     if (!groups.some((group) => group.problem === state.problem && group.step === state.step) && !shownGroup() && groups.length) {
       Object.assign(state, { problem: groups[0].problem, step: groups[0].step, sample: null });
@@ -138,12 +141,12 @@ function showGroups() {
   order.append(...Object.entries(ORDERS).filter(([name]) => name !== "mismatch" || hasTokens()).map(([name, [text]]) => h("option", { value: name }, text)));
   section("groups", "Responses",
     `Whole groups: the responses to one problem, with the reward of each. ${notes.length ? `Shown here: ${notes.join(" ")} rollouts/ in the run folder has all.` : ""}`,
-    h("div", { class: "control" }, h("label", { for: "step" }, "Step"),
+    h("div", { class: "control" }, h("label", { for: "step" }, "Step"), place,
       h("button", { type: "button", "aria-label": "Previous step", onclick: () => move(-1) }, "‹"), slider,
-      h("button", { type: "button", "aria-label": "Next step", onclick: () => move(1) }, "›"), place),
+      h("button", { type: "button", "aria-label": "Next step", onclick: () => move(1) }, "›")),
     controls,
-    h("div", { class: "control" }, h("label", { for: "search" }, "Search"), search,
-      h("label", { for: "order" }, "Order"), order),
+    h("div", { class: "control" }, h("span", { class: "field" }, h("label", { for: "search" }, "Search"), search),
+      h("span", {}, h("label", { for: "order" }, "Order"), order)),
     h("div", { class: "reader" }, finder, detail));
   watch(render);
 }
@@ -158,10 +161,9 @@ function entry(group) {
   const isShown = group.problem === state.problem && group.step === state.step;
   const dots = h("span", { class: "dots", "aria-hidden": "true" }, group.responses.slice(0, 16).map(({ correct }) =>
     h("i", { class: correct === true ? "right" : correct === false ? "wrong" : "unknown" })));
-  const right = group.responses.filter(isRight).length;
   return h("li", {}, h("button", { type: "button", "aria-current": isShown ? "true" : null,
     onclick: () => update({ problem: group.problem, step: group.step, sample: null }) },
   h("span", { class: "question" }, question.slice(0, 90)),
-  h("span", { class: "tally" }, dots, `${right} of ${group.responses.length} right`,
+  h("span", { class: "tally" }, dots, tally(group),
     view.everywhere ? ` · step ${group.step}` : "")));
 }

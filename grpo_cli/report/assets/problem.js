@@ -16,7 +16,7 @@ function showProblem(detail, group) {
     h("div", { class: "problem" },
       h("p", { class: "eyebrow" }, `${group.problem} · step ${group.step}`),
       h("p", { class: "asked" }, question),
-      h("p", { class: "expected" }, "expected ", h("b", {}, clip(answer || "nothing: no rule grades it", 200))),
+      h("p", { class: "gold-answer" }, "gold answer ", h("b", {}, clip(answer || "none: no rule grades it", 200))),
       h("details", {}, h("summary", {}, "The prompt as the model sees it"), h("pre", { tabindex: "0" }, prompt))),
     wayThroughTraining(group) || "",
     hasTokens() ? tokenChoice() : "",
@@ -53,7 +53,7 @@ function wayThroughTraining(group) {
   const play = h("button", { type: "button", onclick: () => (playing ? stopPlaying() : startPlaying(seen, now)) }, playing ? "Stop" : "Play");
   return h("div", { class: "way" },
     h("div", { class: "control" }, h("label", { for: "way" }, "This problem through training"), slider, play,
-      h("output", { for: "way" }, `step ${group.step}: ${group.responses.filter(isRight).length} of ${group.responses.length} right`)),
+      h("output", { for: "way" }, `step ${group.step}: ${tally(group)}`)),
     bars);
 }
 

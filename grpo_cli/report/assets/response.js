@@ -15,10 +15,10 @@ function marked(text, pattern) {
   return [...nodes, text.slice(end)];
 }
 
-/** Self-corrections and the words of the search. */
-function wordPattern() {
-  const words = runs[state.run].self_corrections.map((word) => `\\b${spelled(word)}\\b`);
-  if (view.search.trim()) words.unshift(spelled(view.search.trim()));
+/** Self-corrections, and the words of a search. */
+function correctionPattern(run, search = "") {
+  const words = runs[run].self_corrections.map((word) => `\\b${spelled(word)}\\b`);
+  if (search.trim()) words.unshift(spelled(search.trim()));
   return new RegExp(words.join("|"), "gi");
 }
 
@@ -42,12 +42,12 @@ function responseCard(group, number, range, at = null) {
     h("a", { href: link({ ...state, ...place }), title: "Link to this response", onclick: (event) => {
       event.preventDefault();
       update(place);
-    } }, at || `#${number}`)),
+    } }, at || (group.responses.length > 1 ? `#${number}` : `step ${group.step}`))),
   h("dl", { class: "terms" },
     Object.entries(response.terms).map(([name, value]) => pair(name, figure(value))),
     pair("tokens", response.tokens.toLocaleString("en"), response.truncated ? " (cut)" : ""),
     pair("answer", response.extracted === null ? "none found" : clip(response.extracted, 60),
-      kind === "wrong" && gold && response.extracted !== null ? h("span", { class: "gold" }, ` expected ${clip(gold, 40)}`) : null)),
+      kind === "wrong" && gold && response.extracted !== null ? h("span", { class: "gold" }, ` gold answer ${clip(gold, 40)}`) : null)),
   response.advantage === null || response.advantage === undefined ? null : advantageBar(response.advantage, range),
   h("div", { class: "text", tabindex: "0", role: "group", "aria-label": `Text of response ${number}` }, ...body(response)));
 }
@@ -56,7 +56,7 @@ const pair = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, ...
 
 function body(response) {
   if (tokenView.by !== "none" && response.token_texts) return colouredTokens(response);
-  const pattern = wordPattern();
+  const pattern = correctionPattern(state.run, view.search);
   if (!response.cut) return marked(response.text, pattern);
   return [...marked(response.text, pattern),
     h("span", { class: "left-out" }, ` … ${response.cut.toLocaleString("en")} characters … `), ...marked(response.tail, pattern)];

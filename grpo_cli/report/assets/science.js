@@ -39,26 +39,40 @@ function showClaim(claim) {
     [claim.command, ...claim.runs.map(({ line }) => line)].map((line) => h("pre", { class: "scroll", tabindex: "0" }, h("code", {}, line))));
 }
 
-/** A chart of one metric: the runs of an arm share a colour. */
+/** The median of some numbers. */
+function middle(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[Math.floor((sorted.length - 1) / 2)] + sorted[Math.ceil((sorted.length - 1) / 2)]) / 2;
+}
+
+/** A chart of one metric: for each arm, the median of its seeds, with the seeds faintly behind it. */
 function claimCurves({ metric, runs: drawn }, arms) {
   const steps = [...new Set(drawn.flatMap(([, , at]) => at))].sort((a, b) => a - b);
-  const curves = drawn.map(([arm, seed, at, values]) => {
-    const known = new Map(at.map((step, n) => [step, values[n]]));
-    return { label: `${arm} ${seed}`, values: steps.map((step) => known.get(step) ?? null), colour: COLOURS[arms.indexOf(arm) % COLOURS.length] };
+  const curves = arms.flatMap((arm, n) => {
+    const colour = COLOURS[n % COLOURS.length];
+    const seeds = drawn.filter(([of]) => of === arm).map(([, , at, values]) => {
+      const known = new Map(at.map((step, place) => [step, values[place]]));
+      return steps.map((step) => known.get(step) ?? null);
+    });
+    if (!seeds.length) return [];
+    const median = steps.map((_, place) => middle(seeds.map((values) => values[place]).filter((value) => value !== null)));
+    const label = seeds.length > 1 ? `${arm}, median of ${seeds.length} seeds` : arm;
+    return [...(seeds.length > 1 ? seeds : []).map((values) => ({ values, colour, isBehind: true, isFaint: true })), { label, values: median, colour }];
   });
   return chart(metric, "number", steps, curves, { findings: [], checkpoints: [] }, { x: "science" });
 }
 
 /** A row for each role: a dot per seed, a bar for the interval, a tick for the median, and lines at 0 and the limits. */
 function seedDots({ name, sets, limits }) {
-  const [width, left, row] = [640, 120, 44];
+  const [width, left, row] = [Math.min(640, main.clientWidth - 32), 96, 44];
   const all = [0, limits.confirmed_from, limits.refuted_to, ...sets.flatMap(({ values }) => values.map(([, value]) => value))];
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const x = (value) => left + 20 + ((value - low) / (high - low)) * (width - left - 60);
   const bottom = sets.length * row + 10;
   const lines = [[0, "0"], [limits.confirmed_from, "confirmed from"], ...(limits.refuted_to ? [[limits.refuted_to, "refuted to"]] : [])].map(([value, label], n) => [
     svg("path", { class: "axis", d: `M${x(value)},6V${bottom}` }),
-    svg("text", { x: x(value) + 3, y: bottom + 14 + 14 * n }, n ? `${label} ${value}` : label)]);
+    svg("text", { x: x(value) + (x(value) > width / 2 ? -3 : 3), y: bottom + 14 + 14 * n, "text-anchor": x(value) > width / 2 ? "end" : "start" },
+      n ? `${label} ${value}` : label)]);
   const rows = sets.map(({ role, values, median, interval: ends }, n) => {
     const y = n * row + 28;
     return [

@@ -19,6 +19,7 @@ async function showRuns() {
     showExplorer();
     showAids();
     restore();
+    showSaid();
   }
   showEvaluations();
   showCost();
@@ -38,7 +39,7 @@ function restore() {
 
 /** The problem that was wrong at first and right at last, with the most self-corrections at last; null if none was. */
 function solvedProblem(run, split) {
-  const pattern = new RegExp(runs[run].self_corrections.map((word) => `\\b${spelled(word)}\\b`).join("|"), "gi");
+  const pattern = correctionPattern(run);
   const count = ({ responses }) => responses.reduce((sum, { text }) => sum + (text.match(pattern) || []).length, 0);
   let [best, most] = [null, -1];
   for (const [problem, seen] of kept[run].byProblem) {

@@ -8,7 +8,7 @@ function showSweep() {
   const [first] = finished;
   main.append(h("div", { class: "hero" },
     h("p", { class: "eyebrow" }, `${sweep.name} · ${sweep.num_jobs} jobs, ${sweep.num_jobs - sweep.unfinished.length} finished`),
-    h("h1", { class: "verdict" }, first ? `Best: ${titleOf(first, sweep)}.` : "No job has finished."),
+    h("h1", { class: "verdict" }, first ? `Best is ${titleOf(first, sweep)}.` : "No job has finished."),
     h("p", { class: "lead" }, "The result is the held-out metric after the last step, or minus the loss for sft.")));
   if (sweep.unfinished.length) {
     section("unfinished", "Not finished", null, h("ul", { class: "findings" }, sweep.unfinished.map(({ name, status, error }) =>
@@ -38,7 +38,7 @@ function showLeaderboard({ settings, keys, has_seeds: hasSeeds }) {
 const three = (value) => (value === null ? "–" : value.toFixed(3));
 
 function titleOf({ values, mean, spread }, { keys }) {
-  const what = keys.map(({ name }, n) => `${name} ${values[n]}`).join(", ") || "all seeds";
+  const what = keys.map(({ name }, n) => `${name}\u00a0${values[n]}`).join(", ") || "all seeds";
   return `${what}: ${three(mean)}${spread === null ? "" : ` ± ${spread.toFixed(3)}`}`;
 }
 

@@ -8,7 +8,9 @@ function showTop() {
   if (runs.length > 1) {
     main.append(h("div", { class: "hero" },
       h("p", { class: "eyebrow" }, `${runs.length} runs`),
-      h("h1", {}, facts.comparison ? unbroken(facts.comparison.headline) : "Several runs")));
+      h("h1", {}, unbroken(facts.comparison.headline)),
+      runs.length > 2 && h("dl", { class: "about" }, runs.flatMap(({ run, verdict }) =>
+        [h("dt", {}, run.name), h("dd", {}, unbroken(verdict.headline))]))));
   }
   main.append(...nodes);
 }
@@ -21,9 +23,10 @@ function runTop(facts) {
     h("p", { class: "eyebrow" },
       h("span", { class: `state ${run.state}` }, STATES[run.state] || run.state), ` ${run.name} · ${progress}`),
     h(tag, { class: "verdict" }, unbroken(verdict.headline).replaceAll("-", "\u2011")),
+    runs.length > 1 ? null : h("div", { id: "says" }),
     h("div", { class: "figures" }, ...facts.figures.map(bigNumber),
       run.tokens ? plainNumber("generated", figure(run.tokens), "tokens") : null,
-      run.seconds ? plainNumber("time", duration(run.seconds), "all steps") : null),
+      run.seconds ? plainNumber("training time", duration(run.seconds), "all steps") : null),
     h("div", { class: "two" },
       h("div", {}, h(small, { class: "minor" }, "Why"), h("ul", { class: "plain" }, verdict.reasons.map((text) => h("li", {}, unbroken(text)))),
         findingList(facts.findings)),
@@ -33,7 +36,7 @@ function runTop(facts) {
 function bigNumber({ name, unit, before, after, low, high }) {
   return h("div", { class: "figure" }, h("span", { class: "name" }, name), h("strong", {}, figure(after, unit)),
     h("span", { class: "from" }, `from ${figure(before, unit)}`),
-    low === undefined ? null : h("span", { class: "from" }, `95 %: ${figure(low, unit)} to ${figure(high, unit)}`));
+    low === undefined ? null : h("span", { class: "from" }, `interval ${(100 * low).toFixed(1)} to ${figure(high, unit)}`));
 }
 
 function plainNumber(name, value, note) {

@@ -76,6 +76,13 @@ CASES = [
     Case("gspo", papers.gspo, {}, 2e-3),
     Case("cispo", papers.cispo, {}, 1.5),
     Case("expert_iteration", papers.expert_iteration, {}, 0.3),
+    Case("on_policy_distillation", papers.on_policy_distillation, {}, 0.3),
+    Case(
+        "on_policy_distillation",
+        lambda groups, _: papers.on_policy_distillation(groups, _, reward_weight=1.0),
+        {"advantage": {"reward": "total"}},
+        0.3,
+    ),
 ]
 
 
@@ -213,8 +220,31 @@ def test_loss_and_gradient_match_the_paper(case):
         assert np.linalg.norm(gradient - expected_gradient) <= 1e-6 * np.linalg.norm(expected_gradient)
         assert expected_gradient.any()
         clipped.append(clipped_share)
-    if algorithm.surrogate != "none":
+    if algorithm.surrogate != "none" and algorithm.advantage.reward != "none":
         assert 0.02 < mean(clipped) < 0.5  # otherwise clipping was not tested
+
+
+@pytest.mark.parametrize("sampled_by", [[0.3, -1.2, 0.8], [1.0, 0.2, -0.5]], ids=["the student", "an older student"])
+def test_the_expected_gradient_of_distillation_is_that_of_the_reverse_kl(sampled_by):
+    # One token: each of three possible ones is a response, weighted by the probability that it is sampled.
+    algorithm = algorithm_of(Case("on_policy_distillation", papers.on_policy_distillation, {}, 0.0))
+    logits_V, old_V, teacher_V = torch.tensor([[0.3, -1.2, 0.8], sampled_by, [-0.4, 0.1, 0.9]]).double()
+    logits_V.requires_grad_()
+    student_V, old_V, teacher_V = (logits.log_softmax(-1) for logits in (logits_V, old_V, teacher_V))
+    (expected_V,) = torch.autograd.grad((student_V.exp() * (student_V - teacher_V)).sum(), logits_V, retain_graph=True)
+    loss, _ = policy_loss(
+        student_V[:, None],
+        old_V[:, None],
+        torch.zeros(3, 1),
+        old_V.exp(),
+        torch.ones(3, 1),
+        beta=algorithm.beta,
+        ref_logprobs_BT=teacher_V[:, None],
+        kl_estimator=algorithm.kl.estimator,
+    )
+    loss.backward()
+    torch.testing.assert_close(logits_V.grad, expected_V)
+    assert expected_V.abs().max() > 0.1
 
 
 def test_every_method_in_conf_is_tested():

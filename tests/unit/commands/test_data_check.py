@@ -6,10 +6,20 @@ import sys
 
 import pytest
 
-from grpo_cli.commands.data_check import check_prompts, data_table, data_warnings, first_prompt, unknown_text_warnings
+from grpo_cli.commands.data_check import (
+    check_demonstrations,
+    check_preferences,
+    check_prompts,
+    data_table,
+    data_warnings,
+    first_prompt,
+    unknown_text_warnings,
+)
 from grpo_cli.config.model import ModelConfig
-from grpo_cli.data import make_zero
+from grpo_cli.data import lengths, make_zero
+from grpo_cli.data.demonstrations import Demonstration, DemonstrationSet
 from grpo_cli.data.file_tokenizer import local_model_file, local_tokenizer
+from grpo_cli.data.preferences import Preference, PreferenceSet
 from grpo_cli.data.problems import ProblemSet
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.screen import Screen
@@ -58,6 +68,31 @@ def test_that_all_prompts_are_too_long_is_found_in_either_part(composed):
 def test_a_missing_chat_template_is_found(composed):
     with pytest.raises(ConfigError, match="the model's tokenizer has no chat template"):
         check_prompts(composed("template=chat", "reward=boxed"), HERE)
+
+
+def test_that_all_demonstrations_are_too_long_is_found_in_either_part(compose_as, monkeypatch):
+    config = compose_as("sft", "model=tiny", "data.max_tokens=10")
+    short = (Demonstration("1 1 1 3", "<think> 1 +1 </think>"),)  # 5 tokens of the prompt, 4, and the end token
+    long = tuple(Demonstration("1 1 1 3", "<think> " + "1 " * (6 + n) + "</think>") for n in range(3))
+    check_demonstrations(config, DemonstrationSet(short, short))
+    check_demonstrations(config, DemonstrationSet((*long, *short), ()))
+    monkeypatch.setattr(lengths, "BATCH", 2)
+    wanted = r"All 3 demonstrations are longer than data\.max_tokens=10: the shortest has 14 tokens\. Raise"
+    for demonstrations in (DemonstrationSet(long, short), DemonstrationSet(short, long[::-1])):
+        with pytest.raises(DataError, match=wanted):
+            check_demonstrations(config, demonstrations)
+    config.data.max_tokens = 4096
+    longer = (Demonstration("1 1 1 3", "1 " * 300),)
+    with pytest.raises(DataError, match=r"longer than the 256 tokens that the model reads: the shortest has 306\. Use"):
+        check_demonstrations(config, DemonstrationSet(longer, ()))
+
+
+def test_that_all_pairs_are_too_long_is_found(compose_as):
+    config = compose_as("reward-model", "model=tiny", "data.max_tokens=8")
+    short, long = (Preference("1 1 1 3", "0", "0 " * number) for number in (4, 5))
+    check_preferences(config, PreferenceSet((long, short), (short,)))
+    with pytest.raises(DataError, match=r"All 1 pairs are longer than data\.max_tokens=8: the shortest has 9 tokens"):
+        check_preferences(config, PreferenceSet((short,), (long,)))
 
 
 def test_a_step_of_more_prompts_than_problems_is_said(composed):

@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from rich.console import Console
 
+from grpo_cli.commands import grade
 from grpo_cli.commands.grade import main
 from grpo_cli.errors import DataError
 
@@ -51,6 +53,18 @@ def test_of_many_cases_the_table_shows_those_that_are_not_correct(tmp_path, caps
     assert "c70" in shown
     assert "c38" in shown
     assert "c39" not in shown
+
+
+def test_grading_that_takes_long_shows_how_many_cases_are_done(tmp_path, monkeypatch, shown):
+    judge = grade._judge
+
+    def slow(verifier, case):
+        shown.wait_for(f"grading: {case['id']} of 2")
+        return judge(verifier, case)
+
+    monkeypatch.setattr(grade, "_judge", slow)
+    monkeypatch.setattr(grade, "Screen", lambda **_: Console(file=shown))
+    graded(tmp_path, *({"id": n, "gold": "1", "completion": "1", "form": "answer"} for n in (0, 1)))
 
 
 def test_the_folder_of_out_must_exist(tmp_path, capsys):

@@ -34,6 +34,27 @@ def test_a_copy_composes_as_printed(capsys, tmp_path, compose_train):
     assert config.algorithm == compose_train("algorithm=dr_grpo").algorithm
 
 
+@pytest.mark.parametrize(("file", "line"), [("algorithm/grpo", "epsilon: 0.2"), ("logger/default", "console: true")])
+def test_a_copy_of_a_file_without_values_has_every_default_of_its_group(file, line, capsys, tmp_path, compose_train):
+    group, _, choice = file.partition("/")
+    copy.main([file, str(tmp_path)])
+    assert f"It has every setting of {group}, with its default." in capsys.readouterr().out
+    copied = tmp_path / group / f"my_{choice}.yaml"
+    assert line in copied.read_text().splitlines()
+    composed = compose_train(f"hydra.searchpath=[file://{tmp_path}]", f"{group}=my_{choice}")
+    assert composed == compose_train(f"{group}={choice}")
+
+
+def test_a_copy_that_only_names_other_files_says_which(capsys, tmp_path):
+    copy.main(["benchmark/oat_suite", str(tmp_path)])
+    assert "All its settings come from benchmark/aime24, benchmark/amc, " in capsys.readouterr().out
+
+
+def test_a_copy_is_used_with_a_command_that_has_its_group(capsys, tmp_path):
+    copy.main(["supervised_tuning/tiny", str(tmp_path)])
+    assert f"r1zero sft --config-dir={tmp_path} supervised_tuning=my_tiny\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -7,12 +8,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from grpo_cli.commands.plan import find_shape, long_run_warnings, run
+from grpo_cli.commands.plan import long_run_warnings, run
 from grpo_cli.config.compose import conf_dir, register_schemas, to_typed
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.data import make_zero, random_base
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.hardware import Hardware
+from grpo_cli.model_files import find_shape
 
 
 @pytest.fixture
@@ -88,6 +90,17 @@ def test_a_plan_that_does_not_fit_is_shown_and_rejected(plan, capsys):
     with pytest.raises(ConfigError, match=r"Training needs 139\.9 GiB of a GPU that has 80"):
         plan("experiment=oat_zero_7b", "cluster=gpu_1")
     assert "139.9 GiB" in capsys.readouterr().out
+
+
+def test_the_plan_counts_a_teacher_with_its_own_shape(plan, capsys, tmp_path):
+    size = {"num_hidden_layers": 2, "hidden_size": 1024, "intermediate_size": 1, "num_attention_heads": 16}
+    vocabulary = {"vocab_size": 2**20, "tie_word_embeddings": True, "max_position_embeddings": 4096}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"} | size | vocabulary))
+    plan("experiment=oat_zero_1_5b", "algorithm=on_policy_distillation", f"algorithm.reference.path={tmp_path}")
+    # 2^20 rows of 1,024 values in bf16, and little more
+    assert re.search(r"reference\W+2\.0 GiB", capsys.readouterr().out)
+    with pytest.raises(ConfigError, match=r"algorithm\.reference\.path=me/it: the shape of this model is unknown"):
+        plan("algorithm=on_policy_distillation", "algorithm.reference.path=me/it")
 
 
 def test_faults_of_settings_and_of_the_model_are_reported_together(plan):

@@ -1,8 +1,11 @@
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from grpo_cli.choices import KeepRule
 from grpo_cli.commands import sampling_run
@@ -52,6 +55,34 @@ def test_model_template_and_group_are_those_of_the_run(run_dir, composed_with):
 
 def test_a_template_on_the_command_line_wins(run_dir, composed_with):
     assert composed_with(run_dir, ["checkpoint", "template"]).template.text == "{problem}"
+
+
+def test_a_template_that_this_version_cannot_use_is_named(run_dir, composed_with):
+    file = run_dir / "config.yaml"
+    file.write_text(file.read_text().replace("  text: ", "  txt: ").replace("  chat: false", "  chat: maybe"))
+    with pytest.raises(
+        CheckpointError, match=r"(?s)template.txt: .*Did you mean template.text\?.*template.chat=maybe: m"
+    ):
+        composed_with(run_dir)
+    assert composed_with(run_dir, ["checkpoint", "template"]).template.text == "{problem}"
+
+
+def test_a_checkpoint_is_exported_once_and_the_time_that_it_takes_is_shown(tmp_path, monkeypatch, shown):
+    checkpoint = tmp_path / "checkpoints/step_000002"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").write_text("{}")
+
+    def export(path):
+        shown.wait_for("exporting the model of step_000002 ...")
+        (path / "model").mkdir()
+        return path / "model"
+
+    monkeypatch.setattr(sampling_run, "check_signed", lambda *_: None)
+    monkeypatch.setattr(sampling_run, "Screen", lambda **_: Console(file=shown))
+    monkeypatch.setitem(sys.modules, "grpo_cli.training.export", SimpleNamespace(model_folder=export))
+    assert sampling_run._exported_model(tmp_path, trust=False) == checkpoint / "model"
+    monkeypatch.setitem(sys.modules, "grpo_cli.training.export", None)  # an import of it would fail
+    assert sampling_run._exported_model(tmp_path, trust=False) == checkpoint / "model"
 
 
 def test_the_model_of_an_unfinished_run_is_that_of_its_last_checkpoint(run_dir, composed_with, monkeypatch):

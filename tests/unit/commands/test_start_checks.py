@@ -79,6 +79,20 @@ def test_a_model_that_is_neither_here_nor_in_the_cache_is_rejected_without_a_net
         check("analyze", "analyze.judge=me/it")
 
 
+def test_a_teacher_needs_the_tokens_of_its_student(check, model):
+    distillation = ["algorithm=on_policy_distillation", f"algorithm.reference.path={model}"]
+    check("train", *distillation)
+    with pytest.raises(ConfigError, match=r"reference\.path=.* reads at most 256 tokens"):
+        check("train", *distillation, "rollout.max_new_tokens=200", "model=random")
+    file = model / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"<think>"', '"<ponder>"'), encoding="utf-8")
+    for settings in (distillation, ["algorithm=ppo", f"critic.path={model}"]):
+        with pytest.raises(ConfigError, match=r"(reference|critic)\.path=.*2 tokens differ, such as '<ponder>'"):
+            check("train", *settings)
+    with pytest.raises(SetupError, match=r"algorithm\.reference\.path=me/it: "):
+        check("train", *distillation[:1], "algorithm.reference.path=me/it")
+
+
 def test_a_reward_function_that_cannot_be_imported_is_rejected(check):
     with pytest.raises(ConfigError, match="nowhere:f: cannot be imported"):
         check("train", "+reward.terms.mine.function=nowhere:f")

@@ -46,6 +46,12 @@ FAULTS = [
         ["algorithm.sampler_correction.method=token_mask", "algorithm.sampler_correction.floor=1.5"],
         "Set algorithm.sampler_correction.floor=0.5 and algorithm.sampler_correction.cap=5",
     ),
+    (["algorithm=on_policy_distillation"], "Name one with algorithm.reference.path="),
+    (["algorithm=on_policy_distillation", "algorithm.reference.path=./nowhere"], "there is no model in that folder"),
+    (
+        ["algorithm.beta=1", "algorithm.reference.path=builtin:make_zero", "algorithm.reference.refresh_steps=4"],
+        "would replace the weights of algorithm.reference.path=builtin:make_zero",
+    ),
     (["algorithm.dual_clip=1"], "must be above 1"),
     (["algorithm.dynamic_sampling.max_refills=-1"], "must be 0 or more"),
     (["model.max_model_len=100"], "Set rollout.max_new_tokens=84"),
@@ -164,6 +170,7 @@ def test_an_epsilon_without_effect_is_warned_about(compose_train):
     assert all_warnings(config, ["steps"]) == []
     assert "surrogate" in all_warnings(compose_train("algorithm=rloo"), ["algorithm.epsilon"])[0]
     assert "refresh_steps" in all_warnings(compose_train("algorithm.reference.refresh_steps=4"), [])[0]
+    assert "reference.path" in all_warnings(compose_train("algorithm.reference.path=builtin:make_zero"), [])[0]
     several = compose_train("algorithm.epsilon=0.1", "algorithm.num_minibatches=4")
     assert all_warnings(several, ["algorithm.epsilon"]) == []
 
@@ -182,6 +189,9 @@ def test_general_prompts_need_a_term_that_scores_them():
     assert ungraded_prompts_error([SUM], general()) is None
     assert ungraded_prompts_error([SUM, POEM], general(model={"path": "x"})) is None
     assert ungraded_prompts_error([SUM, POEM], general(mine={"function": "m:f"})) is None
+    by_teacher = general()
+    by_teacher.algorithm.advantage.reward = AdvantageReward.none
+    assert ungraded_prompts_error([SUM, POEM], by_teacher) is None
     fault = ungraded_prompts_error([SUM, POEM], general())
     assert "1 problems, such as poem," in fault
     assert "reward=r1_general reward.terms.model.path=" in fault

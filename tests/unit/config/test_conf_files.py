@@ -36,6 +36,7 @@ NEEDS = {
     "data/file": ["data.path=README.md"],
     "benchmark/file": ["benchmark.file.path=README.md"],
     "model/file": ["model.path=Qwen/Qwen2.5-0.5B"],
+    "algorithm/on_policy_distillation": ["algorithm.reference.path=org/teacher"],
     "experiment/r1_zero_paper": ["model.path=Qwen/Qwen2.5-7B"],
 }
 

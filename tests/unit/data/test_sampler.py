@@ -52,7 +52,7 @@ def test_a_sampler_continues_from_the_state_of_another(taken):
 def test_the_lengths_of_responses_are_part_of_the_state():
     items = prompts(5)
     saved, resumed = EpochSampler(items, seed=7), EpochSampler(items, seed=7)
-    saved.record_length(items[3], 41.5)
+    saved.record(items[3], 41.5)
     resumed.load_state_dict(json.loads(json.dumps(saved.state_dict())))
     assert [resumed.expected_length(item) for item in items] == [None, None, None, 41.5, None]
 
@@ -61,7 +61,7 @@ def test_the_lengths_of_responses_are_part_of_the_state():
 def test_other_prompts_start_at_their_first_epoch_if_they_may_differ(size):
     saved, other = EpochSampler(prompts(5), seed=0), EpochSampler(prompts(size), seed=0)
     saved.next(7)
-    saved.record_length(saved._items[0], 41.5)
+    saved.record(saved._items[0], 41.5)
     other.next(2)
     assert not other.load_state_dict(saved.state_dict(), may_differ=True)
     assert other.state_dict() == EpochSampler(prompts(size), seed=0).state_dict()
@@ -89,8 +89,8 @@ def test_a_state_of_other_prompts_is_rejected_and_changes_nothing(other, fault):
 def test_the_share_of_the_data_that_was_drawn_continues_after_a_resume():
     sampler = EpochSampler(list("abcd"), seed=0)
     sampler.next(3)
-    assert sampler.epochs == 0.75
+    assert sampler.metrics()["epoch"] == 0.75
     resumed = EpochSampler(list("abcd"), seed=0)
     resumed.load_state_dict(sampler.state_dict())
     resumed.next(2)
-    assert resumed.epochs == 1.25
+    assert resumed.metrics()["epoch"] == 1.25

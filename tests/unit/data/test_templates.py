@@ -9,7 +9,7 @@ from grpo_cli.config.overrides import expand_shorthands
 from grpo_cli.config.template import TemplateConfig
 from grpo_cli.data.file_tokenizer import FileTokenizer
 from grpo_cli.data.problems import load_problems
-from grpo_cli.data.templates import check_any_fits, render, render_prompts
+from grpo_cli.data.templates import render, render_prompts
 from grpo_cli.errors import ConfigError, DataError
 from grpo_cli.evaluation.cards import prompt_section
 from grpo_cli.runs.frozen import frozen_text, read_frozen
@@ -223,15 +223,6 @@ def test_the_error_for_too_long_prompts_suggests_a_limit_that_fits(tokenizer):
     problems = [Problem(str(n), "x" * n, "1") for n in (9, 7)]
     with pytest.raises(DataError, match=r"All 2 prompts .*max_prompt_tokens=4: the shortest has 8 tokens"):
         render_prompts(problems, TemplateConfig(), tokenizer, max_prompt_tokens=4)
-
-
-def test_that_all_prompts_are_too_long_is_found_without_tokenizing_all_that_fit(tokenizer):
-    problems = [Problem(str(n), "x" * n, "1") for n in (90, 70)]
-    with pytest.raises(DataError, match=r"All 2 prompts .*max_prompt_tokens=70: the shortest has 71 tokens"):
-        check_any_fits(problems, TemplateConfig(), tokenizer, max_prompt_tokens=70)
-    check_any_fits(problems, TemplateConfig(), tokenizer, max_prompt_tokens=71)
-    check_any_fits(problems, TemplateConfig(), None, max_prompt_tokens=72)  # 70 bytes and two special tokens
-    check_any_fits([], TemplateConfig(), tokenizer, max_prompt_tokens=1)
 
 
 CHAT = (

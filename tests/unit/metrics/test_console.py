@@ -64,10 +64,19 @@ def test_a_terminal_shows_the_latest_metrics_the_last_evaluation_the_time_left_a
     watched.update(2, {"eval/heldout/avg": 0.25})
     clock[0] = 40.0  # s per step; 97 steps left
     metrics = {"reward_term/accuracy/mean": 0.75, "reward/mean": 0.8, "length/mean": 21.5, "policy/kl_ref": 0.02}
+    metrics["policy/kl_teacher"] = 0.5
     watched.update(3, metrics | {"perf/tokens_per_s": 1234.5}, SAMPLE)
     watched.close()
     last_frame = shown.getvalue().rpartition("╭")[2]
-    metric_texts = ("accuracy 0.750", "reward 0.800", "length 21.5", "kl 0.0200", "tokens/s 1,234", "held-out 0.250")
+    metric_texts = (
+        "accuracy 0.750",
+        "reward 0.800",
+        "length 21.5",
+        "kl 0.0200",
+        "teacher kl 0.5000",
+        "tokens/s 1,234",
+        "held-out 0.250",
+    )
     for text in ("tiny", "step 3/100", *metric_texts, "1:04:40 left", "3 1 1 1 : [b]no[/b] wait yes"):
         assert text in last_frame
 

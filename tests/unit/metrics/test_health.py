@@ -72,6 +72,7 @@ def test_a_finding_is_reported_once_after_it_was_true_for_a_window(symptoms, val
     [
         {"length__truncated": 0.49},
         {"group__agreeing": 0.89},
+        {"group__agreeing": 1.0, "policy__kl_teacher": 3.0},  # a teacher gives every token a signal
         {"policy__entropy": 0.014},  # from the start, so it did not fall
         {"policy__kl_ref": 0.9},
         {"sampler__logprob_diff_mean": 4.9e-5},

@@ -9,7 +9,9 @@ import pytest
 from kept_groups import group
 from rich.console import Console
 
+from grpo_cli.choices import TrackerName
 from grpo_cli.config.run import LoggerConfig
+from grpo_cli.metrics import loggers
 from grpo_cli.metrics.loggers import RunLogger
 from grpo_cli.runs.rollouts import Split, kept_steps, read_step
 
@@ -32,6 +34,19 @@ def test_metrics_jsonl_is_written_without_any_other_logger(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == (
         '{"step": 0, "eval/heldout/avg": 0.25}\n{"step": 1, "reward/mean": 1.0, "length/mean": 20.5}\n'
     )
+
+
+def test_trackers_that_take_long_to_start_and_close_are_shown(tmp_path, monkeypatch, shown):
+    class Slow:
+        def resume(self, *_):
+            shown.wait_for("starting tensorboard ...")
+
+        def close(self, *_):
+            shown.wait_for("closing tensorboard ...")
+
+    monkeypatch.setattr(loggers, "open_trackers", lambda *_, **__: [Slow()])
+    config, console = LoggerConfig(trackers=[TrackerName.tensorboard], console=False), Console(file=shown)
+    RunLogger(config, tmp_path, run_name="tiny", steps=9, settings={}, console=console).close()
 
 
 def test_a_row_is_on_disk_before_the_next_step(tmp_path):
@@ -62,6 +77,7 @@ from pathlib import Path
 from rich.console import Console
 from grpo_cli.config.run import LoggerConfig
 from grpo_cli.errors import SetupError
+from grpo_cli.metrics import loggers
 from grpo_cli.metrics.loggers import RunLogger
 from kept_groups import group, response
 
@@ -198,7 +214,9 @@ def test_wandb_is_not_imported_unless_it_is_used(tmp_path):
 import sys
 from pathlib import Path
 from rich.console import Console
+from grpo_cli.choices import TrackerName
 from grpo_cli.config.run import LoggerConfig
+from grpo_cli.metrics import loggers
 from grpo_cli.metrics.loggers import RunLogger
 with RunLogger(LoggerConfig(trackers=[]), Path({str(tmp_path)!r}), run_name="", steps=1, settings={{}}, console=Console()) as logger:
     logger.log(1, {{}})

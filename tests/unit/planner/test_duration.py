@@ -8,6 +8,7 @@ import pytest
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.errors import ConfigError
 from grpo_cli.hardware import Hardware
+from grpo_cli.model_files import find_teacher_shape
 from grpo_cli.planner import duration
 from grpo_cli.planner.duration import Lengths, assumed_lengths, plan_seconds
 from grpo_cli.planner.flops import Work, forward_flops, training_flops
@@ -20,7 +21,7 @@ LENGTHS = Lengths(prompt=100, response=500, longest=2000)
 
 
 def seconds(config, hardware=ENDLESS, lengths=LENGTHS):
-    return plan_seconds(config, config.model.shape, hardware, lengths)
+    return plan_seconds(config, config.model.shape, hardware, lengths, find_teacher_shape(config))
 
 
 def test_without_a_run_responses_are_assumed_to_have_half_of_the_maximum(compose_train):
@@ -78,6 +79,8 @@ def test_python_overlaps_with_a_gpu_and_adds_to_a_cpu(compose_train):
         (["algorithm.beta=0.1"], 3 + 1 + 1 + 1),  # and the reference's log-probabilities
         (["algorithm.beta=0.1", "algorithm.kl.placement=reward"], 3 + 1 + 1 + 3),
         (["algorithm.beta=0.1", "algorithm.kl.placement=reward_to_go"], 3 + 1 + 1 + 3),
+        # A tiny teacher takes no time.
+        (["algorithm.beta=0.1", "algorithm.reference.path=builtin:make_zero"], 3 + 1 + 1),
         (["algorithm.num_epochs=2"], 2 * (3 + 1) + 1),
     ],
 )

@@ -209,6 +209,15 @@ def test_an_offloaded_reference_is_on_the_gpu_only_for_its_forward_passes(compos
     assert offloaded.training == 3 * GIB + 18 * P_7B / 8 + 2 * P_7B + 2 * GIB
 
 
+def test_a_teacher_is_in_the_place_of_the_reference_also_with_adapters(compose_train):
+    config = compose_train("experiment=oat_zero_1_5b", "algorithm=on_policy_distillation", "model.lora.rank=8")
+    teacher = compose_train("model=qwen2_5_math_7b").model.shape
+    assert plan_memory(config, config.model.shape).reference == 0  # the model without its adapters
+    memory = plan_memory(config, config.model.shape, teacher)
+    assert memory.reference == 2 * P_7B
+    assert memory.rollout - plan_memory(config, config.model.shape).rollout == 2 * P_7B
+
+
 CRITIC_7B = P_7B - 152064 * 3584 + 3584 + 1  # one output instead of the vocabulary's
 
 

@@ -1,7 +1,7 @@
 """Fixtures of the tests that open a page in a browser. Without one, they are skipped."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, config: Any, attack: str) -> 
     folder = tmp_path_factory.mktemp("runs")
     tokens = {"token_texts": ["no", " wait"], "sampler_logprobs": [-0.1, -2.0], "trainer_logprobs": [-0.1, -2.1]}
     attacker = response(attack, correct=False, extracted=attack, truncated=True, reward=None)
-    attacker |= tokens | {"entropies": [0.1, 0.9]}
+    attacker |= tokens | {"entropies": [0.1, 0.9], "updated_logprobs": [-0.1, -2.5]}
     attacked = group(15, attack, [attacker, response(RIGHT, correct=True)])
     first = write_run(folder / "first", config, learning_rows(), [*learning_groups(), attacked])
     (first / "health.jsonl").write_text(FINDING)
@@ -57,6 +57,23 @@ def browser() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def faults() -> Callable[[Any], list[str]]:
+    """A function that returns the serious and critical faults that axe-core finds on an open page."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+
+    def found(page: Any) -> list[str]:
+        violations = axe.run(page).response["violations"]
+        return [
+            f"{violation['id']}: {node['html'][:200]}"
+            for violation in violations
+            if violation["impact"] in ("serious", "critical")
+            for node in violation["nodes"]
+        ]
+
+    return found
 
 
 @pytest.fixture(scope="module")

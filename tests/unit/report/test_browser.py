@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from report_run import RIGHT, WRONG
 
 from grpo_cli.analysis.sweep import SweepJob
 from grpo_cli.report.page import write_page
@@ -12,31 +13,6 @@ from grpo_cli.science.experiment import FOLDER
 from grpo_cli.science.report import claim_facts, science_page
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-# The texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
-FAINT_TEXTS = """() => {
-  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-  const part = (value) => (value <= 10 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
-  const light = ([red, green, blue]) => 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
-  const behind = (node) => {
-    for (; node; node = node.parentElement) {
-      const colour = rgb(getComputedStyle(node).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0.9) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const faint = [];
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const [text, node] = [texts.currentNode.textContent.trim(), texts.currentNode.parentElement];
-    if (!text || node.closest("script, noscript, .hidden") || !node.getClientRects().length) continue;
-    const [more, less] = [rgb(getComputedStyle(node).color), behind(node)].map(light).sort((a, b) => b - a);
-    if ((more + 0.05) / (less + 0.05) < 4.5) faint.push(`${text.slice(0, 30)}: ${node.className}`);
-  }
-  return faint;
-}"""
-UNNAMED_CONTROLS = """() => [...document.querySelectorAll("button, input, select, a, [role=img], [tabindex]")]
-  .filter((node) => !node.textContent.trim() && !node.getAttribute("aria-label") && !node.labels?.length)
-  .map((node) => node.outerHTML)"""
 REPEATED_IDS = """() => [...document.querySelectorAll("[id]")].map((node) => node.id)
   .filter((id, place, all) => all.indexOf(id) !== place)"""
 
@@ -60,6 +36,23 @@ def test_text_of_a_response_does_not_run(open_page, attack):
     assert page.locator("img").count() == 0
 
 
+def test_the_top_says_what_the_model_said_at_first_and_says_now(open_page):
+    page = open_page(viewport=PHONE)
+    cards = page.locator("#says .response")
+    assert page.locator("#says h2").inner_text() == "What it says to What is held?"
+    assert cards.nth(0).inner_text().split() == ["before", "training", "✕", "wrong", "open", *WRONG.split()]
+    assert cards.nth(1).inner_text().split() == ["step", "20", "✓", "right", "open", *RIGHT.split()]
+    assert cards.nth(0).locator("mark").all_inner_texts() == ["wait"]
+    assert cards.nth(1).bounding_box()["y"] < PHONE["height"]  # seen without scrolling
+    parts = page.evaluate(
+        "brief({text: 'a'.repeat(300), tail: 'b'.repeat(300)}).map((each) => each.textContent ?? each)"
+    )
+    assert "".join(parts) == "a" * 240 + " … " + "b" * 240
+    cards.nth(0).get_by_role("link").click()
+    assert page.url.endswith("#split=heldout&step=0&problem=held&sample=0")
+    assert page.locator(".response.chosen").get_attribute("id") == "sample-0"
+
+
 def test_sliders_show_the_values_and_groups_of_a_step(open_page):
     page = open_page()
     page.wait_for_selector(".u-over")
@@ -78,11 +71,11 @@ def test_one_slider_plays_a_problem_through_training(open_page):
     page.get_by_role("button", name="Held-out", exact=True).click()
     way = page.locator("#way")
     way.fill("0")
-    assert page.locator("output[for=way]").inner_text() == "step 0: 0 of 1 right"
-    assert page.locator(".response mark").inner_text() == "wait"
+    assert page.locator("output[for=way]").inner_text() == "step 0: wrong"
+    assert page.locator("#detail mark").inner_text() == "wait"
     way.press("ArrowRight")
-    assert page.locator("output[for=way]").inner_text() == "step 10: 1 of 1 right"
-    assert page.locator(".badge").all_inner_texts() == ["✕ wrong", "✓ right"]  # at first, and now
+    assert page.locator("output[for=way]").inner_text() == "step 10: right"
+    assert page.locator("#detail .badge").all_inner_texts() == ["✕ wrong", "✓ right"]  # at first, and now
 
 
 def test_filters_and_search_choose_groups(open_page):
@@ -101,7 +94,7 @@ def test_filters_and_search_choose_groups(open_page):
     page.get_by_role("button", name="Held-out", exact=True).click()
     page.locator("#search").fill("")
     page.get_by_role("button", name="Newly solved").click()
-    assert page.locator(".problems .tally").all_inner_texts() == ["1 of 1 right · step 10"]
+    assert page.locator(".problems .tally").all_inner_texts() == ["right · step 10"]
 
 
 def test_a_link_restores_a_response(open_page):
@@ -119,7 +112,7 @@ def test_a_link_restores_a_response(open_page):
     page.wait_for_function("document.querySelector('.problem .eyebrow').textContent === 'held · step 10'")
 
 
-def test_tokens_are_coloured_by_what_the_model_thought(open_page, attack):
+def test_tokens_are_coloured_by_what_the_model_thought_and_what_the_update_did(open_page, attack):
     page = open_page(link="#split=train&step=15")
     page.locator(".problems button", has_text=attack[:20]).click()
     page.get_by_role("button", name="log-probability").click()
@@ -127,6 +120,9 @@ def test_tokens_are_coloured_by_what_the_model_thought(open_page, attack):
     assert tokens.all_inner_texts() == ["no", " wait"]
     colours = [tokens.nth(n).evaluate("node => node.style.getPropertyValue('--strength')") for n in (0, 1)]
     assert colours == ["2%", "38%"]
+    page.get_by_role("button", name="after / before the update").click()
+    assert page.locator("#sample-0 .token.clipped").all_inner_texts() == [" wait"]  # exp(-2.5 + 2.1) < 0.8, wrong
+    assert "below 0.8 with a negative advantage, or above 1.2" in page.locator("#groups .calm").inner_text()
 
 
 def test_signs_of_reward_hacking_lead_to_responses(open_page):
@@ -136,7 +132,7 @@ def test_signs_of_reward_hacking_lead_to_responses(open_page):
     assert page.locator(".response.chosen").get_attribute("id") == "sample-0"
 
 
-def test_two_runs_are_compared_on_one_page(open_page, runs, tmp_path):
+def test_two_runs_are_compared_on_one_page(open_page, faults, runs, tmp_path):
     write_page(runs, tmp_path / "both.html")
     page = open_page(tmp_path / "both.html", viewport=PHONE)
     assert "are equal: held-out accuracy 80.0\xa0%" in page.locator("h1").inner_text().replace("\u2011", "-")
@@ -145,9 +141,10 @@ def test_two_runs_are_compared_on_one_page(open_page, runs, tmp_path):
     page.get_by_role("button", name="second", exact=True).click()
     assert "run=second" in page.url
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert faults(page) == []
 
 
-def test_a_sweep_shows_every_setting(open_page, tmp_path, attack):
+def test_a_sweep_shows_every_setting(open_page, faults, tmp_path, attack):
     curve = ((0, 0.1), (5, 0.3))
     jobs = [
         SweepJob(tmp_path / str(n), {"beta": str(n), "text": attack}, 0.3 * (n + 1), None, None, 9, 1.0, curve)
@@ -157,7 +154,7 @@ def test_a_sweep_shows_every_setting(open_page, tmp_path, attack):
     (tmp_path / "sweep.html").write_text(sweep_page("mine", [*jobs, failed]))
     page = open_page(tmp_path / "sweep.html", viewport=PHONE)
     page.wait_for_selector(".u-over")
-    assert page.locator("h1").inner_text() == f"Best: beta 2, text {attack}: 0.900."
+    assert page.locator("h1").inner_text() == f"Best is beta\xa02, text\xa0{attack}: 0.900."
     assert page.locator("#leaderboard tbody th").all_inner_texts() == ["2", "1", "0", "3"]
     assert page.locator("#leaderboard a").first.get_attribute("href") == "2/report.html"
     assert page.locator("#unfinished li").inner_text().startswith("3 failed")
@@ -165,10 +162,11 @@ def test_a_sweep_shows_every_setting(open_page, tmp_path, attack):
     assert page.locator("svg .line").count() == 3
     assert page.evaluate("window.attacked") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert faults(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_claims_show_their_verdict_and_every_seed(open_page, tmp_path, monkeypatch, scheme):
+def test_claims_show_their_verdict_and_every_seed(open_page, faults, tmp_path, monkeypatch, scheme):
     monkeypatch.chdir(tmp_path)
     claim = read_claim("three_curves")
     progress = {}
@@ -189,23 +187,23 @@ def test_claims_show_their_verdict_and_every_seed(open_page, tmp_path, monkeypat
         "epsilon_10\tno verdict yet\t\u2013\t\u2013\t0 of 8\t0 s",
     ]
     assert page.locator("svg .seed").count() == 9
+    assert page.locator(".panel").first.locator(".key").all_inner_texts() == ["rl, median of 9 seeds112"]
     assert page.locator(".panel canvas").count() == 3
     assert "r1zero science three_curves seeds=confirm" in page.locator("pre").all_inner_texts()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert page.evaluate(FAINT_TEXTS) == []
+    assert faults(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
-def test_the_page_is_readable(open_page, viewport, scheme):
+def test_the_page_is_readable(open_page, faults, viewport, scheme):
     page = open_page(viewport=viewport, color_scheme=scheme)
     page.get_by_role("button", name="Training", exact=True).click()
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
-    assert page.evaluate(FAINT_TEXTS) == []
+    assert faults(page) == []
 
 
-def test_controls_have_names_and_ids_are_unique(open_page):
+def test_ids_are_unique_and_there_is_one_main_heading(open_page):
     page = open_page(link="#split=train&step=15")
-    assert page.evaluate(UNNAMED_CONTROLS) == []
     assert page.evaluate(REPEATED_IDS) == []
     assert page.locator("h1").count() == 1

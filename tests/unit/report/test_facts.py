@@ -1,7 +1,9 @@
 """The facts of a run: verdict, settings, curves."""
 
 import json
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 from report_run import learning_groups, learning_rows, metrics_row, write_run
@@ -10,6 +12,7 @@ from grpo_cli.config.compose import flat_settings
 from grpo_cli.config.overrides import allow_new_entries
 from grpo_cli.report.curves import MAX_ROWS, curves
 from grpo_cli.report.facts import run_facts
+from grpo_cli.report.page import collect
 from grpo_cli.report.settings import algorithms, describe
 from grpo_cli.report.verdict import verdict
 from grpo_cli.runs.listing import State
@@ -30,6 +33,7 @@ def rows_to(after: float, *, reward: float | None = None) -> list[dict[str, floa
         (rows_to(0.8), "yes", "It is learning: held-out accuracy rose from 20.0 % to 80.0 %."),
         (rows_to(0.1), "worse", "It got worse: held-out accuracy fell from 20.0 % to 10.0 %."),
         (rows_to(0.22), "no", "It is not learning: held-out accuracy went from 20.0 % to 22.0 %, which may be chance."),
+        (rows_to(0.2), "no", "It is not learning: held-out accuracy stayed at 20.0 %."),
         (rows_to(0.22, reward=0.6), "unclear", "Not clear yet: the training reward rises, but"),
         (
             [rows_to(0.22)[0], *rows_to(0.22)[2:]],
@@ -88,8 +92,32 @@ def test_methods_have_the_settings_of_their_files(compose_as, name):
     assert settings["weighting"] == algorithm.weighting.value
 
 
-def test_a_method_with_a_critic_cannot_be_computed_on_the_page():
-    assert "ppo" not in algorithms()
+def test_every_key_of_the_document_is_in_its_docs(tmp_path, compose_as):
+    file = Path(__file__).parents[3] / "docs" / "report.md"
+    folders = [
+        write_run(tmp_path / name, compose_as("train", "steps=20"), learning_rows(), learning_groups())
+        for name in ("first", "second")
+    ]
+    document, _ = collect(folders)
+    (run, _) = document["runs"]
+    parts = [document, run, document["comparison"], run["run"], run["verdict"], run["curves"], run["figures"][0]]
+    parts += [run["aids"], run["cost"]]
+    keys = {key for part in parts for key in part}
+    described = set(re.findall(r"`(\w+)(?:\[\])?`", file.read_text()))
+    assert keys - described == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [("grpo", [0.8, 1.2]), ("dapo", [0.8, 1.28]), ("cispo", [None, 5]), ("gspo", None), ("reinforce", None)],
+)
+def test_the_bounds_of_a_tokens_ratio_are_those_of_the_method(tmp_path, compose_as, name, bounds):
+    folder = write_run(tmp_path / "first", compose_as("train", f"algorithm={name}"), learning_rows(), [])
+    assert run_facts(folder)["advantage"]["clip"] == bounds
+
+
+def test_a_method_with_a_critic_or_a_teacher_cannot_be_computed_on_the_page():
+    assert not {"ppo", "on_policy_distillation"} & set(algorithms())
 
 
 def test_a_long_run_shows_some_steps_and_every_evaluation():

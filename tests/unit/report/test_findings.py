@@ -46,8 +46,16 @@ def test_the_most_frequent_answers_come_with_their_accuracy():
     assert aids(groups)["kinds"] == [["whole number", 0.25, 0.25, 8]]
 
 
-def test_examples_point_to_the_shortest_right_and_longest_wrong_responses():
-    found = aids([group(3, "p", [response("", correct=n < 3, tokens=size) for n, size in enumerate((9, 2, 5, 4, 7))])])
+def test_an_answer_of_one_response_in_a_hundred_is_not_frequent():
+    rare, common = response("", correct=False, extracted="9"), response("", correct=False, extracted="8")
+    assert [row[0] for row in aids([group(1, "p", [rare, *[common] * 99])])["answers"]] == ["8"]
+    assert [row[0] for row in aids([group(1, "p", [rare, *[common] * 98])])["answers"]] == ["8", "9"]
+
+
+def test_examples_point_to_the_shortest_right_and_longest_wrong_responses_and_show_each_text_once():
+    sizes = (9, 2, 5, 4, 7, 7, 2)
+    sampled = [response(str(size), correct=n in (0, 1, 2, 6), tokens=size) for n, size in enumerate(sizes)]
+    found = aids([group(3, "p", sampled)])
     assert [(each["sample"], each["tokens"]) for each in found["shortest_right"]] == [(1, 2), (2, 5), (0, 9)]
     assert [(each["sample"], each["tokens"]) for each in found["longest_wrong"]] == [(4, 7), (3, 4)]
 

@@ -121,7 +121,8 @@ def test_the_stages_of_a_pipeline_are_on_one_page_in_order(tmp_path, compose_as,
         "start: It is learning: held-out loss fell from 2.000 to 1.000.",
         "rl: It is learning: held-out accuracy rose from 20.0 % to 80.0 %.",
     ]
-    assert (tmp_path / "report.html").is_file()
+    facts = json.loads(element((tmp_path / "report.html").read_text(), "facts"))
+    assert facts["comparison"]["headline"] == "2 of 2 runs are learning. They have no evaluation in common."
 
 
 def test_an_evaluation_has_no_page(tmp_path, compose_as):

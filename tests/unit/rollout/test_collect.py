@@ -137,9 +137,9 @@ def test_prompts_are_split_between_ranks_by_the_lengths_of_their_last_responses(
         return of_ranks
 
     for prompt, length in zip(PROMPTS[:3], (300.0, 100.0, 100.0), strict=True):
-        sampler.record_length(prompt, length)
+        sampler.record(prompt, length)
     assert shares() == [[0, 2], [1, 3]]  # the fourth length is unknown, so prompts are assigned in turn
-    sampler.record_length(PROMPTS[3], 100.0)
+    sampler.record(PROMPTS[3], 100.0)
     assert shares() == [[0], [1, 2, 3]]
 
 
@@ -149,3 +149,11 @@ def test_the_sampler_remembers_response_lengths_by_prompt():
     assert [sampler.expected_length(prompt) for prompt in PROMPTS] == [
         2.0 if prompt in drawn else None for prompt in PROMPTS
     ]
+
+
+@pytest.mark.parametrize(("reward", "of_first", "of_others"), [(EasyBelow(6), 1.0, 0.5), (Unjudged(), None, None)])
+def test_the_sampler_gets_the_share_of_right_responses(reward, of_first, of_others, monkeypatch):
+    rates = {}
+    monkeypatch.setattr(EpochSampler, "record", lambda _, prompt, length, rate: rates.update({prompt: rate}))
+    collect(reward=reward, wanted=12)
+    assert rates == {prompt: of_first if prompt.token_ids[0] < 6 else of_others for prompt in PROMPTS}

@@ -75,9 +75,21 @@ def test_a_missing_run_an_experiment_and_an_unknown_setting_are_rejected(compose
     with pytest.raises(ConfigError, match="Leave out experiment="):
         resumed_settings(composed, ["resume.run", "experiment"], "train")
     with (run_dir / "config.yaml").open("a") as file:
-        file.write("no_such_setting: 1\n")
-    with pytest.raises(ConfigError, match="this version of r1zero does not have"):
+        file.write("no_such_setting: 1\nepochs: 2\n")
+    with pytest.raises(ConfigError, match="does not fit this version of r1zero") as error:
         resumed_settings(composed, ["resume.run"], "train")
+    unknown = str(error.value).splitlines()[1:-1]
+    assert [line.split(":")[0] for line in unknown] == ["- no_such_setting", "- epochs"]
+    assert all("there is no setting of that name" in line for line in unknown)
+
+
+def test_a_value_of_a_wrong_type_in_a_run_is_named(compose_train, run_dir):
+    file = run_dir / "config.yaml"
+    file.write_text(file.read_text().replace("epsilon: 0.3", "epsilon: small"))
+    with pytest.raises(
+        ConfigError, match=r"(?s)config.yaml does not fit .*\n- algorithm.epsilon=small: must be a number"
+    ):
+        check_resumed(compose_train(f"run.dir={run_dir}"), "train")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from grpo_cli.runs.rollouts import (
 )
 from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict
 
-VALUES = TokenValues(["no", " é"], [-0.5, -0.25], [-0.5, -0.125], [1.5, 0.75])
+VALUES = TokenValues(["no", " é"], [-0.5, -0.25], [-0.5, -0.125], [1.5, 0.75], [-0.5, -0.0625])
 
 
 def write(run_dir, *groups):
@@ -53,6 +53,7 @@ def test_a_line_has_the_documented_keys(tmp_path):
             "terms": {"accuracy": 1.0, "format": 1.0}, "extracted": "3 -1 -1 -1", "verdict": "correct",
             "correct": True, "advantage": 1.725, "token_texts": ["no", " é"], "sampler_logprobs": [-0.5, -0.25],
             "trainer_logprobs": [-0.5, -0.125], "entropies": [1.5, 0.75],
+            "updated_logprobs": [-0.5, -0.0625],
         }],
     }  # fmt: skip
 

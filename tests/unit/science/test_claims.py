@@ -27,8 +27,16 @@ CHANGES = [
     ),
     ("source: nowhere\n", "", "source must be set"),
     ("  confirmation: [10, 11, 12, 13, 14, 15, 16, 17]\n", "", "seeds.confirmation must be set"),
-    ("minutes: 1", "minutes: soon", r"key minutes\)"),
-    ("minutes: 1", "minute: 1", r"key minute\)"),
+    ("minutes: 1", "minutes: soon", r"mine.yaml: minutes=soon: must be a number\. See docs/science.md"),
+    ("minutes: 1", "minute: 1", r"mine.yaml: minute: there is no setting of that name\. Did you mean minutes\?"),
+    (
+        "development: [0, 1]",
+        "development: 0 to 1",
+        r"seeds.development=0 to 1: must be a list in brackets, each item a w",
+    ),
+    ("train steps=4 seed=${seed}", "[train, seed=1]", r"runs.narrow=\[train,seed=1\]: must be a text"),
+    ("limits: {confirmed_from: 0.1, refuted_to: -0.1}", "limits: 0.1", r"limits=0.1: limits is a group of settings"),
+    ("confirmed_from: 0.1, refuted_to: -0.1", "confirmed_from: a, refuted_to: b", "(?s)confirmed_from=a.*refuted_to=b"),
     ("claim: Wide", "claim: [Wide", "is not YAML"),
 ]
 

@@ -74,6 +74,13 @@ def test_a_group_without_any_reward_has_zeros(rollout):
 
 
 @pytest.mark.usefixtures("one_rank")
+def test_without_a_reward_every_advantage_is_zero(rollout):
+    algorithm = AlgorithmConfig(advantage=AdvantageConfig(reward=AdvantageReward.none))
+    assert all_advantages(rollout, algorithm) == [0, 0, 0, 0]
+    assert selected(rollout, advantage=algorithm.advantage) == [[True] * 4]
+
+
+@pytest.mark.usefixtures("one_rank")
 def test_advantages_of_17_plus_26_worked_by_hand(rollout):
     algorithm = AlgorithmConfig(advantage=AdvantageConfig(eps=0.0))
     (row,) = advantages(objective_rewards(rollout, algorithm), algorithm).tolist()

@@ -10,7 +10,7 @@ from grpo_cli.rollout.collect import Rollout
 from grpo_cli.runs.rollouts import TokenValues
 from grpo_cli.training import kept as kept_module
 from grpo_cli.training.batch import TrainingSequence, make_microbatches
-from grpo_cli.training.kept import first_groups, token_texts
+from grpo_cli.training.kept import first_groups, first_values, token_texts
 from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -29,17 +29,22 @@ def rollout(**positions: int) -> Rollout:
 
 def first(rollout: Rollout, count: int, advantages, **settings):
     config = LoggerConfig(groups_per_step=count, **settings)
-    return first_groups(3, rollout, advantages, config, FakePolicy(), FakeTokenizer())
+    policy = FakePolicy()
+    values = first_values(rollout, config, policy, FakeTokenizer())
+    policy.added = 0.5  # the update
+    return first_groups(3, rollout, advantages, config, policy, values)
 
 
 class FakePolicy:
     """Log-probabilities -1, -2, ... and entropies 1, 2, ... of the tokens of all sequences."""
 
+    added = 0.0  # to the log-probabilities
+
     def forwarded(self, sequences, *, with_entropy):
         assert with_entropy
         for microbatch in make_microbatches(sequences, 1000, torch.device("cpu")):
             numbers_N = torch.arange(1.0, 1 + sum(len(s.response_ids) for s in sequences))
-            yield microbatch, -numbers_N, numbers_N
+            yield microbatch, self.added - numbers_N, numbers_N
 
 
 class FakeTokenizer:
@@ -68,13 +73,13 @@ def test_advantages_of_tokens_are_kept_as_their_mean():
     assert kept.values is None
 
 
-def test_token_values_belong_to_the_tokens_of_their_response():
+def test_token_values_belong_to_the_tokens_of_their_response_before_and_after_the_update():
     mine = Rollout((scored("a", 2, 0, 1),), (0,), (), 0.0, 0.0)
     (kept,) = first(mine, 8, [[torch.tensor(0.0)] * 3], token_values=True)
     assert [response.values for response in kept.responses] == [
-        TokenValues(["1", " 2"], (-0.5, -0.5), [-1.0, -2.0], [1.0, 2.0]),
-        TokenValues([], (), [], []),
-        TokenValues(["1"], (-0.5,), [-3.0], [3.0]),
+        TokenValues(["1", " 2"], (-0.5, -0.5), [-1.0, -2.0], [1.0, 2.0], [-0.5, -1.5]),
+        TokenValues([], (), [], [], []),
+        TokenValues(["1"], (-0.5,), [-3.0], [3.0], [-2.5]),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from kept_groups import group
+from rich.console import Console
 
 from grpo_cli import stop
 from grpo_cli.errors import TrainingError
@@ -14,6 +15,7 @@ from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verd
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 STEPS = 6
+QUIET = Console(quiet=True)
 FOLLOWED = ScoredGroup(
     Prompt(Problem("p", "", ""), "", (1,)), (Completion((), (), "", False),), (Score(0.0, {}, Verdict.wrong, None),)
 )
@@ -48,16 +50,21 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-def finish(step: int, recorder: Recorder, **options) -> bool:
+def finish(step: int, recorder: Recorder, console: Console = QUIET, **options) -> bool:
     tally, clock = Tally(), Clock()
     tally.sum("perf/trained_tokens", 10)
     clock.add("update", 2.0)
     tally.spread("length", [3, 5])
     evaluated = Evaluated({"eval/heldout/avg": 0.5}, [FOLLOWED])
-    required = {"evaluate": lambda: evaluated, "learner": None, "sampler": Sampler()}
+    required = {"evaluate": lambda: evaluated, "learner": None, "sampler": Sampler(), "console": console}
     return finish_step(
         step, STEPS, tally, clock, eval_every=2, log=recorder.log, checkpoints=recorder, **required, **options
     )
+
+
+def test_a_checkpoint_that_takes_long_is_shown(recorder, shown, monkeypatch):
+    monkeypatch.setattr(recorder, "maybe_save", lambda *_, **__: shown.wait_for("step 4: saving ..."))
+    finish(4, recorder, Console(file=shown))
 
 
 def test_a_step_is_evaluated_if_it_is_due_or_the_last(recorder):
