@@ -42,7 +42,8 @@ class Recorder:
 
 
 class Sampler:
-    epochs = 0.25
+    def metrics(self):
+        return {"epoch": 0.25}
 
 
 @pytest.fixture
