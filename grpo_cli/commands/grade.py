@@ -71,6 +71,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("cases", type=Path, help="a JSONL file of cases, or the folder of a run of `r1zero train`")
     parser.add_argument("out", nargs="?", type=_out, metavar="out=FILE", help="write the verdicts there, as JSONL")
     arguments = parser.parse_args(argv)
+    if not arguments.cases.exists():
+        raise DataError(
+            f"{arguments.cases} cannot be read: there is no such file or folder. Give a JSONL file of cases, or the "
+            "folder of a run; `r1zero runs` lists the runs."
+        )
     is_run = arguments.cases.is_dir()
     rows = grade_run(arguments.cases) if is_run else list(grade(read_cases(arguments.cases)))
     if arguments.out:

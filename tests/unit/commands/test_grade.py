@@ -92,7 +92,7 @@ def test_a_generated_completion_and_an_expression_can_be_graded(tmp_path):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (None, "cannot be read"),
+        (None, "cases.jsonl cannot be read: there is no such file or folder. Give a JSONL file of cases"),
         ("", "is empty"),
         ('{"id": 1}', "line 1"),
         ("[]", "line 1"),
