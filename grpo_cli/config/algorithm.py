@@ -122,6 +122,19 @@ class DynamicSamplingConfig:
 
 
 @dataclass
+class EntropyBonusConfig:
+    """A bonus for the entropy of each token, so that the policy keeps exploring."""
+
+    weight: float = number(0.0, at_least=0)
+    """Weight of the mean entropy in the objective; with a target, the weight at the start."""
+    target: float | None = number(None, at_least=0)
+    """Entropy in nats per token. Below it, the weight rises in each step; above it, the weight falls, and there is no
+    bonus (Skywork-OR1 has 0.2)."""
+    change: float = number(0.005, above=0)
+    """How much the weight rises or falls."""
+
+
+@dataclass
 class AlgorithmConfig:
     """The objective of one optimizer step."""
 
@@ -148,6 +161,7 @@ class AlgorithmConfig:
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     sampler_correction: SamplerCorrectionConfig = field(default_factory=SamplerCorrectionConfig)
     functions: FunctionsConfig = field(default_factory=FunctionsConfig)
+    entropy_bonus: EntropyBonusConfig = field(default_factory=EntropyBonusConfig)
     top_entropy: float = number(1.0, above=0, at_most=1)
     """Share of tokens, those with the highest entropy, that are trained on; the 80/20 paper has 0.2."""
     num_minibatches: int = number(1, at_least=1)

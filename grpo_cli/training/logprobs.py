@@ -66,8 +66,8 @@ class TokenLogprobs(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """(logprobs_N, entropy_N) in float32 of each token that follows one whose `predicts_S` is True.
 
-        The row has sequences of these lengths, which do not see each other. No gradient flows through the entropy;
-        without `with_entropy` it is None.
+        The row has sequences of these lengths, which do not see each other. Without `with_entropy`, the entropy is
+        None.
         """
         device = tokens_S.device
         positions_S = torch.cat([torch.arange(length, device=device) for length in lengths])
@@ -164,13 +164,12 @@ class _ChunkedLogprobs(torch.autograd.Function):
             if len(chunks) == 1 and layer.transform.cap is None:  # the derivative of the cap needs the logits too
                 kept.append(logprobs_NV)
         ctx.save_for_backward(hidden_NH, weight_VH, bias_V, targets_N, *kept)
-        if entropy_N is not None:
-            ctx.mark_non_differentiable(entropy_N)
+        ctx.set_materialize_grads(False)  # None for what the loss does not use
         return logprobs_N, entropy_N
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_N: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_N: Tensor, entropy_grad_N: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden_NH, weight_VH, bias_V, targets_N, *kept = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         layer, vocab_size = ctx.layer, ctx.layer.vocab_size
@@ -186,6 +185,10 @@ class _ChunkedLogprobs(torch.autograd.Function):
                 logprobs_NV = layer.logprobs(logits_NV)
             grad_NV = torch.zeros_like(logprobs_NV).scatter_(-1, targets_N[chunk, None], grad_N[chunk, None])
             grad_NV = torch._log_softmax_backward_data(grad_NV, logprobs_NV, -1, torch.float32)
+            if entropy_grad_N is not None:  # the derivative of the entropy H is -p (log p + H)
+                p_NV = logprobs_NV.exp()
+                negative_entropy_N1 = (p_NV * logprobs_NV).sum(-1, keepdim=True)
+                grad_NV -= entropy_grad_N[chunk, None] * p_NV * (logprobs_NV - negative_entropy_N1)
             grad_NV = grad_NV.div_(layer.temperature)
             if layer.transform != LogitTransform():
                 grad_NV = grad_NV.mul_(layer.transform.derivative(logits_NV))

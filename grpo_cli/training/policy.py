@@ -29,6 +29,7 @@ from grpo_cli.training.batch import (
     make_sequences,
 )
 from grpo_cli.training.engine import Engine
+from grpo_cli.training.entropy_bonus import EntropyBonus
 from grpo_cli.training.lora import add_adapters, merged_weights, named_layers, own_parameters, without_adapters
 from grpo_cli.training.mismatch import tally_mismatch
 from grpo_cli.training.network import load_network
@@ -61,6 +62,7 @@ class Policy:
         reference of the KL term; without it, `model` is.
         """
         self._algorithm = algorithm
+        self._entropy_bonus = EntropyBonus(algorithm.entropy_bonus)
         self.temperature = temperature
         self._cluster = cluster
         self._has_adapters = lora.rank > 0
@@ -145,6 +147,9 @@ class Policy:
         old = None if single_step else self._token_logprobs(self._engine, everything)
         reference = self._reference_logprobs(everything) if self._has_reference else None
         tally = Tally()
+        bonus = self._entropy_bonus.next_weight([s for minibatch in minibatches for s in minibatch])
+        if self._entropy_bonus.is_on:
+            tally.mean("policy/entropy_bonus", bonus, 1)
         # Over the tokens of all responses: those that are not forwarded have no advantage, so they are not clipped.
         num_tokens = sum(len(s.response_ids) for minibatch in minibatches for s in minibatch)
         for name in ("policy/clip_low", "policy/clip_high"):
@@ -153,7 +158,7 @@ class Policy:
             for batch in batches:
                 tally.mean("policy/lr", self.lr, 1)
                 for microbatch in batch:
-                    self._accumulate(microbatch, old, reference, tally, first_epoch=epoch == 0)
+                    self._accumulate(microbatch, old, reference, bonus, tally, first_epoch=epoch == 0)
                 self._engine.step(tally)
         sequences = [s for microbatch in everything for s in microbatch.sequences]
         lengths = ((len(s.prompt_ids), len(s.response_ids)) for s in sequences)
@@ -167,7 +172,8 @@ class Policy:
 
         If no rank has one, a few short sequences of weight 0, so that vLLM and trainer can still be compared.
         """
-        with_gradient = [s for s in minibatch if s.has_weight and (self._has_reference or s.has_advantage)]
+        has_more = self._has_reference or self._entropy_bonus.is_on
+        with_gradient = [s for s in minibatch if s.has_weight and (has_more or s.has_advantage)]
         if not any(gather(bool(with_gradient))):
             with_gradient = [replace(s, weight=0.0) for s in sorted(minibatch, key=lambda s: s.length)[:NUM_COMPARED]]
         return self._packed(balanced(with_gradient))
@@ -182,21 +188,24 @@ class Policy:
         microbatch: MicroBatch,
         old: TokenValues | None,
         reference: TokenValues | None,
+        bonus: float,
         tally: Tally,
         *,
         first_epoch: bool,
     ) -> None:
         algorithm, mask_BT, sampler_BT = self._algorithm, microbatch.mask_BT, microbatch.sampler_logprobs_BT
         # Only part of a rollout is forwarded, so its entropy is estimated from the samples, in `rollout_tally`.
-        logprobs_N, entropy_N = self._engine(*microbatch.inputs, with_entropy=sampler_BT is None)
+        logprobs_N, entropy_N = self._engine(*microbatch.inputs, with_entropy=sampler_BT is None or bonus > 0)
         logprobs_BT = microbatch.scatter(logprobs_N)
         old_BT = logprobs_BT.detach() if old is None else microbatch.token_values_BT(old)
         reference_BT = None if reference is None else microbatch.token_values_BT(reference)
         loss, stats = microbatch_loss(logprobs_BT, old_BT, reference_BT, microbatch, algorithm, self._cluster.dtype)
+        if entropy_N is not None and bonus > 0:
+            loss = loss - bonus * (microbatch.weights_BT * microbatch.scatter(entropy_N)).sum()
         self._engine.backward(loss)
         num_tokens = stats.num_tokens.item()
         tally.mean("policy/loss", loss.item(), 0)  # summed over micro-batches and ranks; `Engine.step` counts the steps
-        if entropy_N is not None:
+        if entropy_N is not None and sampler_BT is None:
             tally.mean("policy/entropy", entropy_N.sum().item(), num_tokens)
         tally.mean("policy/clip_low", stats.clip_low.item(), 0)
         tally.mean("policy/clip_high", stats.clip_high.item(), 0)
@@ -268,12 +277,14 @@ class Policy:
         With adapters, only their weights are written.
         """
         self._engine.save(folder)
+        self._entropy_bonus.save(folder)
         if self._reference is not None and self._reference_may_differ and rank() == 0:
             torch.save(self._reference.state_dict(), folder / "reference.pt")
 
     def load(self, folder: Path) -> bool:
         """Load what `save` wrote, as `Engine.load` does. With beta=0 or a teacher, a saved reference is ignored."""
         was_resharded = self._engine.load(folder)
+        self._entropy_bonus.load(folder)
         if self._reference is not None and not self._has_teacher and (folder / "reference.pt").is_file():
             self._reference_may_differ = True
             self._reference.load_state_dict(

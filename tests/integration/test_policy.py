@@ -107,6 +107,21 @@ def test_equal_token_advantages_take_the_same_step_as_one_response_advantage(mod
     assert any(not torch.equal(other[name], whole_batch[name]) for name in other)
 
 
+def test_the_entropy_bonus_raises_the_entropy_also_of_responses_without_advantage(model, config):
+    config.algorithm.entropy_bonus.weight = 1.0
+    config.optimizer.lr = 1e-3
+    silent = [replace(s, advantage=0.0) for s in sequences()]
+    policy = rl_policy(model, config)
+
+    def entropy() -> float:
+        return sum(entropy_N.sum().item() for _, _, entropy_N in policy.forwarded(silent, with_entropy=True))
+
+    before = entropy()
+    tally = policy.update([silent])
+    assert entropy() > before + 1
+    assert tally.compute()["policy/entropy_bonus"] == 1.0
+
+
 def test_clip_shares_count_all_responses(model, config):
     config.optimizer.lr = 3e-2
     config.algorithm.num_epochs = 3

@@ -28,19 +28,32 @@ def all_logprobs(hidden_NH, weight_VH, bias_V) -> torch.Tensor:
 
 @pytest.mark.parametrize("tokens_per_chunk", [1, 4, 11, 100])
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_chunks_give_the_same_values_and_gradients_as_one_pass(tokens_per_chunk, has_bias, monkeypatch):
+@pytest.mark.parametrize("of_entropy", [0.0, 0.3])
+def test_chunks_give_the_same_values_and_gradients_as_one_pass(tokens_per_chunk, has_bias, of_entropy, monkeypatch):
     monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": tokens_per_chunk * VOCAB})
     chunked, expected = inputs(has_bias), inputs(has_bias)
     logprobs_N, entropy_N = chunked_logprobs(*chunked, TARGETS_N, temperature=0.7, vocab_size=VOCAB, with_entropy=True)
     expected_NV = all_logprobs(*expected)
-    torch.testing.assert_close(logprobs_N, expected_NV.gather(-1, TARGETS_N[:, None]).squeeze(-1))
-    torch.testing.assert_close(entropy_N, -(expected_NV.exp() * expected_NV).sum(-1))
-    assert not entropy_N.requires_grad
-    (logprobs_N * UPSTREAM_N).sum().backward()
-    (expected_NV.gather(-1, TARGETS_N[:, None]).squeeze(-1) * UPSTREAM_N).sum().backward()
+    expected_N = expected_NV.gather(-1, TARGETS_N[:, None]).squeeze(-1)
+    expected_entropy_N = -(expected_NV.exp() * expected_NV).sum(-1)
+    torch.testing.assert_close(logprobs_N, expected_N)
+    torch.testing.assert_close(entropy_N, expected_entropy_N)
+    ((logprobs_N + of_entropy * entropy_N if of_entropy else logprobs_N) * UPSTREAM_N).sum().backward()
+    ((expected_N + of_entropy * expected_entropy_N) * UPSTREAM_N).sum().backward()
     for ours, reference in zip(chunked, expected, strict=True):
         if reference is not None:
             torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_the_gradient_of_the_entropy_of_two_tokens():
+    # p = (1/4, 3/4): H = 0.5623, and dH/dlogit = -p (log p + H) = (0.2060, -0.2060)
+    logits_NV = torch.tensor([[0.25, 0.75]]).log().requires_grad_()
+    logprobs_N, entropy_N = chunked_logprobs(
+        logits_NV, torch.eye(2), None, torch.tensor([0]), temperature=1.0, vocab_size=2, with_entropy=True
+    )
+    (0 * logprobs_N + entropy_N).sum().backward()
+    torch.testing.assert_close(entropy_N, torch.tensor([0.5623]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits_NV.grad, torch.tensor([[0.2060, -0.2060]]), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("transform", [LogitTransform(0.25), LogitTransform(cap=3.0), LogitTransform(2.0, cap=3.0)])
