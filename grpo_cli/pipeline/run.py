@@ -5,7 +5,6 @@ all its starts, and whether it is done.
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,14 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from grpo_cli import stop
 from grpo_cli.errors import CheckpointError, ConfigError, Stopped, TrainingError
 from grpo_cli.files import write_whole
-from grpo_cli.launch.process import exit_with_parent
+from grpo_cli.launch.process import with_parent
 from grpo_cli.launch.requests import exit_status
 from grpo_cli.pipeline.stages import Stage
 
@@ -136,9 +134,8 @@ def _start(stage: Stage, progress: Progress, folder: Path, runner: Sequence[str]
     progress.setdefault(stage.name, {"words": stage.words, "seconds": 0.0, "done": False})
     write_whole(folder / PROGRESS, json.dumps(progress, indent=2))
     process = subprocess.Popen(
-        [*runner, *stage.words],
+        with_parent([*runner, *stage.words]),
         process_group=0,  # otherwise Ctrl-C would reach it twice: from the terminal, and passed on
-        preexec_fn=partial(exit_with_parent, os.getpid()),
     )
     return _Running(stage, process, time.monotonic())
 

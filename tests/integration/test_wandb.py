@@ -197,7 +197,7 @@ def test_an_offline_run_reads_back_with_every_step_once_in_order_and_its_table(t
     assert table["columns"][:3] == ["step", "prompt", "response"]
     assert table["data"][1] == [2, "3 1 1 1 :", "<think> no", "0", None, "unparsable", 0.0, -0.647]
     assert f"wandb sync {tmp_path}/wandb/offline-run-*" in shown.getvalue()
-    assert len(shown.getvalue().splitlines()) == 1
+    assert shown.getvalue().count("W&B") == 1
 
 
 def test_all_files_that_a_sync_of_an_offline_run_needs_are_in_the_run_folder(tmp_path):
