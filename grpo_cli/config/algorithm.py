@@ -184,7 +184,6 @@ class AlgorithmConfig:
                 f"divided by. Set {key}advantage.baseline=none, {key}advantage.scale=none and "
                 f"{key}functions.advantage=null; {key}advantage.whiten=true scales the advantages."
             )
-
         if advantage.reward == AdvantageReward.none and (self.reference.path is None or self.beta == 0):
             yield (
                 f"{key}advantage.reward=none leaves only the KL to a teacher to learn from. Name one with "

@@ -53,7 +53,7 @@ def claim_facts(claim: Claim) -> dict[str, Any]:
 def science_table(facts: Sequence[Mapping[str, Any]]) -> Table:
     """A row for each claim and role of its seeds: the effect with its interval, and the verdict."""
     table = Table(
-        "claim", "seeds", "median", "95 % interval", "range", "above 0", "verdict", "minutes", box=box.MARKDOWN
+        "claim", "seeds", "median", "95 % interval", "range", "above 0", "verdict", "minutes of runs", box=box.MARKDOWN
     )
     for claim in facts:
         rows = claim["sets"] or [None]

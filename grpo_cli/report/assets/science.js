@@ -9,7 +9,7 @@ function showScience() {
     h("p", { class: "eyebrow" }, `${claims.length} claims · ${duration(claims.reduce((sum, { spent_s: spent }) => sum + spent, 0))} of runs`),
     h("h1", { class: "verdict" }, `${counts.join(", ")}.`),
     h("p", { class: "lead" }, "A verdict counts confirmation seeds alone, and only once all of them are done. Development seeds, on which the recipe was chosen, are shown for comparison.")));
-  section("claims", "Claims", null, table(["claim", "verdict", "median", "95 % interval", "seeds", "time"],
+  section("claims", "Claims", null, table(["claim", "verdict", "median", "95 % interval", "seeds", "time of runs"],
     claims.map((claim) => {
       const found = claim.sets.find(({ role }) => role === "confirmation");
       return [h("a", { href: `#claim-${claim.name}` }, claim.name), claim.verdict, found ? signed(found.median, 3) : "–",
