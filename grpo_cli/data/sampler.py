@@ -41,6 +41,13 @@ class EpochSampler(Generic[Item]):
                 taken.append(self._items[place])
         return taken
 
+    def peek(self, count: int) -> list[Item]:
+        """What `next` would return, without moving on."""
+        place = self._epoch, self._position, self._order
+        items = self.next(count)
+        self._epoch, self._position, self._order = place
+        return items
+
     def metrics(self) -> dict[str, float]:
         """How often the data was gone through (0.25 after a quarter of the first epoch), and what share is skipped."""
         metrics = {"epoch": (self._epoch * len(self._order) + self._position) / len(self._order)}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TextIO
 
@@ -26,7 +27,10 @@ from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
+from grpo_cli.rollout.ahead import Ahead, LearnerAndAhead
 from grpo_cli.rollout.collect import collect_rollout
+from grpo_cli.rollout.link import join_roles
+from grpo_cli.rollout.remote_engine import RemoteEngine, serve
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
@@ -46,6 +50,9 @@ from grpo_cli.types import Problem, Prompt, Sampling
 def train(config: TrainConfig, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics, groups and results; every rank its part of checkpoints."""
     run_dir = Path(config.run.dir)
+    link = join_roles(config.cluster)
+    if link and link.generates:
+        return serve(link, load_base_model(config.model, config.rollout.longest_sequence), config.cluster)
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
     with stage(console, f"loading {config.model.name} and {config.data.name}"):
@@ -70,10 +77,15 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             Reward(config.reward, config.template, config.rollout.max_new_tokens, config.cluster.device)
         )
         with stage(console, "starting vLLM"):
-            engine = RolloutEngine(model, config.cluster, for_training=True)
+            if link:
+                engine = stack.enter_context(RemoteEngine(link))
+            else:
+                engine = RolloutEngine(model, config.cluster, for_training=True)
+        ahead = Ahead(engine, reward, sampler, config) if config.rollout.max_staleness else None
         with engine.asleep(), stage(console, "building DeepSpeed"):
             policy, critic = rl_policy(model, config, teacher), rl_critic(model, config)
             learner = PolicyAndCritic(policy, critic) if critic else policy
+            learner = LearnerAndAhead(learner, ahead) if ahead else learner
             start_step = checkpoints.load_latest(learner, sampler)
         if policy.note:
             say(console, policy.note)
@@ -92,7 +104,9 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             clock = Clock()
             sampling = _sampling(config, step)
             with progress(console, f"step {step}: sampling"):
-                rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
+                rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step, ahead=ahead)
+            if ahead and step < config.steps:
+                ahead.start(_sampling(config, step + 1), step + 1)
             with clock.phase("update"), engine.asleep(), progress(console, f"step {step}: updating"):
                 selected_PG = selected_responses(rollout, config.algorithm)
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
@@ -110,6 +124,9 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 update = update.merge(policy.update(minibatches))
                 groups = first_groups(step, rollout, advantages, config.logger, policy, token_values)
                 update.max("perf/peak_memory_gib", peak_memory_gib())
+            if ahead:
+                with clock.phase("wait"):
+                    ahead.wait()
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)
                 if step == start_step + 1:
@@ -131,7 +148,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 console=console,
                 peak=peak,
                 groups=groups,
-                check=partial(check_mismatch, limit=limit),
+                check=partial(check_mismatch, limit=inf if ahead else limit),  # ahead: other weights have sampled
             )
             if must_stop:
                 stopped_after = step
