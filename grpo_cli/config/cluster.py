@@ -59,7 +59,7 @@ class ClusterConfig:
     ranks: int = number(1, at_least=1)
     """Processes on all nodes together; each has a vLLM engine and a share of the prompts."""
     rollout_ranks: int = number(0, at_least=0)
-    """Of the ranks of `r1zero train`, how many only generate: the others only train. 0: each rank does both, in turn."""
+    """Ranks of `r1zero train` that only generate, while the others only train; 0: each rank does both, in turn."""
     slurm: SlurmConfig | None = None
     """Start the ranks through sbatch; on this machine if not set."""
     zero_stage: int = number(0, at_least=0, at_most=3)
