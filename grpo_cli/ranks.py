@@ -22,9 +22,10 @@ def start_ranks(device: str, store: dist.Store | None = None) -> None:
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # otherwise every rank of a node would use its first GPU
     if not dist.is_initialized():
-        place = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])} if store else {}
-        backend = "nccl" if device == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, store=store, **place)
+        backend, options = "nccl" if device == "cuda" else "gloo", {}
+        if store is not None:
+            options = {"store": store, "rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, **options)
     _exchange_group(dist.group.WORLD)
 
 

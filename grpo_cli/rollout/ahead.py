@@ -1,7 +1,7 @@
 """The first draw of the next step, sampled while this step is trained (`rollout.max_staleness=1`).
 
-Which weights sample a response depends on the settings and never on timing: step t is sampled by those of step t - 2,
-and the first step, like all refills of dynamic sampling, by the newest ones.
+Which weights sample a response depends on the settings and never on timing. Step t is sampled with the weights after
+step t - 2; the first step of a run, and refills of dynamic sampling, with the newest ones.
 """
 
 from collections.abc import Iterator, Sequence

@@ -12,20 +12,19 @@ from grpo_cli import stop
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.errors import Stopped
 from grpo_cli.model import BaseModel
-from grpo_cli.ranks import rank
 from grpo_cli.rollout.link import SENDER, Link
 from grpo_cli.types import Completion, Request, Sampling
 
 if TYPE_CHECKING:
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
-GENERATE, LOAD_WEIGHTS, END = "generate", "load weights", "end"  # what a rank that trains asks for
+GENERATE, LOAD_WEIGHTS, END = "generate", "load weights", "end"  # what ranks that train ask for
 
 
 class RemoteEngine:
     """The engines of all ranks that generate, with the interface of RolloutEngine. They never sleep.
 
-    A context manager: at its end, those ranks end.
+    A context manager, because those ranks end at its end.
     """
 
     def __init__(self, link: Link) -> None:
@@ -36,8 +35,8 @@ class RemoteEngine:
 
         The requests of a group go to different engines, so that all engines have the same mix of short and long ones.
         """
-        engines = self._link.engines
-        shares = [range((place - rank()) % len(engines), len(requests), len(engines)) for place in range(len(engines))]
+        engines, first = self._link.engines, self._link.rank  # so that single requests do not all go to one engine
+        shares = [range((place - first) % len(engines), len(requests), len(engines)) for place in range(len(engines))]
         for engine, share in zip(engines, shares, strict=True):
             self._link.send((GENERATE, [requests[i] for i in share], sampling), engine)
         for turn in zip_longest(*shares):
@@ -48,7 +47,7 @@ class RemoteEngine:
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> int:
         """Send every weight to all engines. Returns how many of them an engine compared with what was sent."""
-        if rank() != SENDER:
+        if self._link.rank != SENDER:
             for _ in weights:  # each is gathered from all ranks that train
                 pass
             return 0
@@ -64,11 +63,15 @@ class RemoteEngine:
         return nullcontext()
 
     def __enter__(self) -> Self:
+        """Wait until all engines have started."""
+        if self._link.rank == SENDER:
+            for engine in self._link.engines:
+                self._link.receive(engine)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the ranks that generate, unless this rank has failed: then the launcher ends them."""
-        if rank() == SENDER and kind in (None, Stopped):
+        if self._link.rank == SENDER and kind in (None, Stopped):
             for engine in self._link.engines:
                 self._link.send((END,), engine)
             self._link.flush()
@@ -80,6 +83,7 @@ def serve(link: Link, model: BaseModel, cluster: ClusterConfig) -> None:
 
     awake = replace(cluster, vllm=replace(cluster.vllm, sleep_level=0))
     engine = RolloutEngine(model, awake, for_training=True)
+    link.send("ready", SENDER)
     stop.listen()  # the ranks that train finish their step first
     while True:
         asked, *arguments = link.receive(SENDER)
@@ -91,6 +95,7 @@ def serve(link: Link, model: BaseModel, cluster: ClusterConfig) -> None:
             engine.open_cache()
             link.send(num_compared, SENDER)
         else:
+            link.flush()
             return
 
 
