@@ -28,7 +28,10 @@ class Weights:
         self.may_start.wait(timeout=60)
         self.calls.append(len(requests))
         for index in reversed(range(len(requests))):
-            yield index, Completion((self.version, *requests[index].token_ids), (-0.1,), str(requests[index].seed), False)
+            yield (
+                index,
+                Completion((self.version, *requests[index].token_ids), (-0.1,), str(requests[index].seed), False),
+            )
 
 
 class AllWrong:

@@ -3,6 +3,7 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ WEIGHTS = [("a", torch.arange(6.0).view(2, 3).t()), ("b", torch.ones(2, dtype=to
 class FakeEngine:
     """Completes its requests in reverse order. `made` has all engines."""
 
-    made: list["FakeEngine"] = []
+    made: ClassVar[list["FakeEngine"]] = []
 
     def __init__(self, model, cluster, *, for_training):
         assert for_training
