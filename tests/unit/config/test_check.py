@@ -26,6 +26,13 @@ FAULTS = [
     (["cluster.vllm.max_num_seqs=0"], "cluster.vllm.max_num_seqs=0: must be 1 or more"),
     (["cluster.dtype=bf16"], "Set cluster.zero_stage=1"),
     (["rollout.prompts_per_step=100", "cluster.ranks=8"], "for example rollout.prompts_per_step=96"),
+    (["cluster.ranks=4", "cluster.rollout_ranks=4"], "Set cluster.ranks=5 or more, or cluster.rollout_ranks=3"),
+    (
+        ["cluster.ranks=4", "cluster.rollout_ranks=1", "cluster.vllm.tensor_parallel_size=2"],
+        "cluster.rollout_ranks=1 cannot be divided into engines",
+    ),
+    (["cluster.ranks=5", "cluster.rollout_ranks=2"], "on 3 rank(s). Use a multiple of 3"),
+    (["rollout.max_staleness=1"], "choose cluster=gpu_8_split, for example, or set rollout.max_staleness=0"),
     (["algorithm.num_minibatches=32"], "for example rollout.prompts_per_step=32"),
     (["rollout.group_size=1"], "Set rollout.group_size=8"),
     (["algorithm.advantage.std_ddof=2"], "must be 0 or more and at most 1"),
