@@ -29,6 +29,9 @@ class RolloutConfig:
     max_new_tokens_schedule: dict[int, int] = number({}, at_least=1)
     """New values of max_new_tokens by the optimizer step from which they apply, as in {8200: 65536} for the second
     stage of DeepSeek-R1-Zero."""
+    max_staleness: int = number(0, at_least=0, at_most=1)
+    """Updates that the weights may have had since they generated a response; with 1, ranks generate and train at the
+    same time."""
     mismatch_limit: float | None = number(None, above=0)
     """Mean difference of the sampler's and the trainer's log-probabilities that stops the run; if not set, 1e-4 in
     fp32 and 0.1 in bf16."""

@@ -99,7 +99,7 @@ class TrainConfig:
 
     def _batch_faults(self) -> Iterator[str]:
         prompts, group_size = self.rollout.prompts_per_step, self.rollout.group_size
-        minibatches, ranks = self.algorithm.num_minibatches, self.cluster.ranks
+        minibatches, ranks = self.algorithm.num_minibatches, self.cluster.trainer_ranks
         share = minibatches * ranks
         if share > 1 and prompts > 0 and prompts % share:
             yield (
