@@ -40,10 +40,13 @@ class Case:
     cap: int
     sigma: float = 1.0
     engine_gpus: int = 1  # that share an engine
+    minibatches: int = 16
     training_share: float = 0.4  # of the GPU's peak, recomputation included
+    colocated_memory: float = 0.5  # share of a GPU for vLLM, if it also trains
     kept: tuple[int, ...] = ()  # lengths of a run, to draw from instead
     generating: int | None = None  # GPUs, as published
     is_partial: bool = False
+    measured: tuple[float, float] | None = None  # published seconds of generation and update if every GPU does both
     published: str = ""  # the split's speed divided by that of colocated GPUs
 
     def lengths(self, draw: random.Random) -> Iterator[int]:
@@ -69,15 +72,26 @@ H20 = Hardware("H20", 148e12, 4.0e12, 450e9, 96)
 SEVEN_B = Case("", 8, _gpu("H100"), QWEN_7B, responses=512, mean=4000, cap=16_384)
 SIZES = (SEVEN_B, replace(SEVEN_B, gpus=64, responses=4096), replace(SEVEN_B, gpus=512, responses=8192))
 
-# Mean lengths of NeMo-RL are published; those of verl are not and were chosen for 1,000 to 1,200 tokens.
-NEMO_MOE = Case(
-    "NeMo-RL 0.6, Qwen3-30B-A3B, 32 H100",
-    32,
+# The lengths of NeMo-RL have the published means after the cut. Those of verl and of verl#2231 are assumed.
+LLAMA = Case(
+    "NeMo-RL 0.4, Llama 3.1 8B, 16 H100",
+    16,
     _gpu("H100"),
-    QWEN_30B_A3B,
+    LLAMA_8B,
     responses=2048,
-    mean=7500,
+    mean=1170,
     cap=4096,
+    minibatches=4,
+    colocated_memory=0.7,
+    generating=8,
+    published="1.31",
+)
+NEMO_MOE = replace(
+    LLAMA,
+    name="NeMo-RL 0.6, Qwen3-30B-A3B, 32 H100",
+    gpus=32,
+    model=QWEN_30B_A3B,
+    mean=7300,
     engine_gpus=2,
     training_share=0.2,
     generating=16,
@@ -88,12 +102,26 @@ VERL = Case(
     16,
     H20,
     QWEN_7B,
-    responses=512 * 16,
+    responses=512 * 12,
     mean=1000,
     cap=20_480,
     engine_gpus=2,
+    colocated_memory=0.7,
     generating=4,
+    measured=(321, 88 + 286),
     published="1.23 to 1.40",
+)
+VERL_ASYNC = replace(
+    VERL,
+    name="verl, fully asynchronous, Qwen2.5-Math-7B, 32 H20",
+    gpus=32,
+    responses=512 * 16,
+    mean=1200,
+    cap=28_672,
+    generating=16,
+    is_partial=True,
+    measured=(357, 108 + 270),
+    published="1.70 to 2.66",
 )
 PUBLISHED = (
     Case(
@@ -104,35 +132,25 @@ PUBLISHED = (
         responses=1024,
         mean=300,
         cap=1024,
+        minibatches=4,
         generating=4,
         published="below 1",
     ),
     VERL,
+    VERL_ASYNC,
     replace(
-        VERL,
-        name="verl, fully asynchronous, Qwen2.5-Math-7B, 128 H20",
+        VERL_ASYNC,
+        name="the same, 128 H20",
         gpus=128,
-        mean=1200,
-        cap=28_672,
         generating=64,
-        is_partial=True,
+        measured=(178, 54 + 114),
         published="2.35 to 2.67",
     ),
-    Case(
-        "NeMo-RL 0.4, Llama 3.1 8B, 16 H100",
-        16,
-        _gpu("H100"),
-        LLAMA_8B,
-        responses=2048,
-        mean=1100,
-        cap=4096,
-        generating=8,
-        published="1.31",
-    ),
+    LLAMA,
     NEMO_MOE,
     replace(
         NEMO_MOE,
-        name="NeMo-RL 0.6, Qwen3-30B-A3B, 16 GB200",
+        name="the same, 16 GB200",
         gpus=16,
         gpu=_gpu("B200"),
         engine_gpus=1,

@@ -1,13 +1,13 @@
 """Which division of GPUs trains fastest: `python benchmarks/rollout_layouts.py [--run RUN_FOLDER]`.
 
-A simulation of whole steps, not a measurement; it needs no GPU and about a minute. Engines generate response by response
-with lengths that are drawn from a log-normal distribution, or from the responses that a run has kept. Three layouts are
-compared: every GPU generates and trains in turn; some GPUs only generate and wait for the others (`staleness 0`), or
-generate the next step's responses during the update (`staleness 1`). With partial rollouts, a response that reaches half
-of the token limit waits for the next step and is finished there.
+A simulation of whole steps, not a measurement; it needs no GPU and about a minute. Engines generate response by
+response with lengths that are drawn from a log-normal distribution, or from the responses that a run has kept. Three
+layouts are compared: every GPU generates and trains in turn; some GPUs only generate and wait for the others (staleness
+0), or generate the next step's responses during the update (staleness 1). With partial rollouts, a response that
+reaches half of the token limit waits for the next step and is finished there.
 
-Rates are those of `r1zero plan`: a decoding step reads the weights and all keys and values, computes, or waits for vLLM's
-Python code, whichever is slowest. Assumptions that it leaves out: docs/rollout_layouts.md.
+Rates are those of `r1zero plan`: a decoding step reads the weights and all keys and values, computes, or waits for
+vLLM's Python code, whichever is slowest. docs/rollout_layouts.md has the results and what the simulation leaves out.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from pathlib import Path
+from statistics import mean
 
 from layout_cases import PROMPT, PUBLISHED, SIZES, Case
 from results import table
@@ -39,7 +40,8 @@ from grpo_cli.runs.rollouts import Split, read_groups
 STEPS, WARM_UP = 8, 2  # simulated steps, and those before them, until as many responses are carried over as are left
 MOST_SPLITS = 16  # numbers of generating GPUs to try for a case
 TRAINING_PASSES = 5  # in forward passes: forward, backward (two), recomputed layers, old log-probabilities
-COLOCATED_MEMORY, SPLIT_MEMORY = 0.5, 0.9  # share of a GPU for vLLM
+SPLIT_MEMORY = 0.9  # share of a GPU for vLLM, if it only generates
+MICROBATCH = 16_384  # tokens
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,7 @@ class Engine:
 
 
 def generate(responses: Sequence[Response], engine: Engine) -> tuple[float, float]:
-    """Seconds until an engine has generated all responses, and its busy seconds: weighted by the share of its slots that
-    are in use.
-    """
+    """Seconds until an engine has generated all responses, and the same weighted by the share of its slots in use."""
     slots = min(engine.slots, len(responses))
     waiting = deque(responses)
     running: list[tuple[int, int]] = []  # (decoding step after which it is complete, all its tokens)
@@ -111,17 +111,22 @@ def generate(responses: Sequence[Response], engine: Engine) -> tuple[float, floa
 
 
 def update_s(finished: Sequence[int], case: Case, trainers: int) -> float:
-    """Seconds of an update on sequences of so many tokens."""
+    """Seconds of an update on sequences of so many tokens: computation, and ZeRO-3's exchange for each micro-batch."""
     model = case.model
     forward = sum(2 * model.active * tokens + model.attention * tokens**2 / 2 for tokens in finished)
-    return TRAINING_PASSES * forward / (trainers * case.training_share * case.gpu.peak_flops)
+    computation = TRAINING_PASSES * forward / (trainers * case.training_share * case.gpu.peak_flops)
+    num_microbatches = max(case.minibatches, sum(finished) / trainers / MICROBATCH)
+    return computation + num_microbatches * 3 * (1 - 1 / trainers) * case.model.weights / _link(case)
 
 
 def sync_s(case: Case, *, is_split: bool) -> float:
     """Seconds to gather the weights, to send them to other GPUs if these generate, and to load them."""
-    link = NODE_LINK if case.gpus > 8 else LINK_SHARE * case.gpu.link
     loaded = 2 * case.model.weights / case.engine_gpus / (BANDWIDTH_SHARE * case.gpu.bandwidth)
-    return loaded + (2 if is_split else 1) * case.model.weights / link + (0 if is_split else SLEEP_S)
+    return loaded + (2 if is_split else 1) * case.model.weights / _link(case) + (0 if is_split else SLEEP_S)
+
+
+def _link(case: Case) -> float:
+    return NODE_LINK if case.gpus > 8 else LINK_SHARE * case.gpu.link
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ class Step:
 def steps(case: Case, generating: int, *, is_partial: bool) -> list[Step]:
     """The steps of a run in which `generating` GPUs generate; if it is all of them, they also train."""
     is_split = generating < case.gpus
-    engine = Engine(case, SPLIT_MEMORY if is_split else COLOCATED_MEMORY)
+    engine = Engine(case, SPLIT_MEMORY if is_split else case.colocated_memory)
     num_engines = generating // case.engine_gpus
     draw, done, carried = case.lengths(random.Random(0)), [], []
     for _ in range(WARM_UP + STEPS):
@@ -177,11 +182,21 @@ def outcome(case: Case, generating: int, done: Sequence[Step], staleness: int) -
     return Outcome(generating, case.responses * per_response, busy / (case.gpus * seconds))
 
 
-def layouts(case: Case, *, is_partial: bool, generating: int | None = None) -> tuple[Outcome, Outcome, Outcome]:
-    """Every GPU does both; the best split with staleness 0; the best with 1. `generating` fixes the splits."""
-    together = outcome(case, case.gpus, steps(case, case.gpus, is_partial=is_partial), 0)
-    options = [generating] if generating else list(split_sizes(case))
-    simulated = {num: steps(case, num, is_partial=is_partial) for num in options}
+def layouts(
+    case: Case, *, is_partial: bool = False, generating: int | None = None, scale: tuple[float, float] = (1, 1)
+) -> tuple[Outcome, Outcome, Outcome]:
+    """Every GPU does both; the best split with staleness 0; the best with 1.
+
+    `generating` fixes the splits; `scale` multiplies the seconds of generation and update.
+    """
+
+    def scaled(num: int) -> list[Step]:
+        done = steps(case, num, is_partial=is_partial)
+        by, update = scale
+        return [Step(each.generation * by, each.busy * by, each.update * update, each.trained) for each in done]
+
+    together = outcome(case, case.gpus, scaled(case.gpus), 0)
+    simulated = {num: scaled(num) for num in ([generating] if generating else split_sizes(case))}
 
     def best(staleness: int) -> Outcome:
         return min(
@@ -219,9 +234,14 @@ def size_rows(cases: Sequence[Case]) -> Iterator[list[str]]:
 
 def published_rows(cases: Sequence[Case]) -> Iterator[list[str]]:
     for case in cases:
-        together, *_ = layouts(case, is_partial=False, generating=case.generating)
-        *_, theirs = layouts(case, is_partial=case.is_partial, generating=case.generating)
-        *_, best = layouts(case, is_partial=case.is_partial)
+        done, scale = steps(case, case.gpus, is_partial=False), (1.0, 1.0)
+        if case.measured:  # how much slower generation and update are than simulated, if every GPU does both
+            generation, update = mean(step.generation for step in done), mean(step.update for step in done)
+            scale = case.measured[0] / generation, case.measured[1] / update
+        together, _, theirs = layouts(case, generating=case.generating, scale=scale)
+        if case.is_partial:
+            *_, theirs = layouts(case, is_partial=True, generating=case.generating, scale=scale)
+        *_, best = layouts(case, is_partial=case.is_partial, scale=scale)
         yield [
             case.name,
             f"{case.generating}",
