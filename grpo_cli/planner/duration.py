@@ -188,8 +188,6 @@ def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_m
     weights also cross twice per micro-batch: ZeRO, arXiv:1910.02054, section 7.
     """
     cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
-    if cluster.trainer_ranks == 1:
-        return 0.0
     width, parameters = BYTES[cluster.dtype], num_parameters(shape)
     trained = num_adapter_parameters(shape, config.model.lora) or parameters
     if config.critic:

@@ -53,8 +53,7 @@ def choose(layouts: Sequence[Layout]) -> Layout:
 
 def _splits(config: TrainConfig, max_staleness: int) -> Iterator[Changes]:
     cluster, prompts = config.cluster, config.rollout.prompts_per_step
-    engine = cluster.vllm.tensor_parallel_size
-    for num in range(engine, cluster.ranks, engine):
+    for num in range(1, cluster.ranks):
         changes: Changes = {"cluster.rollout_ranks": num, "rollout.max_staleness": max_staleness}
         if cluster.device == Device.cuda:
             changes["cluster.vllm.gpu_memory_utilization"] = UTILIZATION
