@@ -1,4 +1,4 @@
-"""Which division of GPUs trains fastest: `python benchmarks/rollout_layouts.py [--run RUN_FOLDER]`.
+"""Which division of GPUs trains fastest: `python benchmarks/rollout_layouts.py`.
 
 A simulation of whole steps, not a measurement; it needs no GPU and about a minute. Engines generate response by
 response with lengths that are drawn from a log-normal distribution, or from the responses that a run has kept. Three
@@ -253,19 +253,22 @@ def published_rows(cases: Sequence[Case]) -> Iterator[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="draw the lengths from the responses that this run has kept")
-    run = parser.parse_args().run
-    cases = SIZES
-    if run:
-        kept = tuple(each.tokens for group in read_groups(run, Split.train) for each in group.responses)
+    one = SIZES[0]
+    parser.add_argument("--mean", type=float, default=one.mean, help="tokens of a response before the cut: %(default)s")
+    parser.add_argument("--sigma", type=float, default=one.sigma, help="of the log-normal lengths: %(default)s")
+    parser.add_argument("--cap", type=int, default=one.cap, help="token limit of a response: %(default)s")
+    parser.add_argument("--run", type=Path, help="draw the lengths from the responses that this run has kept instead")
+    given = parser.parse_args()
+    cases = [replace(case, mean=given.mean, sigma=given.sigma, cap=given.cap) for case in SIZES]
+    if given.run:
+        kept = tuple(each.tokens for group in read_groups(given.run, Split.train) for each in group.responses)
         if not kept:
-            parser.error(f"{run} has kept no responses of training steps.")
-        cases = tuple(replace(case, kept=kept, mean=sum(kept) / len(kept), cap=max(kept)) for case in cases)
+            parser.error(f"{given.run} has kept no responses of training steps.")
+        cases = [replace(case, kept=kept, mean=mean(kept), cap=max(kept)) for case in cases]
     header = ["GPUs", "layout", "partial rollouts", "GPUs that generate", "s per step", "utilisation", "speed"]
     print(table(header, list(size_rows(cases))))
-    if not run:
-        header = ["published", "GPUs that generate", "ratio", "simulated", "simulated with the best split"]
-        print("\n" + table(header, list(published_rows(PUBLISHED))))
+    header = ["published", "GPUs that generate", "ratio", "simulated", "simulated with the best split"]
+    print("\n" + table(header, list(published_rows(PUBLISHED))))
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def long_run_warnings(config: TrainConfig) -> Iterator[str]:
         return
     lengths = assumed_lengths(config)
     hardware = measure_cpu(config.cluster.ranks, config.cluster.threads)
-    step_s = plan_seconds(config, shape, hardware, lengths, teacher).step()
+    step_s = plan_seconds(config, shape, hardware, lengths, teacher).step(config.rollout.max_staleness)
     hours = config.steps * step_s / 3600
     if hours < LONG_H:
         return

@@ -93,7 +93,7 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
     engine = cluster.vllm.tensor_parallel_size
 
     def sharing(from_stage: int) -> str:
-        return f"one shard of {cluster.trainer_ranks}" if stage >= from_stage and cluster.trainer_ranks > 1 else "whole"
+        return f"one shard of {cluster.train_ranks}" if stage >= from_stage and cluster.train_ranks > 1 else "whole"
 
     on_cpu = "in CPU memory" if on_gpu and cluster.offload_optimizer else ""
     moves = on_gpu and cluster.offload_reference

@@ -59,7 +59,7 @@ class ClusterConfig:
     ranks: int = number(1, at_least=1)
     """Processes on all nodes together; each has a vLLM engine and a share of the prompts."""
     rollout_ranks: int = number(0, at_least=0)
-    """Ranks that only generate, the last ones; the others only train. 0: every rank does both."""
+    """Ranks of `r1zero train` that only generate, while the others only train; 0: each rank does both, in turn."""
     slurm: SlurmConfig | None = None
     """Start the ranks through sbatch; on this machine if not set."""
     zero_stage: int = number(0, at_least=0, at_most=3)
@@ -87,14 +87,9 @@ class ClusterConfig:
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
 
     @property
-    def trainer_ranks(self) -> int:
-        """How many ranks train."""
+    def train_ranks(self) -> int:
+        """The ranks of `r1zero train` that train."""
         return self.ranks - self.rollout_ranks
-
-    @property
-    def engine_ranks(self) -> int:
-        """How many ranks generate."""
-        return self.rollout_ranks or self.ranks
 
     def faults(self, key: str) -> Iterator[str]:
         yield from self._rank_faults(key)
@@ -106,23 +101,27 @@ class ClusterConfig:
 
     def _rank_faults(self, key: str) -> Iterator[str]:
         nodes, ranks, size = self.nodes, self.ranks, self.vllm.tensor_parallel_size
-        if self.rollout_ranks >= ranks > 0:
-            yield (
-                f"{key}rollout_ranks={self.rollout_ranks} leaves none of {key}ranks={ranks} to train. Use at most "
-                f"{key}rollout_ranks={ranks - 1}."
-            )
         if min(nodes, ranks) > 0 and ranks % nodes:
             yield (
                 f"{key}ranks={ranks} cannot be divided over {key}nodes={nodes}. Use a multiple of {nodes}, for example "
                 f"{key}ranks={max(nodes, ranks - ranks % nodes)}."
             )
-        name, engines = ("rollout_ranks" if self.rollout_ranks else "ranks"), self.engine_ranks
-        if min(engines, size) > 0 and engines % size:
-            nearest = max(divisor for divisor in range(1, size) if engines % divisor == 0)
+        if not 0 <= self.rollout_ranks < max(1, ranks):
             yield (
-                f"{key}{name}={engines} cannot be divided into engines of {key}vllm.tensor_parallel_size={size} ranks. "
+                f"{key}rollout_ranks={self.rollout_ranks} of {key}ranks={ranks} leaves no rank to train. Set "
+                f"{key}ranks={self.rollout_ranks + 1} or more, or {key}rollout_ranks={ranks - 1}."
+            )
+        if size > 0 and self.rollout_ranks % size:
+            yield (
+                f"{key}rollout_ranks={self.rollout_ranks} cannot be divided into engines of "
+                f"{key}vllm.tensor_parallel_size={size} ranks. Use a multiple of {size}."
+            )
+        elif min(ranks, size) > 0 and self.rollout_ranks == 0 and ranks % size:
+            nearest = max(divisor for divisor in range(1, size) if ranks % divisor == 0)
+            yield (
+                f"{key}ranks={ranks} cannot be divided into engines of {key}vllm.tensor_parallel_size={size} ranks. "
                 f"Set {key}vllm.tensor_parallel_size={nearest}, or use a multiple of {size} ranks, for example "
-                f"{key}{name}={max(size, engines - engines % size)}."
+                f"{key}ranks={max(size, ranks - ranks % size)}."
             )
 
     def _slurm_faults(self, key: str) -> Iterator[str]:

@@ -30,8 +30,8 @@ class RolloutConfig:
     """New values of max_new_tokens by the optimizer step from which they apply, as in {8200: 65536} for the second
     stage of DeepSeek-R1-Zero."""
     max_staleness: int = number(0, at_least=0, at_most=1)
-    """Updates that the weights may have had since they generated a response; with 1, ranks generate and train at the
-    same time."""
+    """1: while a step is trained, the next one is sampled, with the weights before that step; needs
+    cluster.rollout_ranks. 0: each step is sampled with the newest weights."""
     mismatch_limit: float | None = number(None, above=0)
     """Mean difference of the sampler's and the trainer's log-probabilities that stops the run; if not set, 1e-4 in
     fp32 and 0.1 in bf16."""

@@ -30,7 +30,7 @@ class Batches:
 
 def plan_batches(config: TrainConfig) -> Batches:
     """`config` has passed check_train."""
-    rollout, algorithm, trainers = config.rollout, config.algorithm, config.cluster.trainer_ranks
+    rollout, algorithm, trainers = config.rollout, config.algorithm, config.cluster.train_ranks
     completions = rollout.prompts_per_step * rollout.group_size
     minibatch = completions // algorithm.num_minibatches
     budget, longest = config.cluster.tokens_per_microbatch, rollout.longest_sequence
@@ -38,7 +38,7 @@ def plan_batches(config: TrainConfig) -> Batches:
     return Batches(
         prompts=rollout.prompts_per_step,
         completions=completions,
-        completions_per_rank=math.ceil(completions / config.cluster.engine_ranks),
+        completions_per_rank=math.ceil(completions / engine_ranks(config.cluster)),
         completions_per_trainer=math.ceil(completions / trainers),
         minibatch_completions=minibatch,
         steps_per_rollout=steps_per_rollout,
@@ -48,6 +48,11 @@ def plan_batches(config: TrainConfig) -> Batches:
         microbatch_tokens=min(max(budget, longest), math.ceil(minibatch / trainers) * longest),
         max_tokens=completions * longest,
     )
+
+
+def engine_ranks(cluster: ClusterConfig) -> int:
+    """How many ranks generate."""
+    return cluster.rollout_ranks or cluster.ranks
 
 
 def num_at_once(cluster: ClusterConfig) -> int:

@@ -13,7 +13,7 @@ from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import Hardware
-from grpo_cli.planner.batches import num_at_once, plan_batches
+from grpo_cli.planner.batches import engine_ranks, num_at_once, plan_batches
 from grpo_cli.planner.flops import Work, forward_flops, layer_flops, output_flops, training_flops
 from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, Memory, activation_bytes, plan_memory
 from grpo_cli.planner.shape import num_adapter_parameters, num_critic_parameters, num_parameters
@@ -115,7 +115,7 @@ def _generation(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, len
     steps = (requests / at_once - 1) * response + lengths.longest  # the last wave includes the longest response
 
     # On a GPU, an engine caches the prompt of a group. A split spreads each group over all engines.
-    group = config.rollout.group_size / (cluster.engine_ranks / sharers if cluster.rollout_ranks else 1)
+    group = config.rollout.group_size / (engine_ranks(cluster) / sharers if cluster.rollout_ranks else 1)
     prefilled = requests / (max(1.0, group) if on_gpu else 1)
     whole, prompts = Work.of([(prompt, response)]) * requests, Work.of([(prompt, 0)]) * requests
     decode = Work(tokens, tokens, whole.squares - prompts.squares)
@@ -178,7 +178,7 @@ def _optimizer(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> f
     cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
     trained = num_adapter_parameters(shape, config.model.lora) or num_parameters(shape)
     trained += num_critic_parameters(shape) if config.critic else 0
-    per_rank = trained / (cluster.trainer_ranks if cluster.zero_stage >= 1 else 1)
+    per_rank = trained / (cluster.train_ranks if cluster.zero_stage >= 1 else 1)
     is_on_cpu = cluster.device == Device.cuda and cluster.offload_optimizer
     return steps * ADAM_BYTES * per_rank / (HOST_LINK if is_on_cpu else BANDWIDTH_SHARE * hardware.bandwidth)
 
@@ -195,7 +195,7 @@ def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_m
     per_step = 0 if cluster.zero_stage == 3 else width * trained
     per_microbatch = width * trained + (2 * width * parameters if cluster.zero_stage == 3 else 0)
     link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link
-    crossing = 1 - 1 / cluster.trainer_ranks
+    crossing = 1 - 1 / cluster.train_ranks
     return crossing * steps * (per_step + num_microbatches * per_microbatch) / link
 
 
@@ -215,7 +215,7 @@ def _sync(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> float:
     cluster = config.cluster
     size = BYTES[cluster.dtype] * num_parameters(shape)
     link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link
-    crossings = (cluster.zero_stage == 3 and cluster.trainer_ranks > 1) + (cluster.rollout_ranks > 0)
+    crossings = (cluster.zero_stage == 3 and cluster.train_ranks > 1) + (cluster.rollout_ranks > 0)
     return (
         2 * size / (BANDWIDTH_SHARE * hardware.bandwidth)
         + crossings * size / link

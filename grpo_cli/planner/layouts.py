@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from grpo_cli.choices import Device
+from grpo_cli.config.cluster import VLLMConfig
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import Hardware
+from grpo_cli.planner.batches import engine_ranks
 from grpo_cli.planner.duration import Lengths, plan_seconds
 from grpo_cli.planner.fit import changed, fits
 
@@ -32,8 +34,10 @@ def plan_layouts(
     config: TrainConfig, shape: ShapeConfig, hardware: Hardware, lengths: Lengths, teacher: ShapeConfig | None = None
 ) -> list[Layout]:
     """Colocated ranks, then for each staleness the fastest split. What does not fit is left out."""
-    kinds: list[list[Changes]] = [[{"cluster.rollout_ranks": 0, "rollout.max_staleness": 0}]]
-    kinds += [list(_splits(config, staleness)) for staleness in (0, 1)]
+    together: Changes = {"cluster.rollout_ranks": 0, "rollout.max_staleness": 0}
+    if config.cluster.rollout_ranks:  # its engines leave no memory for a trainer
+        together["cluster.vllm.gpu_memory_utilization"] = VLLMConfig().gpu_memory_utilization
+    kinds = [[together], *(list(_splits(config, staleness)) for staleness in (0, 1))]
     fastest: list[Layout] = []
     for kind in kinds:
         layouts = [
@@ -77,7 +81,7 @@ def _layout(
     seconds = plan_seconds(candidate, shape, hardware, lengths, teacher)
     cluster, rollout = candidate.cluster, candidate.rollout
     step = seconds.step(rollout.max_staleness)
-    busy = cluster.engine_ranks * (seconds.generation - seconds.tail) + cluster.trainer_ranks * seconds.update
+    busy = engine_ranks(cluster) * (seconds.generation - seconds.tail) + cluster.train_ranks * seconds.update
     idle = 1 - (busy + cluster.ranks * seconds.sync) / (cluster.ranks * step)
     per_prompt = step / rollout.prompts_per_step
     return Layout(

@@ -78,7 +78,7 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | 
     arXiv:1910.02054, section 5. In fp32, stages 0 and 3 need no master weights. A critic is counted with the shape of
     the model. It never trains at the same time as the policy, whose output layer needs more memory.
     """
-    cluster, ranks, stage = config.cluster, config.cluster.trainer_ranks, config.cluster.zero_stage
+    cluster, ranks, stage = config.cluster, config.cluster.train_ranks, config.cluster.zero_stage
     on_gpu = cluster.device == Device.cuda
     is_split = cluster.rollout_ranks > 0
     width = BYTES[cluster.dtype]
@@ -171,7 +171,7 @@ def plan_optimizer(cluster: ClusterConfig, trained: int) -> float:
     if cluster.device == Device.cuda and cluster.offload_optimizer:
         return 0.0
     has_master = cluster.zero_stage in (1, 2) or cluster.dtype == DType.bf16
-    return (12 if has_master else 8) * trained / (cluster.trainer_ranks if cluster.zero_stage >= 1 else 1)
+    return (12 if has_master else 8) * trained / (cluster.train_ranks if cluster.zero_stage >= 1 else 1)
 
 
 def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
@@ -181,7 +181,7 @@ def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
     keeps it, and the step copies it. Stages 0 and 1 sum in bf16; the step copies all of it to fp32 (stage 0) or the
     shard (stage 1). With an offloaded optimizer, the gradients of stages 2 and 3 are in CPU memory (arXiv:2101.06840).
     """
-    stage, ranks = cluster.zero_stage, cluster.trainer_ranks
+    stage, ranks = cluster.zero_stage, cluster.train_ranks
     part = 4 * trained / ranks
     offloads = cluster.device == Device.cuda and cluster.offload_optimizer
     if offloads and stage >= 2:
@@ -206,7 +206,7 @@ def _offloaded(cluster: ClusterConfig, trained: int) -> float:
     """CPU memory with `offload_optimizer`: two moments, and in pinned buffers the master weights, their gradient, and
     the sum of the micro-batches (stage 3, in fp32) or that sum and the new weights (stages 1 and 2, in bf16).
     """
-    part = trained / cluster.trainer_ranks
+    part = trained / cluster.train_ranks
     width = BYTES[cluster.dtype]
     others = [4 * part] if cluster.zero_stage == 3 else [width * part, width * part]
     return 8 * part + sum(map(pinned, [4 * part, 4 * part, *others]))

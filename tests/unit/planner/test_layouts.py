@@ -9,6 +9,7 @@ from grpo_cli.config.commands import check_settings
 from grpo_cli.errors import ConfigError
 from grpo_cli.hardware import Hardware
 from grpo_cli.planner import duration, layouts
+from grpo_cli.planner.batches import engine_ranks
 from grpo_cli.planner.duration import Lengths, Seconds, plan_seconds
 from grpo_cli.planner.layouts import Layout, choose, plan_layouts
 from grpo_cli.planner.memory import GIB, plan_memory
@@ -86,7 +87,7 @@ def test_a_trainer_holds_no_engine_and_an_engine_no_optimizer(compose_train):
 
 def by_ranks(config, *_):
     """240 s of generation and 240 s of an update on one rank, divided by the ranks; 10 s for the sync."""
-    generation, update = 240 / config.cluster.engine_ranks, 240 / config.cluster.trainer_ranks
+    generation, update = 240 / engine_ranks(config.cluster), 240 / config.cluster.train_ranks
     return replace(PARTS, generation=generation, tail=0.0, passes=update, optimizer=0, exchange=0, sync=10)
 
 
@@ -130,7 +131,7 @@ def test_engines_that_share_ranks_stay_whole(planned):
 
 def test_prompts_change_if_the_trainers_cannot_divide_them(planned):
     def slow_update(config, *_):
-        return replace(by_ranks(config), passes=480 / config.cluster.trainer_ranks)
+        return replace(by_ranks(config), passes=480 / config.cluster.train_ranks)
 
     *_, stale = planned(
         "cluster.ranks=3", "cluster.memory_gib=141", "rollout.prompts_per_step=129", seconds=slow_update
@@ -143,6 +144,11 @@ def test_what_does_not_fit_is_left_out(planned):
     large, small = (planned(f"cluster.memory_gib={gib}") for gib in (80, 40))
     assert [layout.rollout_ranks for layout in large] == [0, 4, 4]
     assert [layout.rollout_ranks for layout in small] == [2, 2]  # 4 trainers need 48 GiB, colocated ranks 50
+
+
+def test_a_split_is_compared_with_colocated_ranks_that_have_room_for_a_trainer(planned):
+    together, *_ = planned("cluster.rollout_ranks=4", "cluster.vllm.gpu_memory_utilization=0.9")
+    assert together.changes["cluster.vllm.gpu_memory_utilization"] == 0.4
 
 
 def layout(rollout_ranks, step):
@@ -176,12 +182,16 @@ def test_the_table_shows_step_and_idle_time():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["cluster.rollout_ranks=8"], "leaves none of cluster.ranks=8 to train. Use at most cluster.rollout_ranks=7."),
+        (
+            ["cluster.rollout_ranks=8"],
+            "leaves no rank to train. Set cluster.ranks=9 or more, or cluster.rollout_ranks=7.",
+        ),
         (
             ["cluster.rollout_ranks=3", "cluster.vllm.tensor_parallel_size=2", "rollout.prompts_per_step=120"],
             "cluster.rollout_ranks=3 cannot be divided into engines of cluster.vllm.tensor_parallel_size=2 ranks",
         ),
         (["cluster.rollout_ranks=2"], "minibatch(es) on 6 rank(s). Use a multiple of 48"),
+        (["rollout.max_staleness=1"], "It needs ranks that only generate"),
     ],
 )
 def test_ranks_that_cannot_be_divided_are_rejected(overrides, message, compose_train):
