@@ -68,7 +68,7 @@ LLAMA_8B = Model.of(ShapeConfig(32, 4096, 14336, 32, 8, 128, 128_256, False, 131
 QWEN_30B_A3B = Model(weights=WIDTH * 30.5e9, active=3.3e9, attention=4 * 48 * 4096, kv_token=WIDTH * 2 * 48 * 4 * 128)
 H20 = Hardware("H20", 148e12, 4.0e12, 450e9, 96)
 
-# DeepSeek-R1-Zero has 8,192 responses in a step on 512 GPUs (arXiv:2501.12948); the smaller ones have 64 for each GPU.
+# 512 GPUs get 8,192 responses, as in a step of DeepSeek-R1-Zero (arXiv:2501.12948); the others 64 for each GPU.
 SEVEN_B = Case("", 8, _gpu("H100"), QWEN_7B, responses=512, mean=4000, cap=16_384)
 SIZES = (SEVEN_B, replace(SEVEN_B, gpus=64, responses=4096), replace(SEVEN_B, gpus=512, responses=8192))
 
