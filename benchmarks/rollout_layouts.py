@@ -257,9 +257,12 @@ def main() -> None:
     parser.add_argument("--mean", type=float, default=one.mean, help="tokens of a response before the cut: %(default)s")
     parser.add_argument("--sigma", type=float, default=one.sigma, help="of the log-normal lengths: %(default)s")
     parser.add_argument("--cap", type=int, default=one.cap, help="token limit of a response: %(default)s")
+    parser.add_argument("--per-gpu", type=int, help="responses of a step for each GPU: 64, or 16 on 512 GPUs")
     parser.add_argument("--run", type=Path, help="draw the lengths from the responses that this run has kept instead")
     given = parser.parse_args()
     cases = [replace(case, mean=given.mean, sigma=given.sigma, cap=given.cap) for case in SIZES]
+    if given.per_gpu:
+        cases = [replace(case, responses=given.per_gpu * case.gpus) for case in cases]
     if given.run:
         kept = tuple(each.tokens for group in read_groups(given.run, Split.train) for each in group.responses)
         if not kept:
