@@ -11,6 +11,7 @@ from grpo_cli.hardware import Hardware
 from grpo_cli.planner import duration, layouts
 from grpo_cli.planner.batches import engine_ranks
 from grpo_cli.planner.duration import Lengths, Seconds, plan_seconds
+from grpo_cli.planner.flops import Work, forward_flops
 from grpo_cli.planner.layouts import Layout, choose, plan_layouts
 from grpo_cli.planner.memory import GIB, plan_memory
 
@@ -53,6 +54,15 @@ def test_two_engines_of_eight_ranks_read_as_many_weights_and_four_times_the_cach
     together = split_seconds(compose_train, large, hardware=slow).generation
     added = (512 - 128) * 500 * 350 * memory.kv_token  # a response reads the keys of 100 + 500 / 2 tokens on average
     assert split - together == pytest.approx(added / (duration.BANDWIDTH_SHARE * 1e9))
+
+
+def test_each_engine_of_a_split_reads_a_prompt_once(compose_train):
+    slow = replace(ENDLESS, peak_flops=1e9)
+    split = split_seconds(compose_train, "cluster.rollout_ranks=2", hardware=slow).generation
+    together = split_seconds(compose_train, hardware=slow).generation
+    # Two engines read all 128 prompts each, eight read 16: four times as many responses, and 64 prompts more.
+    prompt = forward_flops(compose_train(OAT_7B).model.shape, Work.of([(100, 0)]))
+    assert split - 4 * together == pytest.approx(64 * prompt / (duration.MATRIX_SHARE * 1e9), rel=1e-6)
 
 
 def test_a_quarter_of_the_ranks_trains_in_four_times_the_time(compose_train):
@@ -138,6 +148,16 @@ def test_prompts_change_if_the_trainers_cannot_divide_them(planned):
     )
     assert stale.changes["rollout.prompts_per_step"] == 128  # the nearest multiple of two trainers
     assert stale.step == pytest.approx(250 * 129 / 128)  # for as many prompts as before
+
+
+def test_prompts_change_by_at_most_a_quarter(planned):
+    def slow_update(config, *_):
+        return replace(by_ranks(config), passes=4800 / config.cluster.train_ranks)
+
+    given = ("algorithm.num_minibatches=2", "cluster.memory_gib=141", "rollout.prompts_per_step=8")
+    *_, stale = planned(*given, seconds=slow_update)
+    # Seven trainers would need 14 prompts and six 12; five need 10.
+    assert (stale.rollout_ranks, stale.changes["rollout.prompts_per_step"]) == (3, 10)
 
 
 def test_what_does_not_fit_is_left_out(planned):
