@@ -41,7 +41,7 @@ def run_table(config: TrainConfig, shape: ShapeConfig) -> Table:
         "advantage": _advantage(config),
         "optimizer": f"lr {optimizer.lr:g}, {optimizer.schedule.value}",
         "ranks": f"{cluster.ranks} on {cluster.nodes} node(s), {cluster.device.value}, {cluster.dtype.value}, "
-        f"ZeRO-{cluster.zero_stage}",
+        f"ZeRO-{cluster.zero_stage}" + (f"; {cluster.rollout_ranks} only generate" if cluster.rollout_ranks else ""),
         "in CPU memory": ", ".join(what for what, is_moved in moved.items() if is_moved),
     }
     return fact_table("Run", rows)

@@ -74,7 +74,7 @@ def test_the_plan_of_a_split_shows_both_kinds_of_ranks(plan, capsys):
     trainers = ("cluster.rollout_ranks=6", "rollout.max_staleness=1", "cluster.memory_gib=141")
     plan("experiment=oat_zero_7b", *trainers)
     printed = capsys.readouterr().out
-    for shown in ["one shard of 2", "a rank that only generates", "a rank that only trains"]:
+    for shown in ["; 6 only generate", "one shard of 2", "a rank that only generates", "a rank that only trains"]:
         assert shown in printed
     assert re.search(r"completions per rank that trains\W+512", printed)
 
