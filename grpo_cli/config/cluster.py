@@ -116,7 +116,7 @@ class ClusterConfig:
                 f"{key}rollout_ranks={self.rollout_ranks} cannot be divided into engines of "
                 f"{key}vllm.tensor_parallel_size={size} ranks. Use a multiple of {size}."
             )
-        elif min(ranks, size) > 0 and self.rollout_ranks == 0 and ranks % size:
+        if min(ranks, size) > 0 and ranks % size:
             nearest = max(divisor for divisor in range(1, size) if ranks % divisor == 0)
             yield (
                 f"{key}ranks={ranks} cannot be divided into engines of {key}vllm.tensor_parallel_size={size} ranks. "
