@@ -91,6 +91,11 @@ class ClusterConfig:
         """The ranks of `r1zero train` that train."""
         return self.ranks - self.rollout_ranks
 
+    @property
+    def engine_ranks(self) -> int:
+        """The ranks of `r1zero train` that have a vLLM engine, or share one."""
+        return self.rollout_ranks or self.ranks
+
     def faults(self, key: str) -> Iterator[str]:
         yield from self._rank_faults(key)
         yield from self._slurm_faults(key)

@@ -38,7 +38,7 @@ def plan_batches(config: TrainConfig) -> Batches:
     return Batches(
         prompts=rollout.prompts_per_step,
         completions=completions,
-        completions_per_rank=math.ceil(completions / engine_ranks(config.cluster)),
+        completions_per_rank=math.ceil(completions / config.cluster.engine_ranks),
         completions_per_trainer=math.ceil(completions / trainers),
         minibatch_completions=minibatch,
         steps_per_rollout=steps_per_rollout,
@@ -48,11 +48,6 @@ def plan_batches(config: TrainConfig) -> Batches:
         microbatch_tokens=min(max(budget, longest), math.ceil(minibatch / trainers) * longest),
         max_tokens=completions * longest,
     )
-
-
-def engine_ranks(cluster: ClusterConfig) -> int:
-    """How many ranks generate."""
-    return cluster.rollout_ranks or cluster.ranks
 
 
 def num_at_once(cluster: ClusterConfig) -> int:

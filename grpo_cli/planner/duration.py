@@ -13,7 +13,7 @@ from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import Hardware
-from grpo_cli.planner.batches import engine_ranks, num_at_once, plan_batches
+from grpo_cli.planner.batches import num_at_once, plan_batches
 from grpo_cli.planner.flops import Work, forward_flops, layer_flops, output_flops, training_flops
 from grpo_cli.planner.memory import BYTES, LOGITS_CHUNK, Memory, activation_bytes, plan_memory
 from grpo_cli.planner.shape import num_adapter_parameters, num_critic_parameters, num_parameters
@@ -115,7 +115,7 @@ def _generation(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, len
     steps = (requests / at_once - 1) * response + lengths.longest  # the last wave includes the longest response
 
     # On a GPU, an engine caches the prompt of a group. A split spreads each group over all engines.
-    group = config.rollout.group_size / (engine_ranks(cluster) / sharers if cluster.rollout_ranks else 1)
+    group = config.rollout.group_size / (cluster.engine_ranks / sharers if cluster.rollout_ranks else 1)
     prefilled = requests / (max(1.0, group) if on_gpu else 1)
     whole, prompts = Work.of([(prompt, response)]) * requests, Work.of([(prompt, 0)]) * requests
     decode = Work(tokens, tokens, whole.squares - prompts.squares)

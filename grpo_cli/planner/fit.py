@@ -10,14 +10,13 @@ from typing import Any
 from grpo_cli.bounds import settings_faults
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
-from grpo_cli.planner.batches import engine_ranks
 from grpo_cli.planner.memory import GIB, gpu_memory_gib, plan_memory
 
 
 def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
     """Settings that do not match the model, each with the fix; other settings may be wrong as well."""
     size = config.cluster.vllm.tensor_parallel_size
-    sizes = _engine_sizes(engine_ranks(config.cluster), shape)
+    sizes = _engine_sizes(config.cluster.engine_ranks, shape)
     if size >= 1 and not _splits_heads(shape, size):
         yield (
             f"cluster.vllm.tensor_parallel_size={size} cannot divide the {shape.num_heads} query and "
@@ -97,7 +96,7 @@ def _hint(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None) 
 def _hints(config: TrainConfig, shape: ShapeConfig) -> list[dict[str, Any]]:
     """The changes to try, in order: roughly, those that cost the least time come first."""
     in_place = {"cluster.offload_during_rollout": False}  # does not work together with some of the changes
-    sizes = _engine_sizes(engine_ranks(config.cluster), shape)
+    sizes = _engine_sizes(config.cluster.engine_ranks, shape)
     return [
         {"cluster.vllm.sleep_level": 1},
         {"cluster.gradient_checkpointing": True},

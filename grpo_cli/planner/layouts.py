@@ -8,7 +8,6 @@ from grpo_cli.config.cluster import VLLMConfig
 from grpo_cli.config.model import ShapeConfig
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import Hardware
-from grpo_cli.planner.batches import engine_ranks
 from grpo_cli.planner.duration import Lengths, plan_seconds
 from grpo_cli.planner.fit import changed, fits
 
@@ -81,7 +80,7 @@ def _layout(
     seconds = plan_seconds(candidate, shape, hardware, lengths, teacher)
     cluster, rollout = candidate.cluster, candidate.rollout
     step = seconds.step(rollout.max_staleness)
-    busy = engine_ranks(cluster) * (seconds.generation - seconds.tail) + cluster.train_ranks * seconds.update
+    busy = cluster.engine_ranks * (seconds.generation - seconds.tail) + cluster.train_ranks * seconds.update
     idle = 1 - (busy + cluster.ranks * seconds.sync) / (cluster.ranks * step)
     per_prompt = step / rollout.prompts_per_step
     return Layout(

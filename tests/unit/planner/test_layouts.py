@@ -9,7 +9,6 @@ from grpo_cli.config.commands import check_settings
 from grpo_cli.errors import ConfigError
 from grpo_cli.hardware import Hardware
 from grpo_cli.planner import duration, layouts
-from grpo_cli.planner.batches import engine_ranks
 from grpo_cli.planner.duration import Lengths, Seconds, plan_seconds
 from grpo_cli.planner.flops import Work, forward_flops
 from grpo_cli.planner.layouts import Layout, choose, plan_layouts
@@ -97,7 +96,7 @@ def test_a_trainer_holds_no_engine_and_an_engine_no_optimizer(compose_train):
 
 def by_ranks(config, *_):
     """240 s of generation and 240 s of an update on one rank, divided by the ranks; 10 s for the sync."""
-    generation, update = 240 / engine_ranks(config.cluster), 240 / config.cluster.train_ranks
+    generation, update = 240 / config.cluster.engine_ranks, 240 / config.cluster.train_ranks
     return replace(PARTS, generation=generation, tail=0.0, passes=update, optimizer=0, exchange=0, sync=10)
 
 
