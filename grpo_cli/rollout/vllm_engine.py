@@ -6,7 +6,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import torch
-from torch import nn
 from vllm import LLM, SamplingParams
 from vllm.distributed import get_tp_group
 from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
@@ -22,6 +21,7 @@ from grpo_cli.model import BaseModel
 from grpo_cli.paths import plain_name
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.class_snapshot import ClassSnapshot
+from grpo_cli.rollout.experts import check_experts, forget_packed_experts
 from grpo_cli.rollout.text import shown_special_ids, text_after, until_stop
 from grpo_cli.rollout.weight_check import WeightCheck
 from grpo_cli.types import Completion, Request, Sampling
@@ -173,7 +173,7 @@ class RolloutEngine:
         (has_head,) = self._llm.apply_model(lambda network: hasattr(network, HEAD.partition(".")[0]))
         known = self._weight_check.watched(pair for pair in weights if pair[0] != HEAD or has_head)
         if self._on_cpu:
-            self._llm.apply_model(_forget_packed_experts)
+            self._llm.apply_model(forget_packed_experts)
         try:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": known})
         except (ValueError, KeyError) as error:
@@ -182,7 +182,7 @@ class RolloutEngine:
                 "cannot be trained with this version of vLLM: docs/families.md lists those that were tested."
             ) from error
         if self._on_cpu:
-            self._llm.apply_model(_check_experts)
+            self._llm.apply_model(check_experts)
         (num_compared,) = self._llm.apply_model(self._weight_check.compare)
         return num_compared
 
@@ -205,23 +205,6 @@ def _name_shared_memory(tensor_parallel_size: int) -> str | None:
     make_group_name = _CPUSHMDistributed.make_group_name
     _CPUSHMDistributed.make_group_name = staticmethod(lambda communicator: f"{make_group_name(communicator)}-{mark}")
     return mark
-
-
-def _forget_packed_experts(network: nn.Module) -> None:
-    """Make vLLM build the kernels of experts again. On a CPU a kernel has a packed copy of the old weights."""
-    for module in network.modules():
-        if hasattr(getattr(module, "quant_method", None), "moe_kernel"):
-            module.quant_method.moe_kernel = None
-
-
-def _check_experts(network: nn.Module) -> None:
-    """Raise TrainingError if vLLM did not build the kernel of all experts again: their weights did not arrive."""
-    for name, module in network.named_modules():
-        if getattr(getattr(module, "quant_method", None), "moe_kernel", module) is None:
-            raise TrainingError(
-                f"vLLM did not replace the weights of the experts in {name}. Its class for this family can only load "
-                "them from files: use a model of another family (docs/families.md)."
-            )
 
 
 def mask_padding(vocab_size: int) -> type[LogitsProcessor]:

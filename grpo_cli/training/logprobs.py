@@ -11,36 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
+
+from grpo_cli.training.logit_transform import NO_TRANSFORM, LogitTransform, logit_transform
 
 # Logits in memory at one time, by device: 128 MiB and 512 MiB in float32. A backward pass needs a few times as much.
 CHUNK_VALUES = {"cpu": 2**25, "cuda": 2**27}
-
-
-@dataclass(frozen=True)
-class LogitTransform:
-    """What a model applies to the logits of its output layer: cap * tanh(scale * logits / cap)."""
-
-    scale: float = 1.0
-    cap: float | None = None  # Gemma 2's soft cap; None: no tanh
-
-    def __call__(self, logits_NV: Tensor) -> Tensor:
-        if self.scale != 1:
-            logits_NV = logits_NV * self.scale
-        return logits_NV if self.cap is None else self.cap * torch.tanh(logits_NV / self.cap)
-
-    def derivative(self, transformed_NV: Tensor) -> Tensor | float:
-        """The derivative of the transformed logits with respect to the logits."""
-        return self.scale if self.cap is None else self.scale * (1 - (transformed_NV / self.cap) ** 2)
-
-
-def logit_transform(config: PretrainedConfig) -> LogitTransform:
-    """A model's transform, from the names that families use for it in config.json."""
-    config = config.get_text_config()
-    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
-    scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
-    scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite
-    return LogitTransform(scale, getattr(config, "final_logit_softcapping", None))
 
 
 class TokenLogprobs(nn.Module):
@@ -114,7 +90,7 @@ def chunked_logprobs(
     temperature: float,
     vocab_size: int,
     with_entropy: bool,
-    transform: LogitTransform = LogitTransform(),
+    transform: LogitTransform = NO_TRANSFORM,
 ) -> tuple[Tensor, Tensor | None]:
     """(logprobs_N, entropy_N) in float32 of the targets under softmax(transform(logits)[:vocab_size] / temperature)."""
     layer = _Layer(temperature, vocab_size, transform)
@@ -190,7 +166,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
                 negative_entropy_N1 = (p_NV * logprobs_NV).sum(-1, keepdim=True)
                 grad_NV -= entropy_grad_N[chunk, None] * p_NV * (logprobs_NV - negative_entropy_N1)
             grad_NV = grad_NV.div_(layer.temperature)
-            if layer.transform != LogitTransform():
+            if layer.transform != NO_TRANSFORM:
                 grad_NV = grad_NV.mul_(layer.transform.derivative(logits_NV))
             grad_NV = grad_NV.to(hidden_NH.dtype)
             if grad_hidden_NH is not None:

@@ -5,7 +5,8 @@ import torch
 from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig
 
 from grpo_cli.training import logprobs
-from grpo_cli.training.logprobs import LogitTransform, chunked_logprobs, logit_transform
+from grpo_cli.training.logit_transform import LogitTransform, logit_transform
+from grpo_cli.training.logprobs import chunked_logprobs
 
 N, H, V, VOCAB = 11, 8, 20, 17  # the embedding has 3 padding ids
 
