@@ -160,6 +160,7 @@ def test_the_model_has_the_sampling_settings_of_the_rollouts_and_the_tokenizer_o
         "eos_token_id": [1, 5],
         "pad_token_id": 0,
     }
+    assert "temperature 1, top_p 0.9, top_k 512," in (tmp_path / "exported/README.md").read_text()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
     for token, index in base.tokenizer.get_vocab().items():
         assert tokenizer(token).input_ids == [index]
