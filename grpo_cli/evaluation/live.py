@@ -50,14 +50,15 @@ class LiveEvaluation:
         """The evaluation of the current policy; called on all ranks, each of which samples its share.
 
         The held-out problems, if there are any, get the same number of new tokens and stop strings as in training.
-        They are sampled once from the policy itself, at temperature 1 and top_p 1 whatever training uses, so that runs
-        with different sampling settings can be compared, and once greedily (`greedy`).
+        They are sampled once from the policy itself, at temperature 1 without top_p and top_k, whatever training uses,
+        so that runs with different sampling settings can be compared, and once greedily (`greedy`).
         """
         metrics: dict[str, float] = {}
         groups: Sequence[ScoredGroup] = ()
         if self.heldout:
-            metrics, _ = self._measure("heldout", self.heldout, replace(sampling, temperature=1.0, top_p=1.0), n=1)
-            greedy, mine = self._measure("heldout", self.heldout, replace(sampling, temperature=0.0, top_p=1.0), n=1)
+            sampling = replace(sampling, temperature=1.0, top_p=1.0, top_k=0)
+            metrics, _ = self._measure("heldout", self.heldout, sampling, n=1)
+            greedy, mine = self._measure("heldout", self.heldout, replace(sampling, temperature=0.0), n=1)
             metrics["eval/heldout/greedy"] = greedy["eval/heldout/avg"]
             groups = self._followed(mine)
         settings = self.config.eval

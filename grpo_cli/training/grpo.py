@@ -177,4 +177,5 @@ def _sampling(config: TrainConfig, step: int) -> Sampling:
     rollout, algorithm = config.rollout, config.algorithm
     optimizer_steps_done = (step - 1) * algorithm.num_minibatches * algorithm.num_epochs
     max_new_tokens = rollout.max_new_tokens_at(optimizer_steps_done)
-    return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, tuple(config.template.stop))
+    stop = tuple(config.template.stop)
+    return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, stop, rollout.largest_support)
