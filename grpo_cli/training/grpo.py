@@ -26,7 +26,7 @@ from grpo_cli.model import BaseModel, load_base_model
 from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
-from grpo_cli.rollout.collect import collect_rollout
+from grpo_cli.rollout.replay import step_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
@@ -36,7 +36,7 @@ from grpo_cli.training.critic import PolicyAndCritic, rl_critic, valued_minibatc
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.kept import first_groups, first_values
 from grpo_cli.training.loop import conclude, finish_run, finish_step, heldout_groups, open_log, say
-from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
+from grpo_cli.training.mismatch import check_mismatch, mismatch_limit, rollout_limit
 from grpo_cli.training.network import check_family
 from grpo_cli.training.policies import load_teacher, rl_policy
 from grpo_cli.training.weight_sync import check_sampler, sync_weights
@@ -78,7 +78,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
-        log = open_log(stack, config, config.steps, start_step, console, limit)
+        log = open_log(stack, config, config.steps, start_step, console, rollout_limit(config))
         evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len, console)
 
         stack.enter_context(checkpoints.advice())
@@ -92,7 +92,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             clock = Clock()
             sampling = _sampling(config, step)
             with progress(console, f"step {step}: sampling"):
-                rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
+                rollout = step_rollout(engine, reward, sampler, sampling, config, step=step)
             with clock.phase("update"), engine.asleep(), progress(console, f"step {step}: updating"):
                 selected_PG = selected_responses(rollout, config.algorithm)
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
@@ -131,7 +131,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 console=console,
                 peak=peak,
                 groups=groups,
-                check=partial(check_mismatch, limit=limit),
+                check=partial(check_mismatch, limit=rollout_limit(config)),
             )
             if must_stop:
                 stopped_after = step
