@@ -29,6 +29,9 @@ class TrainConfig:
     """Seed of the held-out problems, the order of prompts and every sample."""
     steps: int = number(200, at_least=1)
     """Steps of rollout and update."""
+    replay: str | None = None
+    """The folder of a run with logger.replayable=true: each step trains on the responses of that run instead of
+    sampling its own. They are scored again."""
     resume: ResumeConfig = field(default_factory=ResumeConfig)
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

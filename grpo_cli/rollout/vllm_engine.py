@@ -26,7 +26,7 @@ from grpo_cli.rollout.class_snapshot import ClassSnapshot
 from grpo_cli.rollout.experts import check_experts, forget_packed_experts
 from grpo_cli.rollout.support import packed
 from grpo_cli.rollout.text import shown_special_ids, text_after, until_stop
-from grpo_cli.rollout.weight_check import WeightCheck, check_experts, forget_packed_experts
+from grpo_cli.rollout.weight_check import WeightCheck
 from grpo_cli.types import Completion, Request, Sampling
 
 _KEPT: list[LLM] = []  # until the process ends: deleting an engine would destroy the process group

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import TextIO
 
@@ -28,9 +27,9 @@ from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
 from grpo_cli.rollout.ahead import Ahead, LearnerAndAhead
-from grpo_cli.rollout.collect import collect_rollout
 from grpo_cli.rollout.link import join_roles
 from grpo_cli.rollout.remote_engine import RemoteEngine, serve
+from grpo_cli.rollout.replay import step_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
@@ -40,7 +39,7 @@ from grpo_cli.training.critic import PolicyAndCritic, rl_critic, valued_minibatc
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.kept import first_groups, first_values
 from grpo_cli.training.loop import conclude, finish_run, finish_step, heldout_groups, open_log, say
-from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
+from grpo_cli.training.mismatch import check_mismatch, mismatch_limit, rollout_limit
 from grpo_cli.training.network import check_family
 from grpo_cli.training.policies import load_teacher, rl_policy
 from grpo_cli.training.weight_sync import check_sampler, sync_weights
@@ -81,7 +80,8 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 engine = stack.enter_context(RemoteEngine(link))
             else:
                 engine = RolloutEngine(model, config.cluster, for_training=True)
-        ahead = Ahead(engine, reward, sampler, config) if config.rollout.max_staleness else None
+        samples_ahead = config.rollout.max_staleness > 0 and config.replay is None
+        ahead = Ahead(engine, reward, sampler, config) if samples_ahead else None
         with engine.asleep(), stage(console, "building DeepSpeed"):
             policy, critic = rl_policy(model, config, teacher), rl_critic(model, config)
             learner = PolicyAndCritic(policy, critic) if critic else policy
@@ -90,7 +90,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
-        log = open_log(stack, config, config.steps, start_step, console, limit)
+        log = open_log(stack, config, config.steps, start_step, console, rollout_limit(config))
         evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len, console)
 
         stack.enter_context(checkpoints.advice())
@@ -104,7 +104,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             clock = Clock()
             sampling = _sampling(config, step)
             with progress(console, f"step {step}: sampling"):
-                rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step, ahead=ahead)
+                rollout = step_rollout(engine, reward, sampler, sampling, config, step=step, ahead=ahead)
             if ahead and step < config.steps:
                 ahead.start(_sampling(config, step + 1), step + 1)
             with clock.phase("update"), engine.asleep(), progress(console, f"step {step}: updating"):
@@ -148,7 +148,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 console=console,
                 peak=peak,
                 groups=groups,
-                check=partial(check_mismatch, limit=inf if ahead else limit),  # ahead: other weights have sampled
+                check=partial(check_mismatch, limit=rollout_limit(config)),
             )
             if must_stop:
                 stopped_after = step
