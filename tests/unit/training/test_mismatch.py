@@ -5,7 +5,6 @@ import pytest
 from grpo_cli.errors import DivergedError, TrainingError
 from grpo_cli.training.mismatch import check_mismatch, rollout_limit
 
-
 ANOTHER_POLICY = (["replay=runs/first"], ["cluster=cpu_split", "rollout.max_staleness=1"])
 
 
