@@ -1,12 +1,9 @@
 """The loop: prompts -> rollout groups -> scores -> advantages -> minibatches -> update -> weight sync."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TextIO
-
-from rich.console import Console
 
 from grpo_cli import stop
 from grpo_cli.choices import KLPlacement
@@ -15,14 +12,13 @@ from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.pass_rates import Curriculum
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sampler import EpochSampler
-from grpo_cli.data.templates import render, render_prompts
-from grpo_cli.errors import DataError
-from grpo_cli.evaluation.chosen_problems import gradable_problems
+from grpo_cli.data.templates import render
+from grpo_cli.evaluation.chosen_problems import usable_prompts
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
-from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.model import load_base_model
 from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
@@ -43,7 +39,7 @@ from grpo_cli.training.mismatch import check_mismatch, mismatch_limit, rollout_l
 from grpo_cli.training.network import check_family
 from grpo_cli.training.policies import load_teacher, rl_policy
 from grpo_cli.training.weight_sync import check_sampler, sync_weights
-from grpo_cli.types import Problem, Prompt, Sampling
+from grpo_cli.types import Sampling
 
 
 def train(config: TrainConfig, terminal: TextIO) -> None:
@@ -60,7 +56,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         teacher = load_teacher(model, config)
         problems = load_problem_set(config.data, config.seed)
         train_prompts, heldout_prompts = (
-            _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
+            usable_prompts(split, model, config, console) for split in (problems.train, problems.heldout)
         )
         benchmarks = {
             name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
@@ -157,19 +153,6 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
 
     if rank() == 0:
         conclude(run_dir, config.steps, console)
-
-
-def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console) -> list[Prompt]:
-    """The prompts of the problems that can be graded and are short enough. Reports how many others there are."""
-    gradable = gradable_problems(problems, config.data.on_bad_gold, console)
-    limit = config.rollout.max_prompt_tokens
-    prompts, num_dropped = render_prompts(gradable, config.template, model.tokenizer, limit)
-    if num_dropped:
-        setting = f"rollout.max_prompt_tokens={limit}"
-        console.print(f"{num_dropped} of {len(problems)} prompts are longer than {setting} and are left out.")
-    if not prompts:
-        raise DataError("No problem is left to train or evaluate on.")
-    return prompts
 
 
 def _sampling(config: TrainConfig, step: int) -> Sampling:
