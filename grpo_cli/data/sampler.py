@@ -27,6 +27,8 @@ class EpochSampler(Generic[Item]):
         self._places = {id(item): place for place, item in enumerate(items)}
         self._lengths: dict[int, float] = {}  # by position in `items`
         self._identity = {"seed": seed, "num_items": len(items), "fingerprint": _fingerprint(items)}
+        self._epoch, self._position = 0, 0
+        self._order: list[int] = []
         self._start_epoch(0)
 
     def next(self, count: int) -> list[Item]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,10 +15,8 @@ from grpo_cli.evaluation.responses import EngineResponder, questions
 from grpo_cli.progress import progress
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
+from grpo_cli.rollout.collect import Engine
 from grpo_cli.types import Prompt, Sampling, ScoredGroup
-
-if TYPE_CHECKING:
-    from grpo_cli.rollout.vllm_engine import RolloutEngine
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class LiveEvaluation:
     sample, and steps are compared on the same random draws.
     """
 
-    engine: "RolloutEngine"
+    engine: Engine
     reward: Reward
     heldout: Sequence[Prompt]
     benchmarks: Mapping[str, Sequence[Prompt]]

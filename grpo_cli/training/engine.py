@@ -27,7 +27,7 @@ from grpo_cli.config.optimizer import OptimizerConfig
 from grpo_cli.errors import DivergedError
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.paths import plain_name
-from grpo_cli.ranks import gather, start_ranks, world_size
+from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.training.data_only import data_only
 from grpo_cli.training.deepspeed_config import deepspeed_config, keep_grad_norm
 from grpo_cli.training.schedule import lr_factor

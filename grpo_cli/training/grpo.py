@@ -30,7 +30,7 @@ from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
-from grpo_cli.training.checkpoint import Checkpoints
+from grpo_cli.training.checkpoint import Checkpoints, Learner
 from grpo_cli.training.critic import PolicyAndCritic, rl_critic, valued_minibatches
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.kept import first_groups, first_values
@@ -72,6 +72,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             Reward(config.reward, config.template, config.rollout.max_new_tokens, config.cluster.device)
         )
         with stage(console, "starting vLLM"):
+            engine: RolloutEngine | RemoteEngine
             if link:
                 engine = stack.enter_context(RemoteEngine(link))
             else:
@@ -80,7 +81,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         ahead = Ahead(engine, reward, sampler, config) if samples_ahead else None
         with engine.asleep(), stage(console, "building DeepSpeed"):
             policy, critic = rl_policy(model, config, teacher), rl_critic(model, config)
-            learner = PolicyAndCritic(policy, critic) if critic else policy
+            learner: Learner = PolicyAndCritic(policy, critic) if critic else policy
             learner = LearnerAndAhead(learner, ahead) if ahead else learner
             start_step = checkpoints.load_latest(learner, sampler)
         if policy.note:
