@@ -91,29 +91,29 @@ def first_at(accuracy: float, metric: str) -> Callable[[Sequence[Row]], str]:
 LENGTH_CONTROL = Comparison(
     prepare=copy_objectives,
     settings=(
-        "train model=tiny_guess reward=accuracy optimizer.lr=2e-4 steps=40 eval.every_steps=10 data.num_heldout=366 "
+        "train model=tiny_guess reward=accuracy optimizer.lr=2e-4 steps=40 eval.every_steps=20 data.num_heldout=366 "
         "logger=none"
     ),
     arms={
         "none": "",
-        "dr_grpo": "algorithm=dr_grpo",
+        "token_mean": "algorithm.weighting=token_mean",
         "kimi_0_2": "algorithm.functions.advantage=examples/objectives/kimi_length.py:kimi_length",
         "kimi_1": "algorithm.functions.advantage={folder}/kimi_1.py:kimi_length",
         "gfpo_short": "algorithm.functions.advantage={folder}/gfpo_4.py:gfpo",
-        "gfpo_efficient": "algorithm.functions.advantage={folder}/gfpo_4.py:token_efficiency",
+        "gfpo_token_mean": "algorithm.weighting=token_mean algorithm.functions.advantage={folder}/gfpo_4.py:gfpo",
     },
     drawn={
         "none": "GRPO, no control",
-        "dr_grpo": "Dr. GRPO",
+        "token_mean": "GRPO, mean over tokens",
         "kimi_0_2": "Kimi, weight 0.2",
         "kimi_1": "Kimi, weight 1",
         "gfpo_short": "GFPO, the 4 shortest of 8",
-        "gfpo_efficient": "GFPO, 4 of 8 by reward per token",
+        "gfpo_token_mean": "GFPO, mean over tokens",
     },
     panels=(
         ("held-out accuracy", at("eval/heldout/avg")),
-        ("tokens of a response", at("eval/heldout/length")),
-        ("tokens of a right response", at("eval/heldout/length_correct")),
+        ("tokens of right samples", at("length/correct")),
+        ("tokens of wrong samples", at("length/wrong")),
     ),
     x=("step", "step"),
     columns={
