@@ -72,7 +72,7 @@ def train_in_turns(config, terminal) -> None:
     """The training loop with a clock that waits for a turn before each step."""
     from grpo_cli.metrics.clock import Clock
     from grpo_cli.ranks import rank
-    from grpo_cli.rollout.vllm_engine import RolloutEngine
+    from grpo_cli.rollout import vllm_engine
     from grpo_cli.training import grpo
 
     metrics = Path(config.run.dir) / "metrics.jsonl"
@@ -88,7 +88,7 @@ def train_in_turns(config, terminal) -> None:
             num_steps += 1
             super().__init__()
 
-    class ForcedEngine(RolloutEngine):
+    class ForcedEngine(vllm_engine.RolloutEngine):
         def generate(self, requests, sampling):
             lengths = _forced.first if _forced.first and num_steps <= 1 else _forced.lengths
             self._lengths = iter(lengths[rank() * len(requests) :])
@@ -102,7 +102,7 @@ def train_in_turns(config, terminal) -> None:
             return params
 
     grpo.Clock = WaitingClock
-    grpo.RolloutEngine = ForcedEngine
+    grpo.RolloutEngine = vllm_engine.RolloutEngine = ForcedEngine
     grpo.train(config, terminal)
 
 

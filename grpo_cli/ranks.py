@@ -13,15 +13,19 @@ COLLECTIVE_TIMEOUT = timedelta(hours=2)  # for tensors
 EXCHANGE_TIMEOUT = timedelta(days=1)  # for Python values, which often wait until every rank has generated its share
 
 
-def start_ranks(device: str) -> None:
+def start_ranks(device: str, store: dist.Store | None = None) -> None:
     """Join the process group of the ranks that the launcher started. `device` is cpu or cuda.
 
-    Call it before anything else uses a GPU, and before the vLLM engine starts, which uses the group.
+    Call it before anything else uses a GPU, and before the vLLM engine starts, which uses the group. `store` connects
+    the ranks of the group if they are not all ranks; RANK and WORLD_SIZE are then those within the group.
     """
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # otherwise every rank of a node would use its first GPU
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT)
+        backend, options = "nccl" if device == "cuda" else "gloo", {}
+        if store is not None:
+            options = {"store": store, "rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, **options)
     _exchange_group(dist.group.WORLD)
 
 

@@ -54,12 +54,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How responses are sampled. Temperature 0 is greedy."""
+    """How responses are sampled. Temperature 0 is greedy. With `top_k` above 0, completions have a `support`."""
 
     temperature: float
     top_p: float
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    top_k: int = 0  # 0: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,14 @@ class Completion:
     """One sampled response.
 
     `logprobs` are the sampler's, one per token id, at the sampling temperature. `truncated` means that the response was
-    cut at the token limit.
+    cut at the token limit. `support` has, for each token, the ids that it was sampled from (rollout/support.py).
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     text: str
     truncated: bool
+    support: tuple[bytes, ...] | None = None  # None: the whole vocabulary
 
 
 class Verdict(StrEnum):

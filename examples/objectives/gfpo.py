@@ -4,6 +4,8 @@
 
 The KEEP shortest responses of a group get (reward - mean) / std with the mean and the standard deviation of those that
 are kept; the others get 0. `token_efficiency`, the paper's other measure, keeps those with the most reward per token.
+While most responses are wrong, keeping the shortest makes responses longer: long wrong ones are not kept, so they are
+not penalised.
 """
 
 import torch

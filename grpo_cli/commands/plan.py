@@ -20,7 +20,16 @@ from grpo_cli.commands.data_check import (
     unknown_text_warnings,
 )
 from grpo_cli.commands.hydra_job import given_keys
-from grpo_cli.commands.plan_tables import GPU_UNKNOWN, batch_table, memory_table, run_table, time_table, verdict
+from grpo_cli.commands.plan_tables import (
+    GPU_UNKNOWN,
+    batch_table,
+    layout_table,
+    layout_verdict,
+    memory_table,
+    run_table,
+    time_table,
+    verdict,
+)
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.config.compose import to_typed
 from grpo_cli.config.data import DataConfig
@@ -33,6 +42,7 @@ from grpo_cli.model_files import find_shape, find_teacher_shape
 from grpo_cli.planner.batches import plan_batches
 from grpo_cli.planner.duration import assumed_lengths, plan_seconds
 from grpo_cli.planner.fit import memory_faults, shape_faults
+from grpo_cli.planner.layouts import plan_layouts
 from grpo_cli.planner.measured import read_measured
 from grpo_cli.planner.memory import plan_memory
 from grpo_cli.runs.resume import resumed_settings
@@ -67,6 +77,7 @@ def run(composed: DictConfig) -> None:
     batches, memory = plan_batches(config), plan_memory(config, shape, teacher)
     overruns = list(memory_faults(config, shape, teacher))
     tables = [run_table(config, shape), batch_table(batches), memory_table(config, batches, memory)]
+    layouts = []
     hardware = find_hardware(config.cluster)
     if hardware and not overruns:
         lengths = measured.lengths if measured else assumed_lengths(config)
@@ -76,6 +87,9 @@ def run(composed: DictConfig) -> None:
             lengths = replace(lengths, prompt=mean(kept)) if kept else lengths
         seconds = plan_seconds(config, shape, hardware, lengths, teacher)
         tables.append(time_table(config, hardware, lengths, seconds, measured))
+        if config.cluster.ranks > 1:
+            layouts = plan_layouts(config, shape, hardware, lengths, teacher)
+            tables.append(layout_table(layouts))
     if problems:
         tables.insert(1, data_table(config, problems, tokenizer))
     console = Screen(width=None if sys.stdout.isatty() else 120)
@@ -97,6 +111,8 @@ def run(composed: DictConfig) -> None:
     if problems and tokenizer:
         console.print("The first prompt:\n", markup=False)
         console.print(first_prompt(config, problems, tokenizer) + "\n", markup=False, highlight=False, soft_wrap=True)
+    if layouts:
+        console.print(layout_verdict(layouts), soft_wrap=True)
     console.print(verdict(config.cluster, memory) + ("" if hardware else GPU_UNKNOWN), soft_wrap=True)
 
 
@@ -120,7 +136,7 @@ def long_run_warnings(config: TrainConfig) -> Iterator[str]:
         return
     lengths = assumed_lengths(config)
     hardware = measure_cpu(config.cluster.ranks, config.cluster.threads)
-    step_s = plan_seconds(config, shape, hardware, lengths, teacher).step
+    step_s = plan_seconds(config, shape, hardware, lengths, teacher).step(config.rollout.max_staleness)
     hours = config.steps * step_s / 3600
     if hours < LONG_H:
         return

@@ -1,6 +1,6 @@
 """The tables that `r1zero plan` prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
@@ -11,6 +11,7 @@ from grpo_cli.config.train import TrainConfig
 from grpo_cli.hardware import GPUS, Hardware
 from grpo_cli.planner.batches import Batches, num_at_once
 from grpo_cli.planner.duration import BANDWIDTH_SHARE, MATRIX_SHARE, Lengths, Seconds
+from grpo_cli.planner.layouts import Layout, choose
 from grpo_cli.planner.measured import Measured
 from grpo_cli.planner.memory import GIB, Memory, gpu_memory_gib
 from grpo_cli.planner.shape import num_adapter_parameters, num_parameters
@@ -40,7 +41,7 @@ def run_table(config: TrainConfig, shape: ShapeConfig) -> Table:
         "advantage": _advantage(config),
         "optimizer": f"lr {optimizer.lr:g}, {optimizer.schedule.value}",
         "ranks": f"{cluster.ranks} on {cluster.nodes} node(s), {cluster.device.value}, {cluster.dtype.value}, "
-        f"ZeRO-{cluster.zero_stage}",
+        f"ZeRO-{cluster.zero_stage}" + (f"; {cluster.rollout_ranks} only generate" if cluster.rollout_ranks else ""),
         "in CPU memory": ", ".join(what for what, is_moved in moved.items() if is_moved),
     }
     return fact_table("Run", rows)
@@ -69,6 +70,7 @@ def batch_table(batches: Batches) -> Table:
         "prompts per rollout": batches.prompts,
         "completions per rollout": batches.completions,
         "completions per rank": batches.completions_per_rank,
+        "completions per rank that trains": batches.completions_per_trainer,
         "completions per optimizer step": batches.minibatch_completions,
         "optimizer steps per rollout": batches.steps_per_rollout,
         "optimizer steps of the run": batches.total_steps,
@@ -77,6 +79,8 @@ def batch_table(batches: Batches) -> Table:
         "largest micro-batch, tokens": batches.microbatch_tokens,
         "tokens per rollout, at most": batches.max_tokens,
     }
+    if batches.completions_per_trainer == batches.completions_per_rank:
+        del rows["completions per rank that trains"]
     for name, number in rows.items():
         table.add_row(name, f"{number:,}")
     return table
@@ -89,7 +93,7 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
     engine = cluster.vllm.tensor_parallel_size
 
     def sharing(from_stage: int) -> str:
-        return f"one shard of {cluster.ranks}" if stage >= from_stage and cluster.ranks > 1 else "whole"
+        return f"one shard of {cluster.train_ranks}" if stage >= from_stage and cluster.train_ranks > 1 else "whole"
 
     on_cpu = "in CPU memory" if on_gpu and cluster.offload_optimizer else ""
     moves = on_gpu and cluster.offload_reference
@@ -109,6 +113,7 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
         ("vLLM's weights", memory.vllm_weights, f"one shard of {engine}" if engine > 1 else "whole"),
         ("KV cache", memory.kv_cache, _cache_note(config, batches, memory)),
     ]
+    is_split = cluster.rollout_ranks > 0
     table = _table(f"Memory of a {'GPU' if on_gpu else 'rank'}", "", ">", "")
     for name, size, note in rows:
         if size != 0 or note == on_cpu:
@@ -116,8 +121,12 @@ def memory_table(config: TrainConfig, batches: Batches, memory: Memory) -> Table
     table.add_section()
     notes = {
         "The start": "the whole model, before it is sharded",
-        "The rollout": "the trainer in CPU memory" if memory.moved_out else "",
-        "Training": f"vLLM {'asleep' if asleep else 'awake'}",
+        "The rollout": "a rank that only generates"
+        if is_split
+        else "the trainer in CPU memory"
+        if memory.moved_out
+        else "",
+        "Training": "a rank that only trains" if is_split else f"vLLM {'asleep' if asleep else 'awake'}",
     }
     for phase, peak in memory.phases.items():
         table.add_row(phase, _size(peak), notes.get(phase, ""))
@@ -132,6 +141,7 @@ def time_table(
     config: TrainConfig, hardware: Hardware, lengths: Lengths, seconds: Seconds, measured: Measured | None
 ) -> Table:
     """Seconds of a step and hours of the run, next to the measured ones."""
+    step = seconds.step(config.rollout.max_staleness)
     table = _table("Time, an estimate", "", ">", *([">"] if measured else []), "")
 
     def row(name: str, estimate: str, was: str, note: str) -> None:
@@ -143,15 +153,15 @@ def time_table(
         "between ranks": seconds.exchange,
         "to CPU memory and back": seconds.swap,
     }
-    shown = ", ".join(f"{name} {_seconds(part)}" for name, part in parts.items() if part >= 0.001 * seconds.step)
+    shown = ", ".join(f"{name} {_seconds(part)}" for name, part in parts.items() if part >= 0.001 * step)
     if measured:
         row("", "estimate", "measured", f"medians of {measured.num_steps} steps")
     row("generation", _seconds(seconds.generation), _seconds(measured.rollout) if measured else "", "")
     row("update", _seconds(seconds.update), _seconds(measured.update) if measured else "", shown)
     row("weight sync", _seconds(seconds.sync), _seconds(measured.sync) if measured else "", "")
     table.add_section()
-    row("one step", _seconds(seconds.step), _seconds(measured.step) if measured else "", _assumed(lengths, measured))
-    hours, hours_measured = (config.steps * s / 3600 for s in (seconds.step, measured.step if measured else 0.0))
+    row("one step", _seconds(step), _seconds(measured.step) if measured else "", _assumed(lengths, measured))
+    hours, hours_measured = (config.steps * s / 3600 for s in (step, measured.step if measured else 0.0))
     note = f"{config.steps:,} steps, without evaluation and checkpoints"
     row("the run", _hours(hours), _hours(hours_measured), note)
     if config.cluster.device == Device.cuda:
@@ -160,6 +170,34 @@ def time_table(
     peak = f"{hardware.peak_flops / 1e12:.3g} TFLOP/s and {hardware.bandwidth / 1e9:,.0f} GB/s"
     row("hardware", "", "", f"{hardware.name}: {MATRIX_SHARE:.0%} of {peak} at {BANDWIDTH_SHARE:.0%}")
     return table
+
+
+def layout_table(layouts: Sequence[Layout]) -> Table:
+    """Seconds of a step, and the share of time in which ranks wait or only the longest responses are left."""
+    table = _table("Layouts, an estimate", "", ">", ">", ">", ">")
+    table.add_row("", "cluster.rollout_ranks", "rollout.max_staleness", "one step", "idle")
+    for layout in layouts:
+        name = "the best split" if layout.rollout_ranks else "every rank does both"
+        numbers = f"{layout.rollout_ranks}", f"{layout.max_staleness}", _seconds(layout.step), f"{layout.idle:.0%}"
+        table.add_row(name, *numbers)
+    return table
+
+
+def layout_verdict(layouts: Sequence[Layout]) -> str:
+    """Which layout the estimate favours, and by how much."""
+    fastest, chosen = min(layouts, key=lambda layout: layout.step), choose(layouts)
+    colocated = next((layout for layout in layouts if not layout.rollout_ranks), None)
+    settings = " ".join(f"{key}={value:g}" for key, value in fastest.changes.items())
+    if not colocated:
+        return f"Only a split fits into memory. Set {settings}."
+    speed = f"{colocated.step / fastest.step:.2f} times as fast"
+    if chosen is not colocated:
+        return f"By this estimate a split is {speed}: set {settings}."
+    if fastest is not colocated:
+        return f"Let every rank do both: the best split would be {speed}, which is less than the estimate's error."
+    slower = min((layout.step for layout in layouts if layout.rollout_ranks), default=None)
+    behind = f": the best split would take {slower / colocated.step:.2f} times as long" if slower else ""
+    return f"By this estimate it is fastest if every rank generates and trains{behind}."
 
 
 def _assumed(lengths: Lengths, measured: Measured | None) -> str:

@@ -1,22 +1,29 @@
 """What is known before anything is loaded is said before anything is loaded: torch is not imported here."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import count
+from pathlib import Path
 from typing import Any
 
+from grpo_cli.bounds import override_value
 from grpo_cli.choices import Device
 from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.compose import to_typed
 from grpo_cli.config.machine import check_machine
 from grpo_cli.config.model import ModelConfig
 from grpo_cli.config.reward import RewardConfig
 from grpo_cli.config.tracker import check_tracker
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.file_tokenizer import local_tokenizer
+from grpo_cli.data.templates import render
 from grpo_cli.errors import ConfigError, SetupError
 from grpo_cli.hardware import num_gpus
 from grpo_cli.model_files import check_model, check_same_tokens
 from grpo_cli.reward.functions import load_function
 from grpo_cli.reward.terms import FunctionTerm, ModelTerm, typed_terms
+from grpo_cli.runs.resume import frozen_settings
+from grpo_cli.types import Problem
 
 
 def check_start(config: Any, *, loads_model: bool = True) -> None:
@@ -85,3 +92,48 @@ def import_functions(reward: RewardConfig) -> None:
     for name, term in typed_terms(reward.terms).items():
         if isinstance(term, FunctionTerm):
             load_function(name, term)
+
+
+def check_replay(config: TrainConfig, problems: Collection[Problem]) -> None:
+    """Raise ConfigError if the run to replay has too few stored steps, or not of these problems as this run asks them.
+
+    Tokens are only compared if the tokenizers are files on this machine. Raises DataError if a file is damaged.
+    """
+    if config.replay is None:
+        return
+    from grpo_cli.runs.stored_steps import read_groups, replay_file, sampling_settings  # imports numpy
+
+    run_dir, settings = Path(config.replay), sampling_settings(config)
+    model = to_typed(frozen_settings(run_dir, "train"), "train").model
+    num_stored = next(step for step in count() if not replay_file(run_dir, step + 1).is_file())
+    if num_stored < config.steps:
+        otherwise = "Train it again, in another run.dir, with logger.replayable=true."
+        fix = f"Set steps={num_stored} or less." if num_stored else otherwise
+        raise ConfigError(f"replay={run_dir}: steps={config.steps}, and the run has {num_stored} stored steps. {fix}")
+    asked: dict[str, tuple[int, ...]] = {}
+    for step in range(1, config.steps + 1):
+        stored, groups = read_groups(replay_file(run_dir, step))
+        asked |= {group.problem: group.prompt_ids for group in groups}
+        if changed := {key: value for key, value in stored.items() if settings.get(key, value) != value}:
+            raise ConfigError(
+                f"replay={run_dir}: the responses of step {step} were sampled with other settings. Set "
+                f"{' '.join(f'{key}={override_value(value)}' for key, value in changed.items())}."
+            )
+    known = {problem.id: problem for problem in problems}
+    if unknown := sorted(asked.keys() - known.keys()):
+        raise ConfigError(
+            f"replay={run_dir}: {len(unknown)} of its {len(asked)} problems, such as {unknown[0]!r}, are not among the "
+            "problems that this run trains on. Use its seed and its data.* settings."
+        )
+    before, now = local_tokenizer(model), local_tokenizer(config.model)
+    if before and now and before.get_vocab() != now.get_vocab():
+        raise ConfigError(
+            f"replay={run_dir}: its responses are tokens of {model.path}, and model.path={config.model.path} has "
+            "others. Choose a model with the same tokenizer."
+        )
+    for prompt in render([known[id] for id in asked], config.template, now) if now else ():
+        if prompt.token_ids != asked[prompt.problem.id]:
+            raise ConfigError(
+                f"replay={run_dir}: the prompt of the problem {prompt.problem.id!r} was another one. Use the run's "
+                "template and data."
+            )

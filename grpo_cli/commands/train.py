@@ -11,6 +11,7 @@ from grpo_cli.commands import learning_run
 from grpo_cli.commands.data_check import check_prompts, data_warnings, unknown_text_warnings
 from grpo_cli.commands.hydra_job import earlier_objective, given_keys, in_sweep
 from grpo_cli.commands.plan import long_run_warnings
+from grpo_cli.commands.start_checks import check_replay
 from grpo_cli.config.grammar import resuming
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.benchmarks import load_benchmark
@@ -37,6 +38,7 @@ def run(composed: DictConfig) -> float:
     check_prompts(config, problems)
     if fault := ungraded_prompts_error(problems.train, config):
         raise ConfigError(fault)
+    check_replay(config, problems.train)
     check_functions(
         config.reward, problems.train[0], "data.source_columns" if config.data.path is None else "data.columns"
     )

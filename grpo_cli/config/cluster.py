@@ -58,6 +58,8 @@ class ClusterConfig:
     """Machines."""
     ranks: int = number(1, at_least=1)
     """Processes on all nodes together; each has a vLLM engine and a share of the prompts."""
+    rollout_ranks: int = number(0, at_least=0)
+    """Ranks of `r1zero train` that only generate, while the others only train; 0: each rank does both, in turn."""
     slurm: SlurmConfig | None = None
     """Start the ranks through sbatch; on this machine if not set."""
     zero_stage: int = number(0, at_least=0, at_most=3)
@@ -84,6 +86,16 @@ class ClusterConfig:
     """CPU threads of each rank; the cores divided evenly if not set."""
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
 
+    @property
+    def train_ranks(self) -> int:
+        """The ranks of `r1zero train` that train."""
+        return self.ranks - self.rollout_ranks
+
+    @property
+    def engine_ranks(self) -> int:
+        """The ranks of `r1zero train` that have a vLLM engine, or share one."""
+        return self.rollout_ranks or self.ranks
+
     def faults(self, key: str) -> Iterator[str]:
         yield from self._rank_faults(key)
         yield from self._slurm_faults(key)
@@ -98,6 +110,16 @@ class ClusterConfig:
             yield (
                 f"{key}ranks={ranks} cannot be divided over {key}nodes={nodes}. Use a multiple of {nodes}, for example "
                 f"{key}ranks={max(nodes, ranks - ranks % nodes)}."
+            )
+        if not 0 <= self.rollout_ranks < max(1, ranks):
+            yield (
+                f"{key}rollout_ranks={self.rollout_ranks} of {key}ranks={ranks} leaves no rank to train. Set "
+                f"{key}ranks={self.rollout_ranks + 1} or more, or {key}rollout_ranks={ranks - 1}."
+            )
+        if size > 0 and self.rollout_ranks % size:
+            yield (
+                f"{key}rollout_ranks={self.rollout_ranks} cannot be divided into engines of "
+                f"{key}vllm.tensor_parallel_size={size} ranks. Use a multiple of {size}."
             )
         if min(ranks, size) > 0 and ranks % size:
             nearest = max(divisor for divisor in range(1, size) if ranks % divisor == 0)

@@ -123,7 +123,8 @@ class CurriculumConfig:
     """Which problems training skips, by how often the policy solved them in this run."""
 
     pass_rate: tuple[float, float] | None = number(None, at_least=0, at_most=1, count=2)
-    """Skip problems whose running pass rate is outside this range, as in [0.05,0.95]; if not set, none."""
+    """Skip problems whose running pass rate is outside this range, as in [0.05,0.95]; if not set, none.
+    Needs several epochs."""
     weight: float = number(0.5, above=0, at_most=1)
     """Weight of a problem's last group in its running pass rate."""
     return_after: int = number(3, at_least=1)

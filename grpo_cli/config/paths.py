@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-KEYS = ("path", "pass_rates")  # settings of data, models and reward models that hold a path or a Hub id
+KEYS = ("path", "pass_rates", "replay")  # settings that hold a path or a Hub id
 
 
 def with_absolute_paths(settings: Any) -> Any:

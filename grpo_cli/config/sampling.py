@@ -7,6 +7,7 @@ from grpo_cli.bounds import number
 from grpo_cli.choices import KeepRule, Language
 from grpo_cli.config.model import model_folder_faults
 
+MAX_TOP_K = 512
 MIN_TEMPERATURE = 0.01  # vLLM replaces lower values, except 0, by this one
 
 
@@ -21,7 +22,10 @@ class RolloutConfig:
     temperature: float = number(1.0, at_least=0.01, at_most=2, note="vLLM's range")
     """Sampling temperature."""
     top_p: float = number(1.0, above=0, at_most=1)
-    """Nucleus sampling; must be 1 for training, where the sampler's probabilities have to equal the trainer's."""
+    """Nucleus sampling: the share of probability that is kept. Below 1, at most `top_k` tokens are kept; 512 if `top_k`
+    is 0. The trainer renormalises over the same tokens."""
+    top_k: int = number(0, at_least=0, at_most=MAX_TOP_K, note="0: all")
+    """Keep only so many of the most likely tokens; 0: all. The trainer renormalises over the same tokens."""
     max_prompt_tokens: int = number(1024, at_least=1)
     """Longer prompts are dropped and counted."""
     max_new_tokens: int = number(3000, at_least=1)
@@ -29,16 +33,21 @@ class RolloutConfig:
     max_new_tokens_schedule: dict[int, int] = number({}, at_least=1)
     """New values of max_new_tokens by the optimizer step from which they apply, as in {8200: 65536} for the second
     stage of DeepSeek-R1-Zero."""
+    max_staleness: int = number(0, at_least=0, at_most=1)
+    """1: while a step is trained, the next one is sampled, with the weights before that step; needs
+    cluster.rollout_ranks. 0: each step is sampled with the newest weights."""
     mismatch_limit: float | None = number(None, above=0)
     """Mean difference of the sampler's and the trainer's log-probabilities that stops the run; if not set, 1e-4 in
     fp32 and 0.1 in bf16."""
 
     def faults(self, key: str) -> Iterator[str]:
-        if 0 < self.top_p < 1:
-            yield (
-                f"{key}top_p={self.top_p}: vLLM renormalises over the kept tokens and the trainer does not, so the two "
-                f"would disagree. Set {key}top_p=1."
-            )
+        if self.top_k == 1:
+            yield f"{key}top_k=1: all responses to a prompt would be the same. Set {key}top_k=0 (all), or 2 or more."
+
+    @property
+    def largest_support(self) -> int:
+        """How many tokens sampling may choose from; 0: the whole vocabulary."""
+        return self.top_k or (MAX_TOP_K if self.top_p < 1 else 0)
 
     def max_new_tokens_at(self, optimizer_step: int) -> int:
         """The token limit after `optimizer_step` optimizer steps."""

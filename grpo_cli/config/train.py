@@ -29,6 +29,9 @@ class TrainConfig:
     """Seed of the held-out problems, the order of prompts and every sample."""
     steps: int = number(200, at_least=1)
     """Steps of rollout and update."""
+    replay: str | None = None
+    """The folder of a run with logger.replayable=true: each step trains on the responses of that run instead of
+    sampling its own. They are scored again."""
     resume: ResumeConfig = field(default_factory=ResumeConfig)
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -49,6 +52,11 @@ class TrainConfig:
     def faults(self, key: str) -> Iterator[str]:
         yield from precision_faults(self.cluster)
         yield from self._batch_faults()
+        if self.rollout.max_staleness > 0 and self.cluster.rollout_ranks == 0:
+            yield (
+                f"rollout.max_staleness={self.rollout.max_staleness} samples while the trainer works. It needs ranks "
+                "that only generate: choose cluster=gpu_8_split, for example, or set rollout.max_staleness=0."
+            )
         lora, refresh_steps = self.model.lora, self.algorithm.reference.refresh_steps
         if lora.rank > 0 and refresh_steps > 0 and self.algorithm.reference.path is None:
             yield (
@@ -99,7 +107,7 @@ class TrainConfig:
 
     def _batch_faults(self) -> Iterator[str]:
         prompts, group_size = self.rollout.prompts_per_step, self.rollout.group_size
-        minibatches, ranks = self.algorithm.num_minibatches, self.cluster.ranks
+        minibatches, ranks = self.algorithm.num_minibatches, self.cluster.train_ranks
         share = minibatches * ranks
         if share > 1 and prompts > 0 and prompts % share:
             yield (

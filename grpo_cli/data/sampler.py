@@ -21,12 +21,14 @@ class EpochSampler(Generic[Item]):
 
     def __init__(self, items: Sequence[Item], seed: int, curriculum: Curriculum | None = None) -> None:
         assert items, "items must not be empty"
-        self._items = items
+        self.items = items
         self._seed = seed
         self._curriculum = curriculum
         self._places = {id(item): place for place, item in enumerate(items)}
         self._lengths: dict[int, float] = {}  # by position in `items`
         self._identity = {"seed": seed, "num_items": len(items), "fingerprint": _fingerprint(items)}
+        self._epoch, self._position = 0, 0
+        self._order: list[int] = []
         self._start_epoch(0)
 
     def next(self, count: int) -> list[Item]:
@@ -38,14 +40,21 @@ class EpochSampler(Generic[Item]):
             place = self._order[self._position]
             self._position += 1
             if self._curriculum is None or not self._curriculum.skips(place, self._epoch):
-                taken.append(self._items[place])
+                taken.append(self.items[place])
         return taken
+
+    def peek(self, count: int) -> list[Item]:
+        """What `next` would return, without moving on."""
+        place = self._epoch, self._position, self._order
+        items = self.next(count)
+        self._epoch, self._position, self._order = place
+        return items
 
     def metrics(self) -> dict[str, float]:
         """How often the data was gone through (0.25 after a quarter of the first epoch), and what share is skipped."""
         metrics = {"epoch": (self._epoch * len(self._order) + self._position) / len(self._order)}
         if self._curriculum is not None:
-            metrics["curriculum/outside"] = self._curriculum.num_outside / len(self._items)
+            metrics["curriculum/outside"] = self._curriculum.num_outside / len(self.items)
         return metrics
 
     def record(self, item: Item, length: float, pass_rate: float | None = None) -> None:
@@ -90,7 +99,7 @@ class EpochSampler(Generic[Item]):
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch, self._position = epoch, 0
-        self._order = list(range(len(self._items)))
+        self._order = list(range(len(self.items)))
         random.Random(f"{self._seed}/{epoch}").shuffle(self._order)
 
 

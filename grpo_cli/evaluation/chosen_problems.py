@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from grpo_cli.choices import OnBadGold
+from grpo_cli.config.train import TrainConfig
+from grpo_cli.data.templates import render_prompts
 from grpo_cli.errors import DataError
+from grpo_cli.model import BaseModel
 from grpo_cli.reward.reward import gold_fault
-from grpo_cli.types import Problem
+from grpo_cli.types import Problem, Prompt
 
 MAX_SHOWN = 5
 
@@ -35,6 +38,24 @@ def gradable_problems(problems: Sequence[Problem], on_bad_gold: OnBadGold, conso
         report = f"{summary}\nThey are left out (data.on_bad_gold=drop)."
         console.print(report, markup=False, highlight=False, soft_wrap=True)
     return [problem for problem in problems if problem.id not in faults]
+
+
+def usable_prompts(
+    problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console
+) -> list[Prompt]:
+    """The prompts of the problems that can be graded and are short enough. Reports how many others there are.
+
+    Raises DataError if none is left.
+    """
+    gradable = gradable_problems(problems, config.data.on_bad_gold, console)
+    limit = config.rollout.max_prompt_tokens
+    prompts, num_dropped = render_prompts(gradable, config.template, model.tokenizer, limit)
+    if num_dropped:
+        setting = f"rollout.max_prompt_tokens={limit}"
+        console.print(f"{num_dropped} of {len(problems)} prompts are longer than {setting} and are left out.")
+    if not prompts:
+        raise DataError("No problem is left to train or evaluate on.")
+    return prompts
 
 
 def fault_list(faults: dict[str, str]) -> str:

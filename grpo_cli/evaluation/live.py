@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,10 +15,8 @@ from grpo_cli.evaluation.responses import EngineResponder, questions
 from grpo_cli.progress import progress
 from grpo_cli.ranks import gather, rank, world_size
 from grpo_cli.reward.reward import Reward
+from grpo_cli.rollout.collect import Engine
 from grpo_cli.types import Prompt, Sampling, ScoredGroup
-
-if TYPE_CHECKING:
-    from grpo_cli.rollout.vllm_engine import RolloutEngine
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class LiveEvaluation:
     sample, and steps are compared on the same random draws.
     """
 
-    engine: "RolloutEngine"
+    engine: Engine
     reward: Reward
     heldout: Sequence[Prompt]
     benchmarks: Mapping[str, Sequence[Prompt]]
@@ -50,14 +47,15 @@ class LiveEvaluation:
         """The evaluation of the current policy; called on all ranks, each of which samples its share.
 
         The held-out problems, if there are any, get the same number of new tokens and stop strings as in training.
-        They are sampled once from the policy itself, at temperature 1 and top_p 1 whatever training uses, so that runs
-        with different sampling settings can be compared, and once greedily (`greedy`).
+        They are sampled once from the policy itself, at temperature 1 without top_p and top_k, whatever training uses,
+        so that runs with different sampling settings can be compared, and once greedily (`greedy`).
         """
         metrics: dict[str, float] = {}
         groups: Sequence[ScoredGroup] = ()
         if self.heldout:
-            metrics, _ = self._measure("heldout", self.heldout, replace(sampling, temperature=1.0, top_p=1.0), n=1)
-            greedy, mine = self._measure("heldout", self.heldout, replace(sampling, temperature=0.0, top_p=1.0), n=1)
+            sampling = replace(sampling, temperature=1.0, top_p=1.0, top_k=0)
+            metrics, _ = self._measure("heldout", self.heldout, sampling, n=1)
+            greedy, mine = self._measure("heldout", self.heldout, replace(sampling, temperature=0.0), n=1)
             metrics["eval/heldout/greedy"] = greedy["eval/heldout/avg"]
             groups = self._followed(mine)
         settings = self.config.eval

@@ -5,15 +5,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from grpo_cli.errors import DataError
 from grpo_cli.jsonl import check_unique, read_jsonl
-from grpo_cli.rollout.collect import sample_seed
+from grpo_cli.rollout.collect import Engine, sample_seed
 from grpo_cli.types import Completion, Problem, Prompt, Request, Sampling
-
-if TYPE_CHECKING:
-    from grpo_cli.rollout.vllm_engine import RolloutEngine
 
 KINDS = {str: "text", str | int: "text or a whole number", int: "a whole number", bool: "true or false"}
 
@@ -58,7 +55,7 @@ class Responder(Protocol):
 class EngineResponder:
     """Samples responses. Prompts that leave no room in the model's context are skipped, with the reason."""
 
-    engine: "RolloutEngine"
+    engine: Engine
     prompts: Sequence[Prompt]
     sampling: Sampling
     max_model_len: int

@@ -1,8 +1,8 @@
 """Logs a run's metrics: always to metrics.jsonl, and to the console and the trackers that are configured."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -12,8 +12,8 @@ from rich.console import Console
 
 from grpo_cli.analysis.report import read_metrics
 from grpo_cli.config.run import LoggerConfig
-from grpo_cli.errors import SetupError, Stopped
-from grpo_cli.files import write_whole
+from grpo_cli.errors import Stopped
+from grpo_cli.files import disk_faults, write_whole
 from grpo_cli.jsonl import json_text
 from grpo_cli.metrics.console import Display
 from grpo_cli.metrics.health import Health
@@ -49,11 +49,11 @@ class RunLogger:
         self._console = console
         self._last_step = start_step or -1  # the evaluation before training is step 0
         path = run_dir / "metrics.jsonl"
-        with _disk_faults(path):
+        with disk_faults(path):
             kept_rows = cut_back(path, start_step)
             cut_back(run_dir / "health.jsonl", start_step)
             self._rows = path.open("a", encoding="utf-8")
-        with _disk_faults(run_dir / FOLDER):
+        with disk_faults(run_dir / FOLDER):
             remove_after(run_dir, start_step)
         self._totals = {total: sum(row.get(name, 0.0) for row in kept_rows) for total, name in TOTALS.items()}
         self._health = Health(mismatch_limit)
@@ -97,18 +97,18 @@ class RunLogger:
         for total, name in TOTALS.items():
             if name in row:
                 row[total] = self._totals[total] = self._totals[total] + row[name]
-        with _disk_faults(Path(self._rows.name)):
+        with disk_faults(Path(self._rows.name)):
             _write(self._rows, json_text(row) + "\n")
         for split in Split:
             if of_split := [group for group in groups if group.split is split]:
                 path = rollout_file(self._run_dir, split, step)
-                with _disk_faults(path):
+                with disk_faults(path):
                     write_groups(path, of_split)
         samples = sample_rows(group for group in groups if group.split is Split.train)
         findings = self._health.update(row)
         if findings:
             path = self._run_dir / "health.jsonl"
-            with _disk_faults(path), path.open("a", encoding="utf-8") as file:
+            with disk_faults(path), path.open("a", encoding="utf-8") as file:
                 _write(file, "".join(json_text({"step": step} | asdict(finding)) + "\n" for finding in findings))
         shown = samples if self._has_table(step) else ()
         for tracker in self._trackers:
@@ -160,15 +160,3 @@ def _write(file: TextIO, text: str) -> None:
     file.write(text)
     file.flush()
     os.fsync(file.fileno())
-
-
-@contextmanager
-def _disk_faults(path: Path) -> Iterator[None]:
-    """A context that turns an OSError into a SetupError which names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise SetupError(
-            f"{path} cannot be written: {error.strerror}. Free some space there. Then resume=<the run's folder> "
-            "resumes from the last checkpoint."
-        ) from error

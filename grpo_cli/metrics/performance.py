@@ -39,7 +39,7 @@ def find_peak(model_folder: Path, config: TrainConfig) -> Peak | None:
         shape = read_shape(model_folder / "config.json")
     except (ValueError, KeyError):
         return None
-    return Peak(config.cluster.ranks * gpu.peak_flops, shape, config.model.lora.rank > 0) if gpu else None
+    return Peak(config.cluster.train_ranks * gpu.peak_flops, shape, config.model.lora.rank > 0) if gpu else None
 
 
 def tally_trained(tally: Tally, lengths: Iterable[tuple[int, int]], epochs: int) -> None:

@@ -17,7 +17,8 @@ class Batches:
 
     prompts: int
     completions: int
-    completions_per_rank: int
+    completions_per_rank: int  # of those that generate
+    completions_per_trainer: int
     minibatch_completions: int  # over all ranks
     steps_per_rollout: int  # optimizer steps
     total_steps: int  # optimizer steps of the run
@@ -29,7 +30,7 @@ class Batches:
 
 def plan_batches(config: TrainConfig) -> Batches:
     """`config` has passed check_train."""
-    rollout, algorithm, ranks = config.rollout, config.algorithm, config.cluster.ranks
+    rollout, algorithm, trainers = config.rollout, config.algorithm, config.cluster.train_ranks
     completions = rollout.prompts_per_step * rollout.group_size
     minibatch = completions // algorithm.num_minibatches
     budget, longest = config.cluster.tokens_per_microbatch, rollout.longest_sequence
@@ -37,13 +38,14 @@ def plan_batches(config: TrainConfig) -> Batches:
     return Batches(
         prompts=rollout.prompts_per_step,
         completions=completions,
-        completions_per_rank=completions // ranks,
+        completions_per_rank=math.ceil(completions / config.cluster.engine_ranks),
+        completions_per_trainer=math.ceil(completions / trainers),
         minibatch_completions=minibatch,
         steps_per_rollout=steps_per_rollout,
         total_steps=config.steps * steps_per_rollout,
         longest_sequence=longest,
-        microbatches=math.ceil(minibatch // ranks / max(1, budget // longest)),
-        microbatch_tokens=min(max(budget, longest), minibatch // ranks * longest),
+        microbatches=math.ceil(minibatch / trainers / max(1, budget // longest)),
+        microbatch_tokens=min(max(budget, longest), math.ceil(minibatch / trainers) * longest),
         max_tokens=completions * longest,
     )
 

@@ -6,7 +6,7 @@ evaluation, checkpoints, and waiting for the slowest rank.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grpo_cli.choices import Device, KLPlacement
 from grpo_cli.config.cluster import ClusterConfig
@@ -53,6 +53,7 @@ class Seconds:
     """The parts of a step, on the rank that needs most."""
 
     generation: float
+    tail: float  # the part of generation in which only responses longer than the mean are left
     passes: float  # forward and backward
     optimizer: float
     exchange: float  # of weights and gradients between ranks
@@ -64,9 +65,10 @@ class Seconds:
         """What the metric time/update measures."""
         return self.passes + self.optimizer + self.exchange + self.swap
 
-    @property
-    def step(self) -> float:
-        return self.generation + self.update + self.sync
+    def step(self, max_staleness: int = 0) -> float:
+        """One part after the other; with staleness, the next responses are generated during the update."""
+        together = self.generation + self.update if max_staleness == 0 else max(self.generation, self.update)
+        return together + self.sync
 
 
 def assumed_lengths(config: TrainConfig) -> Lengths:
@@ -88,8 +90,10 @@ def plan_seconds(
 ) -> Seconds:
     """The seconds of one step. `hardware` is that of one rank; `config` has passed check_train."""
     passes, num_microbatches = _passes(config, shape, teacher, hardware, lengths)
+    generation = _generation(config, shape, hardware, lengths)
     return Seconds(
-        generation=_generation(config, shape, hardware, lengths),
+        generation=generation,
+        tail=generation - _generation(config, shape, hardware, replace(lengths, longest=lengths.response)),
         passes=passes,
         optimizer=_optimizer(config, shape, hardware),
         exchange=_exchange(config, shape, hardware, num_microbatches),
@@ -110,7 +114,9 @@ def _generation(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, len
     tokens = requests * response
     steps = (requests / at_once - 1) * response + lengths.longest  # the last wave includes the longest response
 
-    prefilled = requests / (config.rollout.group_size if on_gpu else 1)  # on a GPU, a group's prompt is cached
+    # On a GPU, an engine caches the prompt of a group. A split spreads each group over all engines.
+    group = config.rollout.group_size / (cluster.engine_ranks / sharers if cluster.rollout_ranks else 1)
+    prefilled = requests / (max(1.0, group) if on_gpu else 1)
     whole, prompts = Work.of([(prompt, response)]) * requests, Work.of([(prompt, 0)]) * requests
     decode = Work(tokens, tokens, whole.squares - prompts.squares)
     prefill = prompts * (prefilled / requests)
@@ -127,7 +133,7 @@ def _passes(
 ) -> tuple[float, int]:
     """Seconds of forward and backward passes, and the micro-batches of each optimizer step."""
     cluster, algorithm, batches = config.cluster, config.algorithm, plan_batches(config)
-    sequences = batches.completions_per_rank * lengths.trained
+    sequences = batches.completions_per_trainer * lengths.trained
     work = Work.of([(lengths.prompt, lengths.response)]) * sequences
     tokens = work.tokens
     epochs, recomputes = algorithm.num_epochs, cluster.gradient_checkpointing
@@ -152,13 +158,13 @@ def _passes(
         traffic += 4 * LOGITS_PASSES * of_output * each.vocab_size * work.responses
         calls += of_layers * each.num_layers * sequences if cluster.device == Device.cpu else 0
     if config.critic:  # its values of all responses, and its update
-        of_critic = Work.of([(lengths.prompt, lengths.response)]) * batches.completions_per_rank
+        of_critic = Work.of([(lengths.prompt, lengths.response)]) * batches.completions_per_trainer
         layer_passes = epochs * (3 + recomputes) + 1
         activations = activation_bytes(shape, cluster.dtype, of_critic.tokens, checkpointing=False)
         flops += layer_passes * layer_flops(shape, of_critic)
         traffic += KEPT_PASSES * layer_passes * activations
         is_on_cpu = cluster.device == Device.cpu
-        calls += layer_passes * shape.num_layers * batches.completions_per_rank if is_on_cpu else 0
+        calls += layer_passes * shape.num_layers * batches.completions_per_trainer if is_on_cpu else 0
     seconds = (
         flops / (MATRIX_SHARE * hardware.peak_flops)
         + traffic / (BANDWIDTH_SHARE * hardware.bandwidth)
@@ -172,7 +178,7 @@ def _optimizer(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> f
     cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
     trained = num_adapter_parameters(shape, config.model.lora) or num_parameters(shape)
     trained += num_critic_parameters(shape) if config.critic else 0
-    per_rank = trained / (cluster.ranks if cluster.zero_stage >= 1 else 1)
+    per_rank = trained / (cluster.train_ranks if cluster.zero_stage >= 1 else 1)
     is_on_cpu = cluster.device == Device.cuda and cluster.offload_optimizer
     return steps * ADAM_BYTES * per_rank / (HOST_LINK if is_on_cpu else BANDWIDTH_SHARE * hardware.bandwidth)
 
@@ -182,8 +188,6 @@ def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_m
     weights also cross twice per micro-batch: ZeRO, arXiv:1910.02054, section 7.
     """
     cluster, steps = config.cluster, plan_batches(config).steps_per_rollout
-    if cluster.ranks == 1:
-        return 0.0
     width, parameters = BYTES[cluster.dtype], num_parameters(shape)
     trained = num_adapter_parameters(shape, config.model.lora) or parameters
     if config.critic:
@@ -191,7 +195,7 @@ def _exchange(config: TrainConfig, shape: ShapeConfig, hardware: Hardware, num_m
     per_step = 0 if cluster.zero_stage == 3 else width * trained
     per_microbatch = width * trained + (2 * width * parameters if cluster.zero_stage == 3 else 0)
     link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link
-    crossing = 1 - 1 / cluster.ranks
+    crossing = 1 - 1 / cluster.train_ranks
     return crossing * steps * (per_step + num_microbatches * per_microbatch) / link
 
 
@@ -199,15 +203,21 @@ def _swap(cluster: ClusterConfig, memory: Memory) -> float:
     if cluster.device == Device.cpu:
         return 0.0
     moved = 2 * memory.moved_out + (2 * memory.reference if cluster.offload_reference else 0)
+    if cluster.rollout_ranks:
+        return moved / HOST_LINK  # no engine sleeps
     if cluster.vllm.sleep_level == 1:
         moved += 2 * memory.vllm_weights
     return moved / HOST_LINK + (SLEEP_S if cluster.vllm.sleep_level else 0.0)
 
 
 def _sync(config: TrainConfig, shape: ShapeConfig, hardware: Hardware) -> float:
-    """All weights are read and written; sharded weights are gathered first."""
+    """All weights are read and written; sharded weights are gathered first, and sent if other ranks generate."""
     cluster = config.cluster
     size = BYTES[cluster.dtype] * num_parameters(shape)
     link = NODE_LINK if cluster.nodes > 1 else LINK_SHARE * hardware.link
-    gathered = size / link if cluster.zero_stage == 3 and cluster.ranks > 1 else 0.0
-    return 2 * size / (BANDWIDTH_SHARE * hardware.bandwidth) + gathered + TENSOR_S * TENSORS_A_LAYER * shape.num_layers
+    crossings = (cluster.zero_stage == 3 and cluster.train_ranks > 1) + (cluster.rollout_ranks > 0)
+    return (
+        2 * size / (BANDWIDTH_SHARE * hardware.bandwidth)
+        + crossings * size / link
+        + TENSOR_S * TENSORS_A_LAYER * shape.num_layers
+    )

@@ -16,7 +16,7 @@ from grpo_cli.planner.memory import GIB, gpu_memory_gib, plan_memory
 def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
     """Settings that do not match the model, each with the fix; other settings may be wrong as well."""
     size = config.cluster.vllm.tensor_parallel_size
-    sizes = _engine_sizes(config.cluster.ranks, shape)
+    sizes = _engine_sizes(config.cluster.engine_ranks, shape)
     if size >= 1 and not _splits_heads(shape, size):
         yield (
             f"cluster.vllm.tensor_parallel_size={size} cannot divide the {shape.num_heads} query and "
@@ -38,6 +38,11 @@ def shape_faults(config: TrainConfig, shape: ShapeConfig) -> Iterator[str]:
             f"rollout.max_prompt_tokens={prompt} and rollout.max_new_tokens={longest - prompt} need {longest} tokens, "
             f"and {config.model.name} reads at most {context}. {hint}."
         )
+
+
+def fits(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None = None) -> bool:
+    """Whether the settings can work and the memory is enough, or unknown."""
+    return _missing(config, shape, teacher) == 0
 
 
 def memory_faults(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None = None) -> Iterator[str]:
@@ -75,13 +80,15 @@ def _overruns(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | No
 def _hint(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None) -> str:
     """The first of the changes below that is enough alone; otherwise the first ones that are enough together."""
     hints = _hints(config, shape)
-    if found := next((hint for hint in hints if _missing(_with(config, hint), shape, teacher) == 0), None):
+    if found := next((hint for hint in hints if _missing(changed(config, hint), shape, teacher) == 0), None):
         return _advice(config, shape, teacher, found)
     together: dict[str, Any] = {}
     for hint in hints:
-        if _missing(_with(config, together | hint), shape, teacher) < _missing(_with(config, together), shape, teacher):
+        if _missing(changed(config, together | hint), shape, teacher) < _missing(
+            changed(config, together), shape, teacher
+        ):
             together |= hint
-    if together and _missing(_with(config, together), shape, teacher) == 0:
+    if together and _missing(changed(config, together), shape, teacher) == 0:
         return _advice(config, shape, teacher, together)
     return "No setting that `r1zero plan` knows makes it fit: use more or larger GPUs, or a smaller model."
 
@@ -89,7 +96,7 @@ def _hint(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None) 
 def _hints(config: TrainConfig, shape: ShapeConfig) -> list[dict[str, Any]]:
     """The changes to try, in order: roughly, those that cost the least time come first."""
     in_place = {"cluster.offload_during_rollout": False}  # does not work together with some of the changes
-    sizes = _engine_sizes(config.cluster.ranks, shape)
+    sizes = _engine_sizes(config.cluster.engine_ranks, shape)
     return [
         {"cluster.vllm.sleep_level": 1},
         {"cluster.gradient_checkpointing": True},
@@ -116,17 +123,17 @@ def _advice(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None
         for key, value in changes.items()
         if reduce(getattr, key.split("."), config) != value
     ]
-    peak = max(plan_memory(_with(config, changes), shape, teacher).phases.values())
+    peak = max(plan_memory(changed(config, changes), shape, teacher).phases.values())
     return f"Set {' '.join(written)}: the most that a GPU then needs is {peak / GIB:.1f} GiB."
 
 
-def _with(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    """`config` with some settings of its cluster changed."""
-    changed = replace(config, cluster=deepcopy(config.cluster))
+def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """`config` with some settings of its cluster and rollouts changed."""
+    copy = replace(config, cluster=deepcopy(config.cluster), rollout=replace(config.rollout))
     for key, value in changes.items():
         *path, name = key.split(".")
-        setattr(reduce(getattr, path, changed), name, value)
-    return changed
+        setattr(reduce(getattr, path, copy), name, value)
+    return copy
 
 
 def _splits_heads(shape: ShapeConfig, size: int) -> bool:

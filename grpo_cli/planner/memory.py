@@ -71,18 +71,22 @@ class Memory:
 def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | None = None) -> Memory:
     """The peaks of one rank; `config` has passed check_train. The reference is the teacher, if there is one.
 
+    If ranks only generate or only train, each phase has the peak of the kind that needs more: the rollout that of an
+    engine, training that of a trainer.
+
     Weights bP, and of Adam 12P (master weights and two moments, in fp32) are divided by N from stage 3 and 1 on: ZeRO,
     arXiv:1910.02054, section 5. In fp32, stages 0 and 3 need no master weights. A critic is counted with the shape of
     the model. It never trains at the same time as the policy, whose output layer needs more memory.
     """
-    cluster, ranks, stage = config.cluster, config.cluster.ranks, config.cluster.zero_stage
+    cluster, ranks, stage = config.cluster, config.cluster.train_ranks, config.cluster.zero_stage
     on_gpu = cluster.device == Device.cuda
+    is_split = cluster.rollout_ranks > 0
     width = BYTES[cluster.dtype]
     parameters, adapters = num_parameters(shape), num_adapter_parameters(shape, config.model.lora)
     trained = adapters or parameters
     offloads_optimizer = on_gpu and cluster.offload_optimizer
-    moves_out = on_gpu and cluster.offload_during_rollout
-    sleeps = on_gpu and cluster.vllm.sleep_level > 0
+    moves_out = on_gpu and cluster.offload_during_rollout and not is_split
+    sleeps = on_gpu and cluster.vllm.sleep_level > 0 and not is_split
     tokens = plan_batches(config).microbatch_tokens
 
     weights = width * (parameters + adapters) / (ranks if stage == 3 else 1)
@@ -107,7 +111,7 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | 
     vllm_weights = width * parameters / sharers
     kv_token = 2 * shape.num_layers * max(1.0, shape.num_kv_heads / sharers) * shape.head_dim * width
     kv_cache, vllm_share = _vllm(cluster, vllm_weights)
-    vllm_asleep = VLLM_ASLEEP if sleeps else vllm_share
+    vllm_asleep = 0.0 if is_split else VLLM_ASLEEP if sleeps else vllm_share
 
     offloaded_reference = reference if on_gpu and cluster.offload_reference else 0.0
     overhead = (CUDA_ALLOWANCE if on_gpu else 0) + reference - offloaded_reference
@@ -118,6 +122,9 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | 
     kl_in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
     critic_outside = 0.0 if moves_out else critic
     sharded = weights + (optimizer + critic_weights if config.critic else 0.0)  # a critic comes after the policy
+    engine = (CUDA_ALLOWANCE if on_gpu else 0) + vllm_share  # of a rank that only generates
+    largest = float(width * shape.vocab_size * shape.hidden_size)  # the tensor that needs most in the sync
+    trainer = overhead + states + critic
     return Memory(
         weights=weights,
         gradients=gradients,
@@ -140,7 +147,7 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | 
         cpu_start=width * parameters if on_gpu else 0.0,
         # DeepSpeed moves the whole model to each GPU and then shards it parameter by parameter.
         start=CUDA_ALLOWANCE + vllm_asleep + width * parameters + sharded if on_gpu and stage == 3 else 0.0,
-        rollout=overhead + vllm_share + states + critic - sum(moved_out),
+        rollout=engine if is_split else trainer + vllm_share - sum(moved_out),
         training=overhead
         + (critic if kl_in_reward else critic_outside)
         + vllm_asleep
@@ -153,7 +160,9 @@ def plan_memory(config: TrainConfig, shape: ShapeConfig, teacher: ShapeConfig | 
             gradients.at_step,
             offloaded_reference + logits,
         ),
-        sync=overhead + (VLLM_ASLEEP + vllm_weights if sleeps else vllm_share) + states + critic_outside,
+        sync=max(engine, trainer) + largest
+        if is_split
+        else overhead + (VLLM_ASLEEP + vllm_weights if sleeps else vllm_share) + states + critic_outside,
     )
 
 
@@ -162,7 +171,7 @@ def plan_optimizer(cluster: ClusterConfig, trained: int) -> float:
     if cluster.device == Device.cuda and cluster.offload_optimizer:
         return 0.0
     has_master = cluster.zero_stage in (1, 2) or cluster.dtype == DType.bf16
-    return (12 if has_master else 8) * trained / (cluster.ranks if cluster.zero_stage >= 1 else 1)
+    return (12 if has_master else 8) * trained / (cluster.train_ranks if cluster.zero_stage >= 1 else 1)
 
 
 def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
@@ -172,7 +181,7 @@ def plan_gradients(cluster: ClusterConfig, trained: int) -> Gradients:
     keeps it, and the step copies it. Stages 0 and 1 sum in bf16; the step copies all of it to fp32 (stage 0) or the
     shard (stage 1). With an offloaded optimizer, the gradients of stages 2 and 3 are in CPU memory (arXiv:2101.06840).
     """
-    stage, ranks = cluster.zero_stage, cluster.ranks
+    stage, ranks = cluster.zero_stage, cluster.train_ranks
     part = 4 * trained / ranks
     offloads = cluster.device == Device.cuda and cluster.offload_optimizer
     if offloads and stage >= 2:
@@ -197,7 +206,7 @@ def _offloaded(cluster: ClusterConfig, trained: int) -> float:
     """CPU memory with `offload_optimizer`: two moments, and in pinned buffers the master weights, their gradient, and
     the sum of the micro-batches (stage 3, in fp32) or that sum and the new weights (stages 1 and 2, in bf16).
     """
-    part = trained / cluster.ranks
+    part = trained / cluster.train_ranks
     width = BYTES[cluster.dtype]
     others = [4 * part] if cluster.zero_stage == 3 else [width * part, width * part]
     return 8 * part + sum(map(pinned, [4 * part, 4 * part, *others]))

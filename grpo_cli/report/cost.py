@@ -28,7 +28,12 @@ def cost(config: Any) -> dict[str, Any] | None:
     policy = _trained("policy", config, parameters, adapters)
     critic = _trained("critic", config, num_critic_parameters(shape))
     frozen = float(BYTES[config.cluster.dtype] * parameters)
-    engine = ["policy in vLLM", frozen * config.cluster.ranks / config.cluster.vllm.tensor_parallel_size, 0.0, 0.0]
+    engine = [
+        "policy in vLLM",
+        frozen * config.cluster.engine_ranks / config.cluster.vllm.tensor_parallel_size,
+        0.0,
+        0.0,
+    ]
     held = plan_memory(config, shape, teacher).reference
     reference = [["reference", held, 0.0, 0.0]] if held else []
     return {

@@ -60,6 +60,7 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
             ("time/step", "whole step"),
             ("time/rollout", "rollout"),
             ("time/update", "update"),
+            ("time/wait", "wait for the next rollout"),
             ("time/sync", "weight sync"),
             ("time/reward", "reward"),
         ),

@@ -3,11 +3,11 @@
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
@@ -18,17 +18,24 @@ from grpo_cli.sharing import assign_owners
 from grpo_cli.types import Completion, Prompt, Request, Sampling, Score, ScoredGroup, Verdict
 
 if TYPE_CHECKING:
-    from grpo_cli.rollout.vllm_engine import RolloutEngine
+    from grpo_cli.rollout.ahead import Ahead
+
+
+class Engine(Protocol):
+    """What samples: vLLM in this process, or in other ranks."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """Yield (index of the request, its completion) as soon as each is complete, in any order."""
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """Groups in the order of their prompts, and the seconds that they took.
+class Draw:
+    """This rank's groups of some prompts, and the seconds that they took.
 
     `reward_s` is only the time for scoring after the last response was complete.
     """
 
-    groups: tuple[ScoredGroup, ...]
+    groups: dict[int, ScoredGroup]  # by the prompt's place among all that the step draws
     generation_s: float
     reward_s: float
 
@@ -53,19 +60,20 @@ class Rollout:
 
 
 def collect_rollout(
-    engine: "RolloutEngine",
+    engine: Engine,
     reward: Reward,
     sampler: EpochSampler,
     sampling: Sampling,
     config: TrainConfig,
     *,
     step: int,
+    ahead: "Ahead | None" = None,
 ) -> Rollout:
     """Draw `rollout.prompts_per_step` prompts over all ranks, and sample and score a group for each.
 
     With dynamic sampling (DAPO, arXiv:2503.14476), groups whose responses are all right or all wrong are replaced
     by groups of new prompts, in at most `max_refills` rounds. If these are too few, the first of the agreeing groups
-    are used, so that every step has the same number of groups.
+    are used, so that every step has the same number of groups. `ahead` may have sampled the first draw already.
     """
     num_wanted = config.rollout.prompts_per_step
     agreeing_last = config.algorithm.dynamic_sampling.max_refills > 0
@@ -75,23 +83,14 @@ def collect_rollout(
     for _ in range(1 + config.algorithm.dynamic_sampling.max_refills):
         num_drawn = len(agreeing)
         prompts = sampler.next(num_wanted - agreeing.count(False) if agreeing_last else num_wanted)
-        indices = _share(prompts, sampler)
-        draw_indices = [num_drawn + i for i in indices]
-        sampled = collect_and_score(
-            engine,
-            reward,
-            [prompts[i] for i in indices],
-            sampling,
-            group_size=config.rollout.group_size,
-            # From the index, not the prompt's id: a small data set may give a prompt twice in a step.
-            seeds=[(config.seed, step, draw_index) for draw_index in draw_indices],
-            step=step,
-        )
-        drawn = dict(zip(draw_indices, sampled.groups, strict=True))
-        mine |= drawn
-        generation_s += sampled.generation_s
-        reward_s += sampled.reward_s
-        facts = {i: (_agrees(group), _mean_length(group), _pass_rate(group)) for i, group in drawn.items()}
+        if ahead and num_drawn == 0:
+            draw = ahead.first_draw(prompts, sampling, step)
+        else:
+            draw = sample_draw(engine, reward, sampler, config, prompts, sampling, step=step, num_drawn=num_drawn)
+        mine |= draw.groups
+        generation_s += draw.generation_s
+        reward_s += draw.reward_s
+        facts = {i: (_agrees(group), _mean_length(group), _pass_rate(group)) for i, group in draw.groups.items()}
         for i, (agrees, length, rate) in sorted(pair for of_rank in gather(facts) for pair in of_rank.items()):
             agreeing.append(agrees)
             sampler.record(prompts[i - num_drawn], length, rate)
@@ -106,6 +105,41 @@ def collect_rollout(
         generation_s=generation_s,
         reward_s=reward_s,
     )
+
+
+def sample_draw(
+    engine: Engine,
+    reward: Reward,
+    sampler: EpochSampler,
+    config: TrainConfig,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    *,
+    step: int,
+    num_drawn: int = 0,
+) -> Draw:
+    """Sample and score `rollout.group_size` responses to each prompt of this rank's share of `prompts`.
+
+    `num_drawn` prompts of this step were drawn before. Each response has a seed from its prompt's place and its own
+    number, so that no response depends on the others in the batch. `step` decides which reward terms are active.
+    """
+    started = time.perf_counter()
+    indices = _share(prompts, sampler)
+    members = [(i, sample) for i in indices for sample in range(config.rollout.group_size)]
+    # From the place, not the prompt's id: a small data set may give a prompt twice in a step.
+    seeds = [sample_seed(config.seed, step, num_drawn + i, sample) for i, sample in members]
+    requests = [Request(prompts[i].token_ids, seed) for (i, _), seed in zip(members, seeds, strict=True)]
+    done: dict[tuple[int, int], tuple[Completion, Future[Score]]] = {}
+    for index, completion in engine.generate(requests, sampling):
+        problem = prompts[members[index][0]].problem
+        score = reward.submit(problem, completion, step=step, max_new_tokens=sampling.max_new_tokens)
+        done[members[index]] = (completion, score)
+    generated = time.perf_counter()
+    groups = {}
+    for i in indices:
+        completions, scores = zip(*(done[i, sample] for sample in range(config.rollout.group_size)), strict=True)
+        groups[num_drawn + i] = ScoredGroup(prompts[i], completions, tuple(score.result() for score in scores))
+    return Draw(groups, generated - started, time.perf_counter() - generated)
 
 
 def _share(prompts: Sequence[Prompt], sampler: EpochSampler) -> list[int]:
@@ -144,46 +178,6 @@ def _pass_rate(group: ScoredGroup) -> float | None:
     if group.scores[0].verdict is Verdict.unjudged:
         return None
     return fmean(score.verdict is Verdict.correct for score in group.scores)
-
-
-def collect_and_score(
-    engine: "RolloutEngine",
-    reward: Reward,
-    prompts: Sequence[Prompt],
-    sampling: Sampling,
-    *,
-    group_size: int,
-    seeds: Sequence[tuple[int | str, ...]],
-    step: int,
-) -> Sampled:
-    """Sample and score `group_size` responses per prompt.
-
-    `seeds` has a different tuple for each prompt, such as (run seed, step, index). With the response's number it gives
-    each response its seed, so that no response depends on the others in the batch. `step` decides which reward terms
-    are active.
-    """
-    started = time.perf_counter()
-    requests = [
-        Request(prompt.token_ids, sample_seed(*seed, sample))
-        for prompt, seed in zip(prompts, seeds, strict=True)
-        for sample in range(group_size)
-    ]
-    done: dict[int, tuple[Completion, Future[Score]]] = {}
-    for index, completion in engine.generate(requests, sampling):
-        problem = prompts[index // group_size].problem
-        score = reward.submit(problem, completion, step=step, max_new_tokens=sampling.max_new_tokens)
-        done[index] = (completion, score)
-    generated = time.perf_counter()
-    groups = tuple(
-        ScoredGroup(
-            prompt,
-            completions=tuple(completion for completion, _ in members),
-            scores=tuple(score.result() for _, score in members),
-        )
-        for first, prompt in enumerate(prompts)
-        for members in [[done[first * group_size + sample] for sample in range(group_size)]]
-    )
-    return Sampled(groups, generated - started, time.perf_counter() - generated)
 
 
 def sample_seed(*parts: int | str) -> int:

@@ -6,10 +6,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import torch
-from torch import nn
 from vllm import LLM, SamplingParams
 from vllm.distributed import get_tp_group
 from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
+from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.sample.logits_processor import LogitsProcessor
@@ -17,17 +17,21 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as Logits
 
 from grpo_cli.choices import Device, DType
 from grpo_cli.config.cluster import ClusterConfig
+from grpo_cli.config.sampling import MAX_TOP_K
 from grpo_cli.errors import SetupError, TrainingError
 from grpo_cli.model import BaseModel
 from grpo_cli.paths import plain_name
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.class_snapshot import ClassSnapshot
+from grpo_cli.rollout.experts import check_experts, forget_packed_experts
+from grpo_cli.rollout.support import packed
 from grpo_cli.rollout.text import shown_special_ids, text_after, until_stop
 from grpo_cli.rollout.weight_check import WeightCheck
 from grpo_cli.types import Completion, Request, Sampling
 
 _KEPT: list[LLM] = []  # until the process ends: deleting an engine would destroy the process group
 HEAD = "lm_head.weight"  # sent even if it is tied: on a CPU, vLLM computes with a packed copy of it
+MAX_TIES = 32  # vLLM's top_k keeps all ids with the same logit as the last one; a support has at most so many of them
 DTYPES = {DType.fp32: "float32", DType.bf16: "bfloat16"}
 
 
@@ -66,7 +70,8 @@ class RolloutEngine:
                     sleep_mode_offload_cudagraph=self._sleep_level > 0,
                     distributed_executor_backend="external_launcher",  # in the rank's own process
                     tensor_parallel_size=self._tensor_parallel_size,
-                    logprobs_mode="processed_logprobs",  # at the sampling temperature
+                    logprobs_mode="processed_logprobs",  # at the sampling temperature, after top_k and top_p
+                    max_logprobs=MAX_TOP_K + MAX_TIES,
                     logits_processors=[mask_padding(model.vocab_size)],
                     **memory,
                 )
@@ -82,6 +87,7 @@ class RolloutEngine:
         _KEPT.append(self._llm)
         self._tokenizer = model.tokenizer
         self._end_token_ids = model.end_token_ids
+        self._vocab_size = model.vocab_size
         self._weight_check = WeightCheck()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
@@ -97,6 +103,8 @@ class RolloutEngine:
             engine.add_request(str(index), prompt, self._params(request, sampling, shown))
         for state in engine.output_processor.request_states.values():
             state.logprobs_processor.tokenizer = None  # otherwise it decodes each token again for its log-probability
+            if sampling.top_k:
+                state.logprobs_processor.logprobs = LogprobsWithSupport()
         while engine.has_unfinished_requests():
             for output in engine.step():
                 index = int(output.request_id) - first
@@ -107,6 +115,7 @@ class RolloutEngine:
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
             max_tokens=sampling.max_new_tokens,
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
@@ -114,7 +123,7 @@ class RolloutEngine:
             skip_special_tokens=not shown,
             detokenize=bool(sampling.stop),  # with stop strings, while generating; otherwise once, in `_completion`
             seed=request.seed,
-            logprobs=0,
+            logprobs=min(sampling.top_k + MAX_TIES, self._vocab_size) if sampling.top_k else 0,
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -131,6 +140,7 @@ class RolloutEngine:
             logprobs=tuple(output.logprobs.logprobs),
             text=text,
             truncated=output.finish_reason == "length",
+            support=tuple(output.logprobs.support) if isinstance(output.logprobs, LogprobsWithSupport) else None,
         )
 
     def _shared(self, requests: Sequence[Request]) -> tuple[Sequence[Request], int]:
@@ -173,7 +183,7 @@ class RolloutEngine:
         (has_head,) = self._llm.apply_model(lambda network: hasattr(network, HEAD.partition(".")[0]))
         known = self._weight_check.watched(pair for pair in weights if pair[0] != HEAD or has_head)
         if self._on_cpu:
-            self._llm.apply_model(_forget_packed_experts)
+            self._llm.apply_model(forget_packed_experts)
         try:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": known})
         except (ValueError, KeyError) as error:
@@ -182,7 +192,7 @@ class RolloutEngine:
                 "cannot be trained with this version of vLLM: docs/families.md lists those that were tested."
             ) from error
         if self._on_cpu:
-            self._llm.apply_model(_check_experts)
+            self._llm.apply_model(check_experts)
         (num_compared,) = self._llm.apply_model(self._weight_check.compare)
         return num_compared
 
@@ -191,6 +201,18 @@ class RolloutEngine:
         if self._sleep_level:
             self._llm.wake_up(tags=["kv_cache"])
         self._llm.reset_prefix_cache()
+
+
+class LogprobsWithSupport(FlatLogprobs):
+    """A response's log-probabilities and support, in place of vLLM's record of every likely id at every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.support: list[bytes] = []
+
+    def append_fast(self, token_ids: list[int], logprobs: list[float], *ranks_and_texts: Iterable) -> None:
+        self.support.append(packed(token_ids, logprobs))
+        super().append_fast(token_ids[:1], logprobs[:1], *ranks_and_texts)
 
 
 def _name_shared_memory(tensor_parallel_size: int) -> str | None:
@@ -205,23 +227,6 @@ def _name_shared_memory(tensor_parallel_size: int) -> str | None:
     make_group_name = _CPUSHMDistributed.make_group_name
     _CPUSHMDistributed.make_group_name = staticmethod(lambda communicator: f"{make_group_name(communicator)}-{mark}")
     return mark
-
-
-def _forget_packed_experts(network: nn.Module) -> None:
-    """Make vLLM build the kernels of experts again. On a CPU a kernel has a packed copy of the old weights."""
-    for module in network.modules():
-        if hasattr(getattr(module, "quant_method", None), "moe_kernel"):
-            module.quant_method.moe_kernel = None
-
-
-def _check_experts(network: nn.Module) -> None:
-    """Raise TrainingError if vLLM did not build the kernel of all experts again: their weights did not arrive."""
-    for name, module in network.named_modules():
-        if getattr(getattr(module, "quant_method", None), "moe_kernel", module) is None:
-            raise TrainingError(
-                f"vLLM did not replace the weights of the experts in {name}. Its class for this family can only load "
-                "them from files: use a model of another family (docs/families.md)."
-            )
 
 
 def mask_padding(vocab_size: int) -> type[LogitsProcessor]:

@@ -1,6 +1,6 @@
 """The groups of responses that a run keeps: `<run folder>/rollouts/<split>_<step>.jsonl.gz`, one line per group.
 
-Does not import torch.
+The folder also has the files of stored_steps.py. Does not import torch.
 """
 
 import gzip
@@ -17,7 +17,8 @@ from grpo_cli.jsonl import json_text, read_jsonl, with_nan
 from grpo_cli.types import Completion, Score, ScoredGroup, Verdict
 
 FOLDER = "rollouts"
-FILE_NAME = re.compile(r"(train|heldout)_(\d{6,})\.jsonl\.gz(\.tmp)?")  # .tmp: the process that wrote it was killed
+# .tmp: the process that wrote it was killed.
+FILE_NAME = re.compile(r"(train|heldout|replay)_(\d{6,})\.(?:jsonl\.gz|npz)(\.tmp)?")
 
 
 class Split(StrEnum):

@@ -13,6 +13,7 @@ from grpo_cli.algorithm.weighting import token_weights
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.collect import Rollout
+from grpo_cli.rollout.support import padded
 from grpo_cli.training.own_functions import own_token_weights
 from grpo_cli.types import ScoredGroup
 
@@ -29,6 +30,7 @@ class TrainingSequence:
     sampler_logprobs: tuple[float, ...] | None = None  # one for each response token; None for a demonstration
     advantage: float | tuple[float, ...] = 0.0  # one for the whole response, or one for each token
     weight: float | tuple[float, ...] = 0.0  # of each of its tokens in the objective, likewise
+    support: tuple[bytes, ...] | None = None  # of each token, see rollout/support.py; None: the whole vocabulary
 
     @property
     def length(self) -> int:
@@ -70,9 +72,10 @@ class MicroBatch:
     mask_BT: Tensor  # True for tokens, False for padding
 
     @property
-    def inputs(self) -> tuple[Tensor, tuple[int, ...], Tensor]:
+    def inputs(self) -> tuple[Tensor, tuple[int, ...], Tensor, Tensor | None]:
         """The arguments of `TokenLogprobs`."""
-        return self.tokens_S, self.lengths, self.predicts_S
+        support_NK = padded([s.support for s in self.sequences], self.tokens_S.device)
+        return self.tokens_S, self.lengths, self.predicts_S, support_NK
 
     @property
     def advantages_BT(self) -> Tensor:
@@ -108,7 +111,8 @@ class MicroBatch:
 
 def make_sequences(group: ScoredGroup) -> list[TrainingSequence]:
     """The responses of a group as sequences, without advantage and weight."""
-    return [TrainingSequence(group.prompt.token_ids, c.token_ids, c.logprobs) for c in group.completions]
+    prompt_ids = group.prompt.token_ids
+    return [TrainingSequence(prompt_ids, c.token_ids, c.logprobs, support=c.support) for c in group.completions]
 
 
 def make_minibatches(

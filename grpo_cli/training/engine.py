@@ -31,7 +31,7 @@ from grpo_cli.ranks import gather, rank, start_ranks, world_size
 from grpo_cli.training.data_only import data_only
 from grpo_cli.training.deepspeed_config import deepspeed_config, keep_grad_norm
 from grpo_cli.training.schedule import lr_factor
-from grpo_cli.training.shards import MOMENTS, Layout, SavedShards
+from grpo_cli.training.shards import MOMENTS, Layout, SavedShards, part_of
 
 DTYPES = {DType.fp32: torch.float32, DType.bf16: torch.bfloat16}
 MAX_SKIPPED_STEPS = 3
@@ -220,9 +220,9 @@ class Engine:
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._cluster.zero_stage == 3):
                 parameter.copy_(weight)
             if self._cluster.zero_stage == 3:
-                safe_set_local_fp32_param(parameter, _own_part(weight))
+                safe_set_local_fp32_param(parameter, part_of(weight, rank(), world_size()))
                 for key, moment in zip(MOMENTS, moments, strict=False):
-                    safe_set_local_optimizer_state(parameter, _own_part(moment), key)
+                    safe_set_local_optimizer_state(parameter, part_of(moment, rank(), world_size()), key)
             elif self._cluster.zero_stage:
                 safe_set_full_fp32_param(parameter, weight)
                 for key, moment in zip(MOMENTS, moments, strict=False):
@@ -257,10 +257,3 @@ def consolidated_weights(folder: Path) -> dict[str, Tensor]:
         (states,) = folder.glob("mp_rank_*_model_states.pt")
         weights = torch.load(states, map_location="cpu", weights_only=True)["module"]
     return {name.removeprefix("model."): weight for name, weight in weights.items()}
-
-
-def _own_part(tensor: Tensor) -> Tensor:
-    """The part of a tensor that ZeRO-3 keeps on this rank: all parts have the same size, with zeros at the end."""
-    size = math.ceil(tensor.numel() / world_size())
-    padded = torch.nn.functional.pad(tensor.flatten(), (0, size * world_size() - tensor.numel()))
-    return padded.narrow(0, rank() * size, size)

@@ -115,15 +115,16 @@ def _generation_config(base: BaseModel, trained: TrainConfig | SFTTask) -> Gener
     """The settings that responses were sampled with. They end at the tokenizer's and at the base model's end tokens."""
     ids = list(base.end_token_ids)
     if isinstance(trained, TrainConfig):
-        temperature, top_p = trained.rollout.temperature, trained.rollout.top_p
+        temperature, top_p, top_k = trained.rollout.temperature, trained.rollout.top_p, trained.rollout.largest_support
         max_new_tokens = trained.rollout.longest_sequence - trained.rollout.max_prompt_tokens
     else:
-        temperature, top_p, max_new_tokens = 1.0, 1.0, trained.data.max_tokens  # the distribution that sft trains
+        temperature, top_p, top_k = 1.0, 1.0, 0  # the distribution that sft trains
+        max_new_tokens = trained.data.max_tokens
     return GenerationConfig(
         do_sample=True,
         temperature=temperature,
         top_p=top_p,
-        top_k=0,  # all tokens; the default of transformers is the 50 most likely
+        top_k=top_k,  # 0 is all tokens; the default of transformers is the 50 most likely
         max_new_tokens=max_new_tokens,
         eos_token_id=ids[0] if len(ids) == 1 else ids or None,
         pad_token_id=base.tokenizer.pad_token_id,

@@ -1,12 +1,9 @@
 """The loop: prompts -> rollout groups -> scores -> advantages -> minibatches -> update -> weight sync."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TextIO
-
-from rich.console import Console
 
 from grpo_cli import stop
 from grpo_cli.choices import KLPlacement
@@ -15,37 +12,42 @@ from grpo_cli.data.benchmarks import load_benchmark
 from grpo_cli.data.pass_rates import Curriculum
 from grpo_cli.data.problems import load_problem_set
 from grpo_cli.data.sampler import EpochSampler
-from grpo_cli.data.templates import render, render_prompts
-from grpo_cli.errors import DataError
-from grpo_cli.evaluation.chosen_problems import gradable_problems
+from grpo_cli.data.templates import render
+from grpo_cli.evaluation.chosen_problems import usable_prompts
 from grpo_cli.evaluation.live import LiveEvaluation
 from grpo_cli.metrics.clock import Clock
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.metrics.performance import find_peak, peak_memory_gib
-from grpo_cli.model import BaseModel, load_base_model
+from grpo_cli.model import load_base_model
 from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
-from grpo_cli.rollout.collect import collect_rollout
+from grpo_cli.rollout.ahead import Ahead, LearnerAndAhead
+from grpo_cli.rollout.link import join_roles
+from grpo_cli.rollout.remote_engine import RemoteEngine, serve
+from grpo_cli.rollout.replay import step_rollout
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
 from grpo_cli.training.batch import make_minibatches
-from grpo_cli.training.checkpoint import Checkpoints
+from grpo_cli.training.checkpoint import Checkpoints, Learner
 from grpo_cli.training.critic import PolicyAndCritic, rl_critic, valued_minibatches
 from grpo_cli.training.engine import init_distributed
 from grpo_cli.training.kept import first_groups, first_values
 from grpo_cli.training.loop import conclude, finish_run, finish_step, heldout_groups, open_log, say
-from grpo_cli.training.mismatch import check_mismatch, mismatch_limit
+from grpo_cli.training.mismatch import check_mismatch, mismatch_limit, rollout_limit
 from grpo_cli.training.network import check_family
 from grpo_cli.training.policies import load_teacher, rl_policy
 from grpo_cli.training.weight_sync import check_sampler, sync_weights
-from grpo_cli.types import Problem, Prompt, Sampling
+from grpo_cli.types import Sampling
 
 
 def train(config: TrainConfig, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics, groups and results; every rank its part of checkpoints."""
     run_dir = Path(config.run.dir)
+    link = join_roles(config.cluster)
+    if link and link.generates:
+        return serve(link, load_base_model(config.model, config.rollout.longest_sequence), config.cluster)
     init_distributed(config.cluster)
     console = Screen(file=terminal, quiet=rank() != 0)
     with stage(console, f"loading {config.model.name} and {config.data.name}"):
@@ -54,7 +56,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         teacher = load_teacher(model, config)
         problems = load_problem_set(config.data, config.seed)
         train_prompts, heldout_prompts = (
-            _prompts(split, model, config, console) for split in (problems.train, problems.heldout)
+            usable_prompts(split, model, config, console) for split in (problems.train, problems.heldout)
         )
         benchmarks = {
             name: render(load_benchmark(name, benchmark), config.template, model.tokenizer)
@@ -70,15 +72,22 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             Reward(config.reward, config.template, config.rollout.max_new_tokens, config.cluster.device)
         )
         with stage(console, "starting vLLM"):
-            engine = RolloutEngine(model, config.cluster, for_training=True)
+            engine: RolloutEngine | RemoteEngine
+            if link:
+                engine = stack.enter_context(RemoteEngine(link))
+            else:
+                engine = RolloutEngine(model, config.cluster, for_training=True)
+        samples_ahead = config.rollout.max_staleness > 0 and config.replay is None
+        ahead = Ahead(engine, reward, sampler, config) if samples_ahead else None
         with engine.asleep(), stage(console, "building DeepSpeed"):
             policy, critic = rl_policy(model, config, teacher), rl_critic(model, config)
-            learner = PolicyAndCritic(policy, critic) if critic else policy
+            learner: Learner = PolicyAndCritic(policy, critic) if critic else policy
+            learner = LearnerAndAhead(learner, ahead) if ahead else learner
             start_step = checkpoints.load_latest(learner, sampler)
         if policy.note:
             say(console, policy.note)
         sync_weights(policy, engine)
-        log = open_log(stack, config, config.steps, start_step, console, limit)
+        log = open_log(stack, config, config.steps, start_step, console, rollout_limit(config))
         evaluate = LiveEvaluation(engine, reward, heldout_prompts, benchmarks, config, model.max_model_len, console)
 
         stack.enter_context(checkpoints.advice())
@@ -92,7 +101,9 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             clock = Clock()
             sampling = _sampling(config, step)
             with progress(console, f"step {step}: sampling"):
-                rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step)
+                rollout = step_rollout(engine, reward, sampler, sampling, config, step=step, ahead=ahead)
+            if ahead and step < config.steps:
+                ahead.start(_sampling(config, step + 1), step + 1)
             with clock.phase("update"), engine.asleep(), progress(console, f"step {step}: updating"):
                 selected_PG = selected_responses(rollout, config.algorithm)
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
@@ -110,6 +121,9 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 update = update.merge(policy.update(minibatches))
                 groups = first_groups(step, rollout, advantages, config.logger, policy, token_values)
                 update.max("perf/peak_memory_gib", peak_memory_gib())
+            if ahead:
+                with clock.phase("wait"):
+                    ahead.wait()
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)
                 if step == start_step + 1:
@@ -131,7 +145,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 console=console,
                 peak=peak,
                 groups=groups,
-                check=partial(check_mismatch, limit=limit),
+                check=partial(check_mismatch, limit=rollout_limit(config)),
             )
             if must_stop:
                 stopped_after = step
@@ -142,22 +156,10 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         conclude(run_dir, config.steps, console)
 
 
-def _prompts(problems: Sequence[Problem], model: BaseModel, config: TrainConfig, console: Console) -> list[Prompt]:
-    """The prompts of the problems that can be graded and are short enough. Reports how many others there are."""
-    gradable = gradable_problems(problems, config.data.on_bad_gold, console)
-    limit = config.rollout.max_prompt_tokens
-    prompts, num_dropped = render_prompts(gradable, config.template, model.tokenizer, limit)
-    if num_dropped:
-        setting = f"rollout.max_prompt_tokens={limit}"
-        console.print(f"{num_dropped} of {len(problems)} prompts are longer than {setting} and are left out.")
-    if not prompts:
-        raise DataError("No problem is left to train or evaluate on.")
-    return prompts
-
-
 def _sampling(config: TrainConfig, step: int) -> Sampling:
     """How the responses of this step are sampled."""
     rollout, algorithm = config.rollout, config.algorithm
     optimizer_steps_done = (step - 1) * algorithm.num_minibatches * algorithm.num_epochs
     max_new_tokens = rollout.max_new_tokens_at(optimizer_steps_done)
-    return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, tuple(config.template.stop))
+    stop = tuple(config.template.stop)
+    return Sampling(rollout.temperature, rollout.top_p, max_new_tokens, stop, rollout.largest_support)

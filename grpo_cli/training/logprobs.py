@@ -1,6 +1,6 @@
 """Log-probabilities of response tokens, without keeping the logits of a whole batch in memory.
 
-S tokens of several sequences in one row, N response tokens, H hidden size, V vocabulary.
+S tokens of several sequences in one row, N response tokens, K ids in the largest support, H hidden size, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,44 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
+
+from grpo_cli.rollout.support import keep_only_
+from grpo_cli.training.logit_transform import NO_TRANSFORM, LogitTransform, logit_transform
 
 # Logits in memory at one time, by device: 128 MiB and 512 MiB in float32. A backward pass needs a few times as much.
 CHUNK_VALUES = {"cpu": 2**25, "cuda": 2**27}
-
-
-@dataclass(frozen=True)
-class LogitTransform:
-    """What a model applies to the logits of its output layer: cap * tanh(scale * logits / cap)."""
-
-    scale: float = 1.0
-    cap: float | None = None  # Gemma 2's soft cap; None: no tanh
-
-    def __call__(self, logits_NV: Tensor) -> Tensor:
-        if self.scale != 1:
-            logits_NV = logits_NV * self.scale
-        return logits_NV if self.cap is None else self.cap * torch.tanh(logits_NV / self.cap)
-
-    def derivative(self, transformed_NV: Tensor) -> Tensor | float:
-        """The derivative of the transformed logits with respect to the logits."""
-        return self.scale if self.cap is None else self.scale * (1 - (transformed_NV / self.cap) ** 2)
-
-
-def logit_transform(config: PretrainedConfig) -> LogitTransform:
-    """A model's transform, from the names that families use for it in config.json."""
-    config = config.get_text_config()
-    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
-    scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
-    scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite
-    return LogitTransform(scale, getattr(config, "final_logit_softcapping", None))
 
 
 class TokenLogprobs(nn.Module):
     """A causal language model that returns log-probabilities and entropies of the response tokens.
 
     They belong to the distribution that vLLM samples from: logits are divided by the temperature, and ids that only pad
-    the embedding beyond the tokenizer's vocabulary are excluded. It is a module, so that all of this runs inside the
-    engine's forward pass: outside, a weight that ZeRO-3 has split is empty.
+    the embedding beyond the tokenizer's vocabulary, or that top_p and top_k left out, are excluded. It is a module, so
+    that all of this runs inside the engine's forward pass: outside, a weight that ZeRO-3 has split is empty.
     """
 
     def __init__(self, model: PreTrainedModel, *, temperature: float, vocab_size: int):
@@ -62,12 +39,18 @@ class TokenLogprobs(nn.Module):
         model.set_output_embeddings(OutputLayer(model.get_output_embeddings()))
 
     def forward(
-        self, tokens_S: Tensor, lengths: Sequence[int], predicts_S: Tensor, *, with_entropy: bool = True
+        self,
+        tokens_S: Tensor,
+        lengths: Sequence[int],
+        predicts_S: Tensor,
+        support_NK: Tensor | None = None,
+        *,
+        with_entropy: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """(logprobs_N, entropy_N) in float32 of each token that follows one whose `predicts_S` is True.
 
-        The row has sequences of these lengths, which do not see each other. Without `with_entropy`, the entropy is
-        None.
+        The row has sequences of these lengths, which do not see each other. With `support_NK`, both are over these ids
+        (rollout/support.py). Without `with_entropy`, the entropy is None.
         """
         device = tokens_S.device
         positions_S = torch.cat([torch.arange(length, device=device) for length in lengths])
@@ -83,6 +66,7 @@ class TokenLogprobs(nn.Module):
             temperature=self.temperature,
             vocab_size=self.vocab_size,
             transform=self.transform,
+            support_NK=support_NK,
             with_entropy=with_entropy,
         )
 
@@ -114,26 +98,29 @@ def chunked_logprobs(
     temperature: float,
     vocab_size: int,
     with_entropy: bool,
-    transform: LogitTransform = LogitTransform(),
+    transform: LogitTransform = NO_TRANSFORM,
+    support_NK: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """(logprobs_N, entropy_N) in float32 of the targets under softmax(transform(logits)[:vocab_size] / temperature)."""
-    layer = _Layer(temperature, vocab_size, transform)
+    layer = _Layer(temperature, vocab_size, transform, support_NK)
     return _ChunkedLogprobs.apply(hidden_NH, weight_VH, bias_V, targets_N, layer, with_entropy)
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """Computes log-probabilities from hidden states, in float32."""
+    """Computes log-probabilities from hidden states, in float32; with `support_NK`, over the ids in a token's row."""
 
     temperature: float
     vocab_size: int
     transform: LogitTransform
+    support_NK: Tensor | None
 
     def logits(self, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None) -> Tensor:
         return self.transform(nn.functional.linear(hidden_NH, weight_VH, bias_V).float()[:, : self.vocab_size])
 
-    def logprobs(self, logits_NV: Tensor) -> Tensor:
-        return (logits_NV / self.temperature).log_softmax(-1)
+    def logprobs(self, logits_NV: Tensor, rows: slice) -> Tensor:
+        scaled_NV = logits_NV / self.temperature
+        return (scaled_NV if self.support_NK is None else keep_only_(scaled_NV, self.support_NK[rows])).log_softmax(-1)
 
 
 class _ChunkedLogprobs(torch.autograd.Function):
@@ -157,7 +144,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
         entropy_N = torch.empty_like(logprobs_N) if with_entropy else None
         chunks, kept = list(_chunks(targets_N, layer.vocab_size)), []
         for chunk in chunks:
-            logprobs_NV = layer.logprobs(layer.logits(hidden_NH[chunk], weight_VH, bias_V))
+            logprobs_NV = layer.logprobs(layer.logits(hidden_NH[chunk], weight_VH, bias_V), chunk)
             logprobs_N[chunk] = logprobs_NV.gather(-1, targets_N[chunk, None]).squeeze(-1)
             if entropy_N is not None:
                 entropy_N[chunk] = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
@@ -182,7 +169,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
                 (logprobs_NV,) = kept
             else:
                 logits_NV = layer.logits(hidden_NH[chunk], weight_VH, bias_V)
-                logprobs_NV = layer.logprobs(logits_NV)
+                logprobs_NV = layer.logprobs(logits_NV, chunk)
             grad_NV = torch.zeros_like(logprobs_NV).scatter_(-1, targets_N[chunk, None], grad_N[chunk, None])
             grad_NV = torch._log_softmax_backward_data(grad_NV, logprobs_NV, -1, torch.float32)
             if entropy_grad_N is not None:  # the derivative of the entropy H is -p (log p + H)
@@ -190,7 +177,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
                 negative_entropy_N1 = (p_NV * logprobs_NV).sum(-1, keepdim=True)
                 grad_NV -= entropy_grad_N[chunk, None] * p_NV * (logprobs_NV - negative_entropy_N1)
             grad_NV = grad_NV.div_(layer.temperature)
-            if layer.transform != LogitTransform():
+            if layer.transform != NO_TRANSFORM:
                 grad_NV = grad_NV.mul_(layer.transform.derivative(logits_NV))
             grad_NV = grad_NV.to(hidden_NH.dtype)
             if grad_hidden_NH is not None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from grpo_cli.algorithm.correction import MismatchMaxima, MismatchSums
 from grpo_cli.choices import DType
+from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import DivergedError, TrainingError
 from grpo_cli.metrics.metrics import Tally
 
@@ -26,6 +27,13 @@ def tally_mismatch(tally: Tally, sums: MismatchSums, maxima: MismatchMaxima) -> 
 def mismatch_limit(dtype: DType, setting: float | None = None) -> float:
     """How far the sampler's and the trainer's log-probabilities may differ on average: `setting`, if it is given."""
     return MISMATCH_LIMITS[dtype] if setting is None else setting
+
+
+def rollout_limit(config: TrainConfig) -> float:
+    """The limit for the responses that a step trains on; none if another policy has sampled them."""
+    if config.replay is not None or config.rollout.max_staleness > 0:
+        return math.inf
+    return mismatch_limit(config.cluster.dtype, config.rollout.mismatch_limit)
 
 
 def check_mismatch(metrics: Mapping[str, float], limit: float) -> None:

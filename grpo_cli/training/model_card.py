@@ -55,10 +55,11 @@ def model_card(command: str, trained: Any, step: int, evaluations: Iterable[Mapp
 
 def _rl_facts(trained: TrainConfig, step: int) -> dict[str, str]:
     rollout = trained.rollout
+    support = f", top_p {rollout.top_p:g}, top_k {rollout.largest_support}" if rollout.largest_support else ""
     return {
         "steps": f"{step} of {trained.steps}, seed {trained.seed}",
         "rollouts": f"{rollout.prompts_per_step} prompts per step, groups of {rollout.group_size}, temperature "
-        f"{rollout.temperature:g}, at most {rollout.longest_sequence - rollout.max_prompt_tokens} tokens",
+        f"{rollout.temperature:g}{support}, at most {rollout.longest_sequence - rollout.max_prompt_tokens} tokens",
         "reward": ", ".join(f"{name} {term.weight:g}" for name, term in typed_terms(trained.reward.terms).items()),
     }
 

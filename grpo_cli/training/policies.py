@@ -1,6 +1,8 @@
 """The policy of each command that trains one, from the command's settings."""
 
-from grpo_cli.choices import Surrogate, Weighting
+from dataclasses import replace
+
+from grpo_cli.choices import SamplerCorrection, Surrogate, Weighting
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.supervised import SFTTask
 from grpo_cli.config.train import TrainConfig
@@ -26,7 +28,7 @@ def rl_policy(model: BaseModel, config: TrainConfig, teacher: BaseModel | None =
     """The policy of `r1zero train`."""
     return Policy(
         model,
-        config.algorithm,
+        corrected(config.algorithm, config.rollout.max_staleness),
         config.optimizer,
         config.cluster,
         config.model.lora,
@@ -35,6 +37,14 @@ def rl_policy(model: BaseModel, config: TrainConfig, teacher: BaseModel | None =
         num_updates=config.steps,
         seed=config.seed,
     )
+
+
+def corrected(algorithm: AlgorithmConfig, max_staleness: int) -> AlgorithmConfig:
+    """`algorithm`, with the importance weights of earlier weights' responses unless it sets how they are corrected."""
+    correction = algorithm.sampler_correction
+    if max_staleness == 0 or correction.method != SamplerCorrection.auto:
+        return algorithm
+    return replace(algorithm, sampler_correction=replace(correction, method=SamplerCorrection.token_truncate))
 
 
 def sft_policy(model: BaseModel, config: SFTTask, steps: int) -> Policy:

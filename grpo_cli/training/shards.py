@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 
 from grpo_cli.errors import CheckpointError
 
@@ -107,6 +107,13 @@ class SavedOptimizer:
         """The whole fp32 weight of a parameter, then its moments if it has any."""
         for parts in self.parts[name].values():
             yield torch.cat([part.flat.narrow(0, part.start, part.length) for part in parts]).view(self.shapes[name])
+
+
+def part_of(tensor: Tensor, rank: int, num_ranks: int) -> Tensor:
+    """The part of a tensor that ZeRO-3 keeps on a rank: all parts have the same size, with zeros at the end."""
+    size = math.ceil(tensor.numel() / num_ranks)
+    padded = nn.functional.pad(tensor.flatten(), (0, size * num_ranks - tensor.numel()))
+    return padded.narrow(0, rank * size, size)
 
 
 def _adapter_rank(shapes: Mapping[str, Size]) -> int:

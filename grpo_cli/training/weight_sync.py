@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from grpo_cli.algorithm.correction import sampler_mismatch
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.rollout.collect import sample_seed
+from grpo_cli.rollout.remote_engine import RemoteEngine
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.loop import of_all_ranks
@@ -16,7 +17,7 @@ NUM_CHECKED = 4  # responses per rank
 MAX_CHECKED_TOKENS = 16  # of each
 
 
-def sync_weights(policy: Policy, engine: RolloutEngine) -> int:
+def sync_weights(policy: Policy, engine: RolloutEngine | RemoteEngine) -> int:
     """Send every weight of the policy to the engine by name, then give the engine the memory for its KV cache.
 
     Returns how many weights were compared afterwards.
@@ -27,7 +28,9 @@ def sync_weights(policy: Policy, engine: RolloutEngine) -> int:
     return num_compared
 
 
-def check_sampler(policy: Policy, engine: RolloutEngine, prompts: Sequence[Prompt], limit: float) -> dict[str, float]:
+def check_sampler(
+    policy: Policy, engine: RolloutEngine | RemoteEngine, prompts: Sequence[Prompt], limit: float
+) -> dict[str, float]:
     """The `sampler/...` metrics of a few short responses, sampled with the weights just sent; called on all ranks.
 
     Each step's rollout is compared too, but only one step later, and `sft` has no rollout. Raises TrainingError if the

@@ -20,6 +20,8 @@ PHASES = {
     "evaluation": ("evaluation/live.py", "__call__"),
     "logging": ("metrics/loggers.py", "log"),
     "export": ("training/export.py", "export"),
+    "serving": ("rollout/remote_engine.py", "_generate"),
+    "receiving": ("rollout/link.py", "received_weights"),
 }
 
 

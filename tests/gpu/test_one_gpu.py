@@ -9,11 +9,11 @@ pytestmark = pytest.mark.gpu
 COMPILING_S = 900  # includes a first torch.compile and capturing CUDA graphs
 
 
-@pytest.mark.parametrize("offload", ["true", "false"])
-def test_a_run_on_one_gpu_trains_on_what_vllm_sampled(tmp_path, r1zero, offload):
+@pytest.mark.parametrize(("offload", "top_p"), [("true", 1), ("false", 0.9)])
+def test_a_run_on_one_gpu_trains_on_what_vllm_sampled(tmp_path, r1zero, offload, top_p):
     result = r1zero(
         *("train", "experiment=smoke", "cluster=gpu_1", "steps=4", "run.dir=run", "logger=none"),
-        *(f"cluster.offload_during_rollout={offload}", "algorithm.beta=0.04"),
+        *(f"cluster.offload_during_rollout={offload}", "algorithm.beta=0.04", f"rollout.top_p={top_p}"),
         cwd=tmp_path,
         timeout=COMPILING_S,
     )

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,10 @@ COMMAND = (
     *("checkpoint.every_steps=4", "eval.every_steps=5", "logger.groups_per_step=2", "optimizer.lr=1e-3"),
     *("algorithm.beta=0.04", "algorithm.reference.refresh_steps=7", "algorithm.dynamic_sampling.max_refills=1"),
 )
+CLUSTERS = {
+    "colocated": (),
+    "split": ("cluster=cpu_split", "rollout.max_staleness=1"),  # generates a step ahead while it trains
+}
 # For each phase: the largest number of its occurrences to skip before the kill, and the longest delay in it in seconds.
 VISITS = {
     "start-up": (0, 20.0),
@@ -32,11 +37,12 @@ VISITS = {
     "logging": (12, 0.005),
     "export": (0, 0.1),
 }
+SERVING = {"serving": (24, 0.2), "receiving": (12, 0.02)}  # of a rank that only generates
 
 
-def start(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+def start(folder: Path, command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [Path(sys.executable).parent / "r1zero", *COMMAND],
+        [Path(sys.executable).parent / "r1zero", *command],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -45,10 +51,10 @@ def start(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProc
     )
 
 
-def kill(rng: random.Random, folder: Path) -> dict[str, str]:
+def kill(rng: random.Random, folder: Path, phases: Mapping[str, tuple[int, float]]) -> dict[str, str]:
     """The environment for one random kill, which tests/chaos/sitecustomize.py reads."""
-    phase = rng.choice(list(VISITS))
-    visits, longest_s = VISITS[phase]
+    phase = rng.choice(list(phases))
+    visits, longest_s = phases[phase]
     return {
         "PYTHONPATH": os.pathsep.join([str(CHAOS), os.environ.get("PYTHONPATH", "")]),
         "CHAOS_PHASE": phase,
@@ -79,12 +85,13 @@ def wandb_steps(folder: Path) -> list[int]:
     return [record["history"]["item"]["step"] for record in records if record["type"] == "history"]
 
 
-def killed_and_resumed(folder: Path, seed: int, r1zero) -> tuple[list[str], dict]:
+def killed_and_resumed(folder: Path, cluster: str, seed: int, r1zero) -> tuple[list[str], dict]:
     """A run that is killed up to three times. Returns where it was killed, and its outcome."""
     rng = random.Random(seed)
     folder.mkdir()
+    command = (*COMMAND, *CLUSTERS[cluster])
     for _ in range(rng.randint(1, 3)):
-        start(folder, kill(rng, folder))
+        start(folder, command, kill(rng, folder, VISITS | SERVING if cluster == "split" else VISITS))
         assert not [
             process
             for process in psutil.process_iter(["cmdline", "cwd", "status"])
@@ -92,31 +99,25 @@ def killed_and_resumed(folder: Path, seed: int, r1zero) -> tuple[list[str], dict
             and "grpo_cli.launch.worker" in (process.info["cmdline"] or [])
             and process.info["status"] != psutil.STATUS_ZOMBIE
         ]
-    finished = r1zero(*COMMAND, cwd=folder)
+    finished = r1zero(*command, cwd=folder)
     assert finished.returncode == 0, finished.stderr
     kills = folder / "kills.txt"
     return kills.read_text().splitlines() if kills.exists() else [], outcome(folder / "run")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, r1zero) -> dict:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    finished = r1zero(*COMMAND, cwd=folder)
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_a_run_that_is_killed_and_resumed_ends_like_an_undisturbed_one(cluster, tmp_path, r1zero, pytestconfig, capsys):
+    (tmp_path / "undisturbed").mkdir()
+    finished = r1zero(*COMMAND, *CLUSTERS[cluster], cwd=tmp_path / "undisturbed")
     assert finished.returncode == 0, finished.stderr
-    return outcome(folder / "run")
-
-
-def test_a_run_that_is_killed_and_resumed_ends_like_an_undisturbed_one(
-    tmp_path, undisturbed, r1zero, pytestconfig, capsys
-):
+    undisturbed = outcome(tmp_path / "undisturbed/run")
     assert undisturbed["wandb"] == list(range(STEPS + 1))
     assert len(undisturbed["rollouts"]) == STEPS + STEPS // 5 + 1
-    num_runs = pytestconfig.getoption("--chaos-runs")
+    seeds = range(pytestconfig.getoption("--chaos-runs"))
     with ThreadPoolExecutor(max_workers=2) as pool:
-        seeds = range(num_runs)
-        results = pool.map(lambda seed: killed_and_resumed(tmp_path / f"{seed}", seed, r1zero), seeds)
+        results = pool.map(lambda seed: killed_and_resumed(tmp_path / f"{seed}", cluster, seed, r1zero), seeds)
         for seed, (kills, seen) in zip(seeds, results, strict=True):
             with capsys.disabled():
-                print(f"\nrun {seed}: {'; '.join(kills) or 'not killed'}", end="", flush=True)
+                print(f"\n{cluster}, run {seed}: {'; '.join(kills) or 'not killed'}", end="", flush=True)
             for what, value in undisturbed.items():
                 assert seen[what] == value, f"run {seed}: different {what}"

@@ -146,6 +146,7 @@ def test_the_model_has_the_sampling_settings_of_the_rollouts_and_the_tokenizer_o
     (tmp_path / "chatty/generation_config.json").write_text('{"eos_token_id": [1, 5], "temperature": 0.6}')
     config.model.path = str(tmp_path / "chatty")
     config.rollout.max_new_tokens_schedule = {100: 96}
+    config.rollout.top_p = 0.9
     _, checkpoint = trained()
     export(checkpoint, tmp_path / "exported")
     found = json.loads((tmp_path / "exported/generation_config.json").read_text())
@@ -153,12 +154,13 @@ def test_the_model_has_the_sampling_settings_of_the_rollouts_and_the_tokenizer_o
     assert found == {
         "do_sample": True,
         "temperature": 1.0,
-        "top_p": 1.0,
-        "top_k": 0,
+        "top_p": 0.9,
+        "top_k": 512,
         "max_new_tokens": 96,
         "eos_token_id": [1, 5],
         "pad_token_id": 0,
     }
+    assert "temperature 1, top_p 0.9, top_k 512," in (tmp_path / "exported/README.md").read_text()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
     for token, index in base.tokenizer.get_vocab().items():
         assert tokenizer(token).input_ids == [index]

@@ -13,6 +13,8 @@ from grpo_cli.training import grpo
 METHODS = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
 # The published settings are too hard for a model of 0.17 M parameters, or would not use every stage.
 SETTINGS = {
+    "dapo": ["rollout.top_p=0.9", "rollout.top_k=20"],
+    "gspo": ["rollout.top_p=0.9", "algorithm.beta=0.04"],
     "r1_zero": ["rollout.max_new_tokens=128", "rollout.max_new_tokens_schedule={8200:128}", "rollout.group_size=4"],
     "reinforce_pp": ["algorithm.beta=0.05"],
     "on_policy_distillation": ["algorithm.reference.path=builtin:make_zero_half"],

@@ -1,6 +1,7 @@
 """Sampling with the real vLLM: repeatable seeds, weight sync, and ids that are never sampled."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,7 +84,8 @@ def test_decoding_at_the_end_gives_the_same_text_as_decoding_while_sampling(roll
 def largest_difference(policy: Policy, completions) -> float:
     """The largest difference between the sampler's and the trainer's log-probabilities of the same tokens."""
     sequences = [
-        TrainingSequence(PROMPT, c.token_ids, c.logprobs, advantage=1.0, weight=1.0) for c in completions.values()
+        TrainingSequence(PROMPT, c.token_ids, c.logprobs, advantage=1.0, weight=1.0, support=c.support)
+        for c in completions.values()
     ]
     return policy.update([sequences]).compute()["sampler/logprob_diff_max"]
 
@@ -98,6 +100,27 @@ def test_after_a_sync_sampler_and_trainer_agree_and_without_one_they_do_not(roll
     sync_weights(policy, rollout_engine)
     assert largest_difference(policy, sampled(rollout_engine)) < 1e-4
     sync_weights(rl_policy(model, config), rollout_engine)  # restore the shared engine
+
+
+@pytest.mark.parametrize(("top_p", "top_k"), [(0.9, 512), (1.0, 2), (0.8, 3)])
+def test_sampler_and_trainer_renormalise_over_the_same_tokens(top_p, top_k, rollout_engine, model, config):
+    config.rollout.temperature = SAMPLING.temperature
+    policy = rl_policy(model, config)
+    sync_weights(policy, rollout_engine)
+    completions = sampled(rollout_engine, sampling=replace(SAMPLING, top_p=top_p, top_k=top_k))
+    supports = [memoryview(row).cast("i").tolist() for c in completions.values() for row in c.support]
+    tokens = [token for c in completions.values() for token in c.token_ids]
+    assert all(token in support for token, support in zip(tokens, supports, strict=True))
+    assert 1 < max(len(support) for support in supports) <= top_k
+    assert largest_difference(policy, completions) < 1e-4
+    without = {index: replace(completion, support=None) for index, completion in completions.items()}
+    assert largest_difference(rl_policy(model, config), without) > 1e-2
+
+
+def test_without_top_k_nothing_else_is_recorded(rollout_engine):
+    assert {c.support for c in sampled(rollout_engine).values()} == {None}
+    evaluated = sampled(rollout_engine, sampling=replace(SAMPLING, top_p=0.9))  # as `eval.top_p`
+    assert {c.support for c in evaluated.values()} == {None}
 
 
 def test_ids_beyond_the_tokenizer_are_never_sampled(new_engine, model, config, tmp_path):

@@ -1,5 +1,6 @@
 """`r1zero train` as a user starts it: what it writes, how it resumes and how it stops."""
 
+import hashlib
 import io
 import json
 import re
@@ -24,7 +25,7 @@ def without_times(row: dict) -> dict:
     return {key: value for key, value in row.items() if not key.startswith(("time/", "perf/"))}
 
 
-LOGGED = ("logger.samples_every=1", "logger.token_values=true")
+LOGGED = ("logger.samples_every=1", "logger.token_values=true", "logger.replayable=true")
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,39 @@ def test_a_resumed_run_gives_the_same_metrics_as_one_that_never_stopped(run, tmp
     )
     del part_groups["heldout_000001.jsonl.gz"]
     assert part_groups == whole_groups
-    assert len(whole_groups) == 4  # two steps, and the evaluations before and after
+    assert len(whole_groups) == 6  # two steps, twice, and the evaluations before and after
+
+
+def test_a_replay_gives_the_weights_of_the_run_and_other_objectives_the_same_data(
+    run, compose_train, rollout_engine, tmp_path, monkeypatch
+):
+    from grpo_cli.training import grpo
+
+    monkeypatch.setattr(grpo, "RolloutEngine", lambda *_, **__: rollout_engine)
+
+    def replay(name: str, *settings: str) -> list[dict]:
+        """The metrics of training on the stored steps, without those of evaluations."""
+        config = compose_train("experiment=smoke", "logger=none", f"replay={run[0]}", f"run.dir={name}", *settings)
+        Path(name).mkdir(exist_ok=True)
+        grpo.train(config, io.StringIO())
+        return trained(Path(name))
+
+    def trained(run_dir: Path) -> list[dict]:
+        return [{k: v for k, v in without_times(row).items() if not k.startswith("eval/")} for row in rows(run_dir)[1:]]
+
+    def weights(run_dir: Path) -> str:
+        return hashlib.sha256((run_dir / "model/model.safetensors").read_bytes()).hexdigest()
+
+    monkeypatch.chdir(tmp_path)
+    replay("same", "steps=1")
+    assert replay("same") == trained(run[0])  # the second step after a resume
+    assert weights(Path("same")) == weights(run[0])
+    other = replay("other", "seed=1", "algorithm=dr_grpo", "algorithm.num_minibatches=2", "optimizer.lr=1e-2")
+    assert weights(Path("other")) != weights(run[0])
+    for mine, theirs in zip(other, trained(run[0]), strict=True):
+        same = [name for name in mine if name.startswith(("reward", "length/", "rollout/", "group/", "verify/"))]
+        assert [mine[name] for name in same] == [theirs[name] for name in same]
+    assert other[0]["sampler/logprob_diff_mean"] < 1e-4 < other[1]["sampler/logprob_diff_mean"]
 
 
 def test_a_skipped_weight_sync_stops_the_run(compose_train, rollout_engine, tmp_path, monkeypatch):

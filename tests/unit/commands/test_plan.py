@@ -64,6 +64,19 @@ def test_the_plan_estimates_the_time_and_names_the_hardware(plan, capsys):
     for shown in ["Time, an estimate", "1,500 tokens on average (half of rollout.max_new_tokens)", "of 8 GPUs"]:
         assert shown in printed
     assert "A100: 60% of 312 TFLOP/s and 2,039 GB/s at 70%" in printed
+    assert "Let every rank do both: the best split would be 1." in printed
+    table = printed.partition("Layouts, an estimate")[2].partition("\n\n")[0].splitlines()
+    assert len(table) == 7  # names, colocated, and the best split for each staleness
+    assert max(len(line.rstrip()) for line in table) <= 100
+
+
+def test_the_plan_of_a_split_shows_both_kinds_of_ranks(plan, capsys):
+    trainers = ("cluster.rollout_ranks=6", "rollout.max_staleness=1", "cluster.memory_gib=141")
+    plan("experiment=oat_zero_7b", *trainers)
+    printed = capsys.readouterr().out
+    for shown in ["; 6 only generate", "one shard of 2", "a rank that only generates", "a rank that only trains"]:
+        assert shown in printed
+    assert re.search(r"completions per rank that trains\W+512", printed)
 
 
 def test_without_the_name_of_a_gpu_no_time_is_estimated(plan, capsys):

@@ -8,10 +8,16 @@ import pytest
 from huggingface_hub import constants
 
 from grpo_cli.commands import sampling_run, start_checks
-from grpo_cli.commands.start_checks import check_gpus, check_start
+from grpo_cli.commands.start_checks import check_gpus, check_replay, check_start
 from grpo_cli.config.cluster import ClusterConfig, SlurmConfig
+from grpo_cli.data.file_tokenizer import local_tokenizer
 from grpo_cli.data.make_zero import base_model_dir
-from grpo_cli.errors import CheckpointError, ConfigError, SetupError
+from grpo_cli.data.problems import load_problem_set
+from grpo_cli.data.templates import render
+from grpo_cli.errors import CheckpointError, ConfigError, DataError, SetupError
+from grpo_cli.runs.frozen import frozen_text
+from grpo_cli.runs.stored_steps import StoredGroup, replay_file, write_step
+from grpo_cli.types import Completion
 
 
 @pytest.fixture
@@ -116,3 +122,74 @@ def test_a_run_without_a_checkpoint_is_rejected_before_deepspeed_is_imported(tmp
     monkeypatch.setitem(sys.modules, "grpo_cli.training.export", None)  # an import of it would fail
     with pytest.raises(CheckpointError, match="has no complete checkpoint"):
         sampling_run._exported_model(tmp_path, trust=False)
+
+
+ROWS = [{"id": f"{n}", "problem": f"{n} 1 1 1", "answer": f"{n} - 1 - 1 - 1"} for n in range(20)]
+
+
+@pytest.fixture
+def replay(tmp_path, compose_train):
+    """A function of overrides that checks them for a replay of a run with two stored steps."""
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    run = tmp_path / "run"
+    sampled = [f"data.path={tmp_path}/data.jsonl", "data=file", "data.num_heldout=8", "rollout.group_size=2"]
+
+    def problems(config):
+        return load_problem_set(config.data, config.seed).train
+
+    config = compose_train(*sampled)
+    run.mkdir()
+    (run / "config.yaml").write_text(frozen_text(config))
+    for step in (1, 2):
+        prompts = render(problems(config)[4 * step : 4 * step + 4], config.template, local_tokenizer(config.model))
+        groups = [StoredGroup(p.problem.id, p.token_ids, 0, place) for place, p in enumerate(prompts)]
+        write_step(
+            replay_file(run, step), config, [(group, (Completion((1,), (-0.5,), "", False),) * 2) for group in groups]
+        )
+
+    def check(*overrides: str):
+        config = compose_train(*sampled, f"replay={run}", "steps=2", *overrides)
+        check_replay(config, problems(config))
+
+    return check
+
+
+def test_a_run_is_replayed_with_other_objectives_rewards_and_fewer_steps(replay):
+    replay()
+    replay("steps=1", "algorithm=dr_grpo", "reward=accuracy", "rollout.mismatch_limit=1", "optimizer.lr=1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (["steps=3"], r"steps=3, and the run has 2 stored steps\. Set steps=2 or less"),
+        (
+            ["rollout.group_size=4", "rollout.temperature=0.5"],
+            r"step 1 were sampled with other settings\. Set rollout\.group_size=2 rollout\.temperature=1\.0\.",
+        ),
+        (["seed=1"], r"of its 8 problems, such as '\d+', are not among .* Use its seed and its data"),
+        (["template=qwen_math"], r"the prompt of the problem '\d+' was another one\. Use the run's template"),
+    ],
+)
+def test_a_replay_with_other_samples_is_rejected(replay, overrides, fault):
+    with pytest.raises(ConfigError, match=rf"^replay=.*{fault}"):
+        replay(*overrides)
+
+
+def test_a_run_that_was_not_replayable_is_rejected(replay, tmp_path):
+    shutil.rmtree(tmp_path / "run/rollouts")
+    with pytest.raises(ConfigError, match=r"0 stored steps\. Train it again, .* with logger\.replayable=true"):
+        replay()
+
+
+def test_a_replay_needs_the_tokens_of_the_run(replay, model):
+    file = model / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"<think>"', '"<ponder>"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"tokens of builtin:make_zero, and model\.path=.* has others"):
+        replay(f"model.path={model}")
+
+
+def test_a_damaged_step_is_found_before_the_ranks_start(replay, tmp_path):
+    replay_file(tmp_path / "run", 2).write_bytes(b"")
+    with pytest.raises(DataError, match=r"replay_000002\.npz cannot be read"):
+        replay()

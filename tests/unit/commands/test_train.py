@@ -5,7 +5,7 @@ import json
 import pytest
 
 from grpo_cli.commands import train
-from grpo_cli.errors import ConfigError
+from grpo_cli.errors import CheckpointError, ConfigError
 
 
 @pytest.fixture
@@ -42,6 +42,11 @@ def test_with_its_columns_a_function_is_accepted(start):
     config = start("+reward.terms.mine.function=rewards.py:timed", "data.columns.extra=[hint]")
     assert config.data.columns.extra == ["hint"]
     assert start("+reward.terms.mine.function=rewards.py:timed", "data.columns.extra=all").data.columns.extra == "all"
+
+
+def test_a_folder_that_cannot_be_replayed_is_an_error_before_the_ranks_start(start):
+    with pytest.raises(CheckpointError, match="nothing holds no run"):
+        start("replay=nothing")
 
 
 def test_a_run_that_has_finished_is_not_started_again(start, tmp_path, capsys):

@@ -61,7 +61,7 @@ def test_the_lengths_of_responses_are_part_of_the_state():
 def test_other_prompts_start_at_their_first_epoch_if_they_may_differ(size):
     saved, other = EpochSampler(prompts(5), seed=0), EpochSampler(prompts(size), seed=0)
     saved.next(7)
-    saved.record(saved._items[0], 41.5)
+    saved.record(saved.items[0], 41.5)
     other.next(2)
     assert not other.load_state_dict(saved.state_dict(), may_differ=True)
     assert other.state_dict() == EpochSampler(prompts(size), seed=0).state_dict()

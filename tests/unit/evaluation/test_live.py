@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_rank")
 def test_the_first_heldout_problems_are_followed_with_their_greedy_responses(reward, template, count, followed):
     class Engine(FakeEngine):
         def generate(self, requests, sampling):
+            assert (sampling.top_p, sampling.top_k) == (1.0, 0)  # whatever training uses
             for index, completion in reversed(list(super().generate(requests, sampling))):
                 if sampling.temperature == 0 or index == 0:
                     yield index, completion
@@ -26,7 +27,8 @@ def test_the_first_heldout_problems_are_followed_with_their_greedy_responses(rew
     config.logger.heldout_groups = count
     prompts = fake_prompts([Problem(f"p{n}", f"{n} + 1?", f"{n + 1}") for n in range(3)])
     engine = Engine(["The answer is 1.", "It is 9.", "The answer is 3."])
-    evaluated = LiveEvaluation(engine, reward, prompts, {}, config, 100, Console(quiet=True))(Sampling(0.7, 1.0, 20))
+    evaluate = LiveEvaluation(engine, reward, prompts, {}, config, 100, Console(quiet=True))
+    evaluated = evaluate(Sampling(0.7, 0.9, 20, top_k=5))
     assert [group.prompt.problem.id for group in evaluated.groups] == followed
     texts = {group.prompt.problem.id: group.completions[0].text for group in evaluated.groups}
     assert texts == {id: engine.responses[int(id[1])] for id in followed}

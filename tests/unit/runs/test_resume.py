@@ -227,9 +227,10 @@ def test_paths_are_frozen_and_compared_as_absolute_paths(compose_train, tmp_path
     (tmp_path / "t.jsonl").touch()
     (tmp_path / "models/base").mkdir(parents=True)
     (tmp_path / "gpt2").touch()
-    relative = ["data.path=t.jsonl", "model.path=models/base", "run.dir=run"]
+    relative = ["data.path=t.jsonl", "model.path=models/base", "replay=models", "run.dir=run"]
     config = compose_train(*relative)
     assert (config.data.path, config.model.path) == (f"{tmp_path}/t.jsonl", f"{tmp_path}/models/base")
+    assert config.replay == f"{tmp_path}/models"
     assert compose_train("model.path=gpt2").model.path == "gpt2"  # a Hub id, although a file here has that name
     assert compose_train("data.path=nothing.jsonl").data.path == "nothing.jsonl"
     (tmp_path / "run").mkdir()

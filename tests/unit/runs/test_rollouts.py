@@ -19,6 +19,7 @@ from grpo_cli.runs.rollouts import (
     rollout_file,
     write_groups,
 )
+from grpo_cli.runs.stored_steps import replay_file
 from grpo_cli.types import Completion, Problem, Prompt, Score, ScoredGroup, Verdict
 
 VALUES = TokenValues(["no", " é"], [-0.5, -0.25], [-0.5, -0.125], [1.5, 0.75], [-0.5, -0.0625])
@@ -91,13 +92,14 @@ def test_a_run_is_read_in_the_order_of_its_steps(tmp_path):
 @pytest.mark.parametrize(
     ("step", "left"),
     [
-        (20, ["heldout_000000.jsonl.gz", "mine.txt", "train_000020.jsonl.gz"]),
+        (20, ["heldout_000000.jsonl.gz", "mine.txt", "replay_000020.npz", "train_000020.jsonl.gz"]),
         (0, ["mine.txt"]),  # the evaluation before training is repeated too
     ],
 )
 def test_what_a_resumed_run_repeats_is_removed(tmp_path, step, left):
     for later in (20, 21, 1_000_000):
         write(tmp_path, group(later))
+        replay_file(tmp_path, later).write_bytes(b"")
     write(tmp_path, group(0, split=Split.heldout))
     (tmp_path / "rollouts/train_000019.jsonl.gz.tmp").write_bytes(b"killed while writing")
     (tmp_path / "rollouts/mine.txt").write_text("")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from grpo_cli.choices import Weighting
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.rollout.collect import Rollout
+from grpo_cli.rollout.support import packed
 from grpo_cli.training.batch import (
     TrainingSequence,
     idle_microbatch,
@@ -42,6 +43,18 @@ def test_exactly_the_predictions_of_response_tokens_are_marked():
     assert microbatch.predicts_S.int().tolist() == [0, 0, 1, 1, 0, 0, 0, 1, 1, 1, 0]
     assert microbatch.mask_BT.int().tolist() == [[1, 1, 0], [1, 1, 1]]
     torch.testing.assert_close(microbatch.sampler_logprobs_BT, torch.tensor([[-0.1, -0.2, 0], [-0.1, -0.2, -0.3]]))
+
+
+def test_each_response_token_keeps_its_support_in_any_micro_batch():
+    first = replace(sequence(2), support=(packed([50], [-1]), packed([51, 4, 6], [-1, -1, -2])))
+    second = replace(sequence(1), support=(packed([50, 3], [-1, -1]),))
+    (together,) = make_microbatches([first, second], 100, CPU)
+    *_, support_NK = together.inputs
+    assert support_NK.tolist() == [[50, 50, 50], [51, 4, 6], [50, 3, 50]]
+    split = [microbatch.inputs[-1].tolist() for microbatch in make_microbatches([first, second], 1, CPU)]
+    assert split == [[[50, 50, 50], [51, 4, 6]], [[50, 3]]]
+    (demonstrations,) = make_microbatches([sequence(2), sequence(1)], 100, CPU)
+    assert demonstrations.inputs[-1] is idle_microbatch(CPU).inputs[-1] is None
 
 
 @given(lengths=st.lists(st.integers(1, 40), max_size=30), budget=st.integers(1, 200))

@@ -5,7 +5,8 @@ import torch
 from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig
 
 from grpo_cli.training import logprobs
-from grpo_cli.training.logprobs import LogitTransform, chunked_logprobs, logit_transform
+from grpo_cli.training.logit_transform import LogitTransform, logit_transform
+from grpo_cli.training.logprobs import chunked_logprobs
 
 N, H, V, VOCAB = 11, 8, 20, 17  # the embedding has 3 padding ids
 
@@ -54,6 +55,43 @@ def test_the_gradient_of_the_entropy_of_two_tokens():
     (0 * logprobs_N + entropy_N).sum().backward()
     torch.testing.assert_close(entropy_N, torch.tensor([0.5623]), rtol=0, atol=1e-4)
     torch.testing.assert_close(logits_NV.grad, torch.tensor([[0.2060, -0.2060]]), rtol=0, atol=1e-4)
+
+
+def test_the_log_probability_of_a_token_within_its_support():
+    # p = (1/2, 3/10, 1/5). Within {0, 2}: p = (5/7, 2/7), and the entropy is 5/7 log(7/5) + 2/7 log(7/2) = 0.5983.
+    logits_NV = torch.tensor([[0.5, 0.3, 0.2]]).log().requires_grad_()
+    logprobs_N, entropy_N = chunked_logprobs(
+        *(logits_NV, torch.eye(3), None, torch.tensor([2])),
+        **{"temperature": 1.0, "vocab_size": 3, "with_entropy": True},
+        support_NK=torch.tensor([[2, 0, 2]], dtype=torch.int32),
+    )
+    logprobs_N.sum().backward()
+    torch.testing.assert_close(logprobs_N.exp(), torch.tensor([2 / 7]))
+    torch.testing.assert_close(entropy_N, torch.tensor([0.5983]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits_NV.grad, torch.tensor([[-5 / 7, 0, 5 / 7]]))
+
+
+@pytest.mark.parametrize("tokens_per_chunk", [1, 4, 100])
+@pytest.mark.parametrize("transform", [LogitTransform(), LogitTransform(cap=3.0)])
+def test_supports_give_the_same_values_and_gradients_as_autograd_over_the_chosen_logits(
+    tokens_per_chunk, transform, monkeypatch
+):
+    monkeypatch.setattr(logprobs, "CHUNK_VALUES", {"cpu": tokens_per_chunk * VOCAB})
+    support_NK = torch.stack([torch.tensor([t, (3 * t + 1) % VOCAB, (5 * t + 2) % VOCAB]) for t in TARGETS_N])
+    chunked, expected = inputs(has_bias=True), inputs(has_bias=True)
+    options = {"temperature": 0.7, "vocab_size": VOCAB, "with_entropy": True, "transform": transform}
+    logprobs_N, entropy_N = chunked_logprobs(*chunked, TARGETS_N, **options, support_NK=support_NK.int())
+    logits_NV = torch.nn.functional.linear(*expected).float()
+    logits_NV = logits_NV if transform.cap is None else transform.cap * torch.tanh(logits_NV / transform.cap)
+    rows = [logits_N[sorted(set(ids))] / 0.7 for logits_N, ids in zip(logits_NV, support_NK.tolist(), strict=True)]
+    expected_N = torch.stack([logits_NV[n, t] / 0.7 - rows[n].logsumexp(-1) for n, t in enumerate(TARGETS_N)])
+    expected_entropy_N = torch.stack([torch.special.entr(row.softmax(-1)).sum() for row in rows])
+    torch.testing.assert_close(logprobs_N, expected_N)
+    torch.testing.assert_close(entropy_N, expected_entropy_N)
+    ((logprobs_N + 0.3 * entropy_N) * UPSTREAM_N).sum().backward()
+    ((expected_N + 0.3 * expected_entropy_N) * UPSTREAM_N).sum().backward()
+    for ours, reference in zip(chunked, expected, strict=True):
+        torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("transform", [LogitTransform(0.25), LogitTransform(cap=3.0), LogitTransform(2.0, cap=3.0)])

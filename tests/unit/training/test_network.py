@@ -64,7 +64,7 @@ def test_sequences_are_not_packed_if_packed_attention_is_wrong(tmp_path, monkeyp
 
 def test_an_unsupported_scale_of_the_logits_is_rejected(tmp_path, monkeypatch):
     model = base(tmp_path, GraniteConfig(**SHAPE, logits_scaling=4.0))
-    monkeypatch.setattr(logprobs, "logit_transform", lambda config: logprobs.LogitTransform())
+    monkeypatch.setattr(logprobs, "logit_transform", lambda config: logprobs.NO_TRANSFORM)
     with pytest.raises(ConfigError, match="A granite model cannot be trained"):
         load_network(model, CLUSTER, 1.0)
 
