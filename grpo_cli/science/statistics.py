@@ -99,6 +99,8 @@ def movement_ratio(runs: Runs, *, first: str, second: str, extreme: float) -> fl
     measured, expected = (
         [_extreme_share(runs[arm], extreme, push) for arm in (first, second)] for push in (_logprob_change, _advantage)
     )
+    if expected[0] == expected[1]:
+        raise DataError(f"{first} and {second}: the advantages say no difference. Set another `extreme`.")
     return (measured[0] - measured[1]) / (expected[0] - expected[1])
 
 
@@ -133,6 +135,8 @@ def _samples_until(run: RunResult, metric: str, reach: float) -> float:
 def _extreme_share(run: RunResult, extreme: float, push: Callable[[KeptResponse], float]) -> float:
     """The share of easy and hard groups in the sum over groups of the mean of (reward - mean reward) * `push`."""
     moved = [(_pass_rate(group), _moved(group, push)) for group in read_groups(run.folder, Split.train)]
+    if not any(value for _, value in moved):
+        raise DataError(f"{run.folder} keeps no group with different rewards. Set logger.groups_per_step.")
     of_extreme = sum(value for rate, value in moved if not extreme < rate < 1 - extreme)
     return of_extreme / sum(value for _, value in moved)
 

@@ -132,6 +132,15 @@ def test_movement_needs_token_values(tmp_path):
         movement_ratio(runs, first="a", second="b", extreme=0.25)
 
 
+def test_movement_without_a_difference_to_compare_is_reported(tmp_path):
+    one = moved_run(tmp_path / "a", 1, 1, divided=False)
+    with pytest.raises(DataError, match="a and b: the advantages say no difference"):
+        movement_ratio({"a": one, "b": one}, first="a", second="b", extreme=0.25)
+    write_groups(rollout_file(tmp_path / "a", Split.train, 1), [moved_group("easy", 4, 1, divided=False)])
+    with pytest.raises(DataError, match="keeps no group with different rewards"):
+        movement_ratio({"a": one, "b": one}, first="a", second="b", extreme=0.25)
+
+
 def test_a_metric_that_a_run_lacks_is_reported():
     with pytest.raises(DataError, match="run has no values of y"):
         paired_gap({"a": run(x=[1]), "b": run(x=[1])}, metric="y", first="a", second="b")
