@@ -43,13 +43,16 @@ def main(argv: list[str], runner: Sequence[str] = R1ZERO) -> None:
         epilog=f"claims:\n{_list()}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("claims", nargs="*", metavar="CLAIM", help="a claim below or a YAML file; all unless given")
+    parser.add_argument(
+        "claims", nargs="*", metavar="CLAIM", help="a claim below or a YAML file; those of the default set unless given"
+    )
     parser.add_argument("--report", action="store_true", help="write the page from what is done so far; run nothing")
     parser.add_argument("--json", action="store_true", help="print the facts as one JSON document; run nothing")
     arguments = parser.parse_intermixed_args(argv)
-    names = [word for word in arguments.claims if "=" not in word] or list(claim_files())
+    named = [word for word in arguments.claims if "=" not in word]
     chosen = _seeds_setting([word for word in arguments.claims if "=" in word])
-    claims = [read_claim(name) for name in names]
+    runs_nothing = arguments.report or arguments.json
+    claims = [claim for claim in map(read_claim, named or claim_files()) if named or runs_nothing or claim.by_default]
     if arguments.json:
         print(json_text([claim_facts(claim) for claim in claims]))
         return
@@ -60,7 +63,7 @@ def main(argv: list[str], runner: Sequence[str] = R1ZERO) -> None:
         try:
             for claim in claims if not arguments.report else []:
                 print(f"\n{claim.name}: {claim.claim}", flush=True)
-                run_claim(claim, seeds_of(claim, chosen), command_line(names, chosen), runner)
+                run_claim(claim, seeds_of(claim, chosen), command_line(named, chosen), runner)
         finally:
             _report(claims)
     except OSError as error:

@@ -78,9 +78,9 @@ def finished_runs(claim: Claim) -> Iterator[tuple[int, Runs]]:
 
 
 def read_run_result(folder: Path) -> RunResult:
-    """The metrics and the settings in a run folder; a run that does not train has no metrics."""
-    settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    metrics = folder / "metrics.jsonl"
+    """The metrics and the settings in a run folder; a run that only samples has neither."""
+    metrics, config = folder / "metrics.jsonl", folder / "config.yaml"
+    settings = OmegaConf.to_container(OmegaConf.load(config)) if config.is_file() else {}
     return RunResult(folder, read_metrics(metrics) if metrics.is_file() else [], as_object(settings, str(folder)))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from grpo_cli.errors import DataError
+from grpo_cli.runs.rollouts import KeptGroup, KeptResponse, Split, read_groups
 
 # S seeds, R resamples of them
 
@@ -77,8 +78,35 @@ def mixed_groups_margin(runs: Runs, *, tolerance: float) -> float:
     return tolerance - max(errors)
 
 
+def samples_doublings(runs: Runs, *, metric: str, reach: float, first: str, second: str) -> float:
+    """How often the samples that the arm `first` needs until `metric` is at `reach` must be doubled for `second`.
+
+    Samples between two evaluations are interpolated. An arm that does not get there counts with all its samples.
+    """
+    a, b = (_samples_until(runs[arm], metric, reach) for arm in (first, second))
+    return math.log2(b / a)
+
+
+def movement_ratio(runs: Runs, *, first: str, second: str, extreme: float) -> float:
+    """How much more of an update's movement is on easy and hard problems in `first` than in `second`: 1 is as much
+    more as the advantages say, 0 is no more.
+
+    Easy and hard are groups with a pass rate of at least 1 - `extreme` or at most `extreme`. A group's movement is the
+    mean of (reward - mean reward) * (change of the response's log-probability in the update), an estimate of the change
+    of its pass rate. The advantages say: the mean of (reward - mean reward) * advantage, which is sqrt(p (1 - p)) with
+    the standard deviation and p (1 - p) without. Needs the token values of whole groups (logger.token_values).
+    """
+    measured, expected = (
+        [_extreme_share(runs[arm], extreme, push) for arm in (first, second)] for push in (_logprob_change, _advantage)
+    )
+    if expected[0] == expected[1]:
+        raise DataError(f"{first} and {second}: the advantages say no difference. Set another `extreme`.")
+    return (measured[0] - measured[1]) / (expected[0] - expected[1])
+
+
 STATISTICS: dict[str, Callable[..., float]] = {
-    function.__name__: function for function in (paired_gap, least_gap, least_trend, mixed_groups_margin)
+    function.__name__: function
+    for function in (paired_gap, least_gap, least_trend, mixed_groups_margin, samples_doublings, movement_ratio)
 }
 
 
@@ -90,6 +118,46 @@ def curve(run: RunResult, metric: str) -> tuple[list[int], list[float]]:
             f"{run.folder} has no values of {metric}. Name a metric of docs/metrics.md in the claim's options."
         )
     return [step for step, _ in points], [value for _, value in points]
+
+
+def _samples_until(run: RunResult, metric: str, reach: float) -> float:
+    spent = dict(zip(*curve(run, "total/samples"), strict=True)) | {0: 0.0}
+    steps, values = curve(run, metric)
+    below = (0, 0.0)  # the last step with a value below `reach`, and that value
+    for step, value in zip(steps, values, strict=True):
+        if value >= reach:
+            share = (reach - below[1]) / (value - below[1]) if step > 0 else 1.0
+            return max(1.0, spent[below[0]] + share * (spent[step] - spent[below[0]]))
+        below = (step, value)
+    return spent[steps[-1]]
+
+
+def _extreme_share(run: RunResult, extreme: float, push: Callable[[KeptResponse], float]) -> float:
+    """The share of easy and hard groups in the sum over groups of the mean of (reward - mean reward) * `push`."""
+    moved = [(_pass_rate(group), _moved(group, push)) for group in read_groups(run.folder, Split.train)]
+    if not any(value for _, value in moved):
+        raise DataError(f"{run.folder} keeps no group with different rewards. Set logger.groups_per_step.")
+    of_extreme = sum(value for rate, value in moved if not extreme < rate < 1 - extreme)
+    return of_extreme / sum(value for _, value in moved)
+
+
+def _pass_rate(group: KeptGroup) -> float:
+    return statistics.fmean(response.correct is True for response in group.responses)
+
+
+def _moved(group: KeptGroup, push: Callable[[KeptResponse], float]) -> float:
+    mean = statistics.fmean(response.reward for response in group.responses)
+    return statistics.fmean((response.reward - mean) * push(response) for response in group.responses)
+
+
+def _logprob_change(response: KeptResponse) -> float:
+    if response.values is None or response.values.updated_logprobs is None:
+        raise DataError("A kept response has no token values. Set logger.token_values=true in the claim's runs.")
+    return math.fsum(response.values.updated_logprobs) - math.fsum(response.values.trainer_logprobs)
+
+
+def _advantage(response: KeptResponse) -> float:
+    return response.advantage or 0.0
 
 
 def _rank_correlation(values: Sequence[float]) -> float:

@@ -41,9 +41,9 @@ what = json.loads(do.read_text()).get(folder.name) if do.exists() else None
 if what == "fail":
     sys.exit(3)
 last = what or (0.7 if folder.name.startswith("wide") else 0.5)
-(folder / "config.yaml").write_text("rollout: {group_size: 4}\\n")
 if sys.argv[1] == "sample":
     sys.exit()
+(folder / "config.yaml").write_text("rollout: {group_size: 4}\\n")
 rows = [{"step": 0, "eval/heldout/avg": 0.1}, {"step": 1}, {"step": 2, "eval/heldout/avg": last}]
 (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
 """

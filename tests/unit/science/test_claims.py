@@ -74,5 +74,6 @@ def test_every_claim_of_r1zero_composes_and_passes_the_checks(name):
     assert {stage.name for stage in stages} == {f"{arm}_{seed}" for arm in claim.runs for seed in range(100, 108)}
 
 
-def test_all_claims_of_r1zero_together_take_at_most_an_hour():
-    assert sum(read_claim(name).minutes for name in claim_files()) <= 60
+def test_the_default_set_of_claims_takes_at_most_an_hour():
+    claims = [read_claim(name) for name in claim_files()]
+    assert sum(claim.minutes for claim in claims if claim.by_default) <= 60

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from grpo_cli.commands import science
 from grpo_cli.errors import ConfigError, TrainingError
 from grpo_cli.pipeline.run import read_progress
 from grpo_cli.science import experiment
@@ -120,6 +121,20 @@ def test_a_report_runs_nothing(case):
     case.start("--report")
     assert not case.folder.exists()
     assert (case.folder.parent / "report.html").is_file()
+
+
+def test_a_claim_outside_the_default_set_runs_only_if_it_is_named_and_is_reported_all_the_same(
+    case, capsys, monkeypatch
+):
+    case.change("minutes: 1", "minutes: 1\nby_default: false")
+    monkeypatch.setattr(science, "claim_files", lambda: {str(case.file): case.file})
+    science.main(["seeds=0"], case.runner)
+    assert not case.folder.exists()
+    science.main([str(case.file), "seeds=0"], case.runner)
+    assert case.started() == ["wide_0", "narrow_0"]
+    capsys.readouterr()
+    science.main(["--json"], case.runner)
+    assert [claim["name"] for claim in json.loads(capsys.readouterr().out)] == ["mine"]
 
 
 @pytest.mark.parametrize("setting", ["seeds=", "seeds=all", "seeds=1,", "seeds=-1", "steps=3"])

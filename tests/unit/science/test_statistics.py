@@ -1,21 +1,26 @@
 """The statistics of claims, by sums worked by hand."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from grpo_cli.errors import DataError
+from grpo_cli.runs.rollouts import KeptGroup, KeptResponse, Split, TokenValues, read_step, rollout_file, write_groups
 from grpo_cli.science.statistics import (
     RunResult,
     least_gap,
     least_trend,
     median_interval,
     mixed_groups_margin,
+    movement_ratio,
     paired_gap,
+    samples_doublings,
     sign_test,
     summarize,
 )
+from grpo_cli.types import Verdict
 
 
 def run(group_size: int = 4, **columns: list) -> RunResult:
@@ -68,6 +73,72 @@ def test_the_margin_is_what_the_worst_arm_leaves_of_the_tolerance():
     three = run(3, **rate, **{"group/all_right": [0.1, 0.1], "group/all_wrong": [0.2, 0.1]})
     assert mixed_groups_margin({"three": three}, tolerance=0.15) == pytest.approx(0.15)
     assert mixed_groups_margin({"two": two, "three": three}, tolerance=0.15) == pytest.approx(0.05)
+
+
+def test_samples_until_an_accuracy_are_interpolated_and_compared_in_doublings():
+    # 0.5 is half way between 0.4 and 0.6, at 30 of 20 to 40 samples; the other arm ends at 120 without it: 4 times 30.
+    fast = run(x=[0.1, 0.4, 0.6], **{"total/samples": [None, 20, 40]})
+    slow = run(x=[0.1, 0.2, 0.3], **{"total/samples": [None, 60, 120]})
+    arms = {"fast": fast, "slow": slow}
+    assert samples_doublings(arms, metric="x", reach=0.5, first="fast", second="slow") == pytest.approx(2)
+    assert samples_doublings(arms, metric="x", reach=0.5, first="slow", second="fast") == pytest.approx(-2)
+    # 0.2: a third of the way from 0.1 to 0.4, at 20 / 3 samples; in the other arm at 60
+    assert samples_doublings(arms, metric="x", reach=0.2, first="fast", second="slow") == pytest.approx(math.log2(9))
+
+
+def moved_group(problem: str, num_right: int, rise: float, *, divided: bool) -> KeptGroup:
+    """A group of four whose right responses' log-probability rises by `rise`; the advantages are divided by the std."""
+    rate = num_right / 4
+    responses = []
+    for place in range(4):
+        right = place < num_right
+        before = -1.0 - place
+        values = TokenValues(["a", "b"], [0, 0], [before, -1], [0, 0], [before + right * rise, -1])
+        advantage = (right - rate) / (math.sqrt(rate * (1 - rate)) if divided else 1)
+        verdict = Verdict.correct if right else Verdict.wrong
+        responses.append(KeptResponse("a b", 2, False, float(right), {}, None, verdict, advantage, values))
+    return KeptGroup(1, Split.train, problem, problem, problem, "", "math", tuple(responses))
+
+
+def moved_run(folder: Path, middle: float, hard: float, *, divided: bool) -> RunResult:
+    """A run with a problem of pass rate 1/2 and one of 1/4, and the rises of their right responses."""
+    file = rollout_file(folder, Split.train, 1)
+    file.parent.mkdir(parents=True)
+    groups = [moved_group("middle", 2, middle, divided=divided), moved_group("hard", 1, hard, divided=divided)]
+    write_groups(file, groups)
+    return RunResult(folder, [], {})
+
+
+def test_movement_on_hard_problems_is_compared_with_what_the_advantages_say(tmp_path):
+    # p (1 - p) is 1/4 and 3/16: without the division, 3/7 is on the hard problem. With it, 1/2 and sqrt(3)/4.
+    without = moved_run(tmp_path / "without", 1, 1, divided=False)  # all rise by 1: 3/7, as the advantages say
+    said = math.sqrt(3) / (2 + math.sqrt(3)) - 3 / 7
+
+    def ratio(name: str, middle: float, hard: float) -> float:
+        runs = {"a": moved_run(tmp_path / name, middle, hard, divided=True), "b": without}
+        return movement_ratio(runs, first="a", second="b", extreme=0.25)
+
+    assert ratio("as said", 2, 4 / math.sqrt(3)) == pytest.approx(1)  # by 1 / sqrt(p (1 - p))
+    assert ratio("no more", 3, 3) == pytest.approx(0)
+    assert ratio("too much", 1, 2) == pytest.approx((3 / 5 - 3 / 7) / said)  # 1/4 and 2 * 3/16
+
+
+def test_movement_needs_token_values(tmp_path):
+    runs = {name: moved_run(tmp_path / name, 1, 1, divided=name == "a") for name in "ab"}
+    file = rollout_file(tmp_path / "a", Split.train, 1)
+    (group, *_) = read_step(tmp_path / "a", Split.train, 1)
+    write_groups(file, [replace(group, responses=[replace(group.responses[0], values=None)])])
+    with pytest.raises(DataError, match=r"Set logger\.token_values=true"):
+        movement_ratio(runs, first="a", second="b", extreme=0.25)
+
+
+def test_movement_without_a_difference_to_compare_is_reported(tmp_path):
+    one = moved_run(tmp_path / "a", 1, 1, divided=False)
+    with pytest.raises(DataError, match="a and b: the advantages say no difference"):
+        movement_ratio({"a": one, "b": one}, first="a", second="b", extreme=0.25)
+    write_groups(rollout_file(tmp_path / "a", Split.train, 1), [moved_group("easy", 4, 1, divided=False)])
+    with pytest.raises(DataError, match="keeps no group with different rewards"):
+        movement_ratio({"a": one, "b": one}, first="a", second="b", extreme=0.25)
 
 
 def test_a_metric_that_a_run_lacks_is_reported():
