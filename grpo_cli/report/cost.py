@@ -48,5 +48,5 @@ def _trained(name: str, config: TrainConfig, parameters: int, adapters: int = 0)
     trained = adapters or parameters
     width = BYTES[config.cluster.dtype]
     has_master = config.cluster.zero_stage in (1, 2) or config.cluster.dtype == DType.bf16
-    gradients = plan_gradients(replace(config.cluster, ranks=1, offload_optimizer=False), trained).held
+    gradients = plan_gradients(replace(config.cluster, ranks=1, rollout_ranks=0, offload_optimizer=False), trained).held
     return [name, float(width * (parameters + adapters)), gradients, float((12 if has_master else 8) * trained)]

@@ -102,6 +102,12 @@ def test_a_run_with_a_critic_pays_for_it_even_if_its_policy_has_adapters(compose
     assert sum(adapted[0][1:]) < 0.2 * sum(whole[0][1:])
 
 
+def test_only_ranks_that_generate_have_an_engine(compose_as):
+    both, split = (cost(compose_as("train", f"cluster={name}"))["run"] for name in ("gpu_8", "gpu_8_split"))
+    assert split[:-1] == both[:-1]
+    assert split[-1] == ["policy in vLLM", both[-1][1] / 2, 0.0, 0.0]
+
+
 def heldout(right: int, num: int = 40) -> list:
     """The last evaluation of `num` problems, of which the first `right` are solved."""
     answers = [response(RIGHT, correct=True) if n < right else response(WRONG, correct=False) for n in range(num)]
