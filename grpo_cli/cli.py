@@ -186,11 +186,14 @@ def _stdout_reader_is_gone() -> bool:
 
 
 def _flush() -> None:
-    """Flush stdout. If nobody reads it any more, drop the rest; otherwise Python would print an error at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Flush stdout and stderr. If nobody reads one of them any more, drop the rest; otherwise Python would fail at exit,
+    with an error message or the status 120.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(message: str, status: int = 1) -> None:

@@ -170,7 +170,7 @@ def test_a_run_writes_no_secrets_and_imports_no_file_of_the_current_folder_as_a_
     assert "not signed" not in printed
     command(tmp_path, "export", "checkpoint=run/checkpoints/step_000002", "to=exported")
     assert not (tmp_path / "ran").exists()
-    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "mine.py"]
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith("mine.")]
     assert any(path.suffix == ".wandb" for path in files)
     contents = {str(p.relative_to(tmp_path)): p.read_bytes() for p in files}
     contents |= {name: gzip.decompress(content) for name, content in contents.items() if name.endswith(".gz")}

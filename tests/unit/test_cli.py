@@ -136,6 +136,13 @@ def test_output_to_a_closed_pipe_is_not_an_error(arguments):
     assert done.returncode in (0, 128 + signal.SIGPIPE)  # depends on how much was written before the end
 
 
+def test_an_error_keeps_its_status_if_nobody_can_read_its_message():
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:  # like a terminal that was closed
+        finished = subprocess.run([sys.executable, "-m", "grpo_cli.cli", "show", "nowhere"], stderr=full, env=buffered)
+    assert finished.returncode == 1
+
+
 def test_any_other_broken_pipe_is_an_error():
     broken = "from grpo_cli import cli\ndef fail(_): raise BrokenPipeError('another')\ncli._run = fail\ncli.main()"
     done = subprocess.run([sys.executable, "-c", broken], capture_output=True, text=True, timeout=60)
