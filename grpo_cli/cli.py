@@ -186,8 +186,8 @@ def _stdout_reader_is_gone() -> bool:
 
 
 def _flush() -> None:
-    """Flush stdout and stderr. If nobody reads one of them any more, drop the rest; otherwise Python would fail at exit,
-    with an error message or the status 120.
+    """Flush stdout and stderr. If nobody reads one of them any more, drop the rest: Python would fail at exit, with an
+    error message or the status 120.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
