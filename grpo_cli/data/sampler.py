@@ -3,6 +3,7 @@
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Generic, TypeVar
 
 from grpo_cli.data.pass_rates import Curriculum
@@ -27,8 +28,6 @@ class EpochSampler(Generic[Item]):
         self._places = {id(item): place for place, item in enumerate(items)}
         self._lengths: dict[int, float] = {}  # by position in `items`
         self._identity = {"seed": seed, "num_items": len(items), "fingerprint": _fingerprint(items)}
-        self._epoch, self._position = 0, 0
-        self._order: list[int] = []
         self._start_epoch(0)
 
     def next(self, count: int) -> list[Item]:
@@ -45,10 +44,7 @@ class EpochSampler(Generic[Item]):
 
     def peek(self, count: int) -> list[Item]:
         """What `next` would return, without moving on."""
-        place = self._epoch, self._position, self._order
-        items = self.next(count)
-        self._epoch, self._position, self._order = place
-        return items
+        return copy(self).next(count)
 
     def metrics(self) -> dict[str, float]:
         """How often the data was gone through (0.25 after a quarter of the first epoch), and what share is skipped."""

@@ -72,7 +72,7 @@ class Claim:
     minutes: float = MISSING
     """Expected minutes for the confirmation seeds on two cores."""
     by_default: bool = True
-    """Whether `r1zero science` runs this claim if none is named; the claims that it runs take an hour at most."""
+    """Whether `r1zero science` runs this claim if none is named; the `minutes` of those are an hour at most."""
     name: str = ""
     """The name of the file; it is not written in it."""
 

@@ -91,7 +91,7 @@ def test_a_cut_response_is_finished_in_the_next_step(simulation, case):
     assert (now, rest) == (simulation.Response(5, 50), simulation.Response(55, 30))
     assert simulation.Response(5, 50).cut(50) == (simulation.Response(5, 50), None)
     done = simulation.steps(replace(case, kept=(80,)), 4, is_partial=True)
-    # Each step generates 50 tokens of its own 8 responses and the other 30 of the 8 before them, after their prefill.
+    # Each step generates 50 tokens of each of 8 new responses. It also reads in the last 8 and adds their other 30.
     prefill = 2 * 2 * 50 / (MATRIX_SHARE * 50)
     assert [step.trained for step in done] == [8] * simulation.STEPS
     assert done[0].generation == pytest.approx(50 + prefill)
