@@ -1,5 +1,6 @@
 """A network under DeepSpeed. The only module that imports deepspeed."""
 
+import copyreg
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -38,6 +39,8 @@ MAX_SKIPPED_STEPS = 3
 torch.serialization.add_safe_globals(
     [ZeroStageEnum, LossScaler, fragment_address]
 )  # classes in ZeRO's files that only hold data
+# Python 3.11.0 to 3.11.3 would write a call of `getattr`, which a load of data only does not allow.
+copyreg.pickle(ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,)))
 
 
 def init_distributed(cluster: ClusterConfig) -> None:

@@ -5,6 +5,7 @@ import inspect
 import deepspeed
 import pytest
 import torch
+from deepspeed.runtime.zero.config import ZeroStageEnum
 
 from grpo_cli.training import deepspeed_config, engine, shards
 from grpo_cli.training import deepspeed_internals as internals
@@ -37,6 +38,13 @@ def test_deepspeed_has_every_attribute_and_writes_every_key_that_is_listed(stage
     assert missing == []
     assert len(list((tmp_path / "saved").glob("*_optim_states.pt"))) == (stage > 0)
     assert internals.SHM_OP in deepspeed.ops.__compatible_ops__
+
+
+def test_a_checkpoint_of_an_early_python_3_11_can_be_loaded(tmp_path, monkeypatch):
+    """3.11.2 is the Python of Debian 12. Up to 3.11.3, an enum was pickled as a call of `getattr`."""
+    monkeypatch.setattr(ZeroStageEnum, "__reduce_ex__", lambda stage, _: (getattr, (ZeroStageEnum, stage.name)))
+    torch.save(ZeroStageEnum.weights, tmp_path / "stage.pt")
+    assert torch.load(tmp_path / "stage.pt", weights_only=True) is ZeroStageEnum.weights
 
 
 def test_every_name_that_is_listed_is_used():
