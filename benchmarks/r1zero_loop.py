@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -89,16 +90,33 @@ def train_in_turns(config, terminal) -> None:
             super().__init__()
 
     class ForcedEngine(vllm_engine.RolloutEngine):
+        """A response that is continued has its length as its text. Its next segments have to know it."""
+
+        _lengths: Iterator[int] | None = None
+
         def generate(self, requests, sampling):
             lengths = _forced.first if _forced.first and num_steps <= 1 else _forced.lengths
-            self._lengths = iter(lengths[rank() * len(requests) :])
-            yield from super().generate(requests, sampling)
+            if not config.rollout.oversample:
+                self._lengths = iter(lengths[rank() * len(requests) :])
+            elif self._lengths is None:  # each step draws other lengths
+                self._lengths = cycle([*lengths[rank() * len(lengths) // 2 :], *lengths])
+            if not lengths:
+                yield from super().generate(requests, sampling)
+                return
+            self._forced = [
+                int(r.prefix.text) if r.prefix else next(self._lengths, sampling.max_new_tokens) for r in requests
+            ]
+            self._asked = iter(self._forced)
+            for index, response in super().generate(requests, sampling):
+                length = self._forced[index]
+                yield index, replace(response, text=f"{length}", truncated=len(response.token_ids) < length)
 
-        def _params(self, *asked):  # called for each request in order
-            params = super()._params(*asked)
+        def _params(self, request, *others):  # called for each request in order
+            params = super()._params(request, *others)
             if _forced.lengths:
+                known = len(request.prefix.token_ids) if request.prefix else 0
                 params.ignore_eos, params.stop_token_ids = True, []
-                params.max_tokens = min(params.max_tokens, next(self._lengths))
+                params.max_tokens = min(params.max_tokens, next(self._asked) - known)
             return params
 
     grpo.Clock = WaitingClock

@@ -60,7 +60,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def run_alone(description: str, measure: Callable[[int], Any], report: Callable[[Any], str]) -> None:
     """Run one benchmark from the command line and print its report."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="figures are medians over so many rounds")
+    parser.add_argument("--rounds", type=int, default=5, help="each figure is over so many rounds")
     print(report(measure(parser.parse_args().rounds)))
 
 

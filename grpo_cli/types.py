@@ -61,14 +61,7 @@ class Sampling:
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     top_k: int = 0  # 0: all
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A prompt to sample one response for."""
-
-    token_ids: tuple[int, ...]
-    seed: int  # of this response alone: it repeats, whatever else is sampled at the same time
+    segment_tokens: int = 0  # cut a response after so many new tokens, to be continued later; 0: only at the limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +77,22 @@ class Completion:
     text: str
     truncated: bool
     support: tuple[bytes, ...] | None = None  # None: the whole vocabulary
+    # Pairs of a number of tokens and their age: by how many updates their weights are older than the newest ones.
+    ages: tuple[tuple[int, int], ...] = ()  # none: 0 for all tokens
+
+    @property
+    def token_ages(self) -> tuple[int, ...]:
+        """The age of each token; none if `ages` has none."""
+        return tuple(age for num_tokens, age in self.ages for _ in range(num_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt to sample one response for."""
+
+    token_ids: tuple[int, ...]
+    seed: int  # of this response alone: it repeats, whatever else is sampled at the same time
+    prefix: Completion | None = None  # the start of the response, if it was cut after a segment
 
 
 class Verdict(StrEnum):

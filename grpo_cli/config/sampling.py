@@ -33,9 +33,15 @@ class RolloutConfig:
     max_new_tokens_schedule: dict[int, int] = number({}, at_least=1)
     """New values of max_new_tokens by the optimizer step from which they apply, as in {8200: 65536} for the second
     stage of DeepSeek-R1-Zero."""
-    max_staleness: int = number(0, at_least=0, at_most=1)
-    """1: while a step is trained, the next one is sampled, with the weights before that step; needs
-    cluster.rollout_ranks. 0: each step is sampled with the newest weights."""
+    max_staleness: int = number(0, at_least=0)
+    """By how many updates the weights that sample a token may be older than the newest ones. With
+    cluster.rollout_ranks, 1 or more: the next step is sampled while one is trained. 0: always the newest weights."""
+    oversample: int = number(0, at_least=0)
+    """Prompts that are sampled in addition to prompts_per_step. A step ends when prompts_per_step groups are complete;
+    the others are continued in the next step (partial rollouts). Needs max_staleness."""
+    segment_tokens: int | None = number(None, at_least=1)
+    """With oversample: tokens of each response between two checks whether enough groups are complete; an eighth of
+    max_new_tokens if not set."""
     mismatch_limit: float | None = number(None, above=0)
     """Mean difference of the sampler's and the trainer's log-probabilities that stops the run; if not set, 1e-4 in
     fp32 and 0.1 in bf16."""

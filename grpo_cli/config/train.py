@@ -52,11 +52,7 @@ class TrainConfig:
     def faults(self, key: str) -> Iterator[str]:
         yield from precision_faults(self.cluster)
         yield from self._batch_faults()
-        if self.rollout.max_staleness > 0 and self.cluster.rollout_ranks == 0:
-            yield (
-                f"rollout.max_staleness={self.rollout.max_staleness} samples while the trainer works. It needs ranks "
-                "that only generate: choose cluster=gpu_8_split, for example, or set rollout.max_staleness=0."
-            )
+        yield from self._staleness_faults()
         lora, refresh_steps = self.model.lora, self.algorithm.reference.refresh_steps
         if lora.rank > 0 and refresh_steps > 0 and self.algorithm.reference.path is None:
             yield (
@@ -77,6 +73,45 @@ class TrainConfig:
         """The names of the metrics that each evaluation of this run has."""
         heldout = heldout_metrics([*measured(self.eval, 1), "greedy"])
         return heldout + benchmark_metrics(self.benchmark, self.eval)
+
+    @property
+    def most_carried(self) -> int:
+        """For how many steps a group may wait, with `rollout.oversample`; ranks that only generate are a step ahead."""
+        return self.rollout.max_staleness - (self.cluster.rollout_ranks > 0)
+
+    def _staleness_faults(self) -> Iterator[str]:
+        rollout, splits = self.rollout, self.cluster.rollout_ranks > 0
+        if rollout.oversample == 0:
+            if rollout.max_staleness > splits:
+                yield (
+                    f"rollout.max_staleness={rollout.max_staleness} needs "
+                    + ("rollout.oversample" if splits else "ranks that only generate, or rollout.oversample")
+                    + f": otherwise no token is older than {int(splits)} update(s). Set rollout.oversample="
+                    f"{max(1, rollout.prompts_per_step // 2)}, for example"
+                    + (", or rollout.max_staleness=1." if splits else ", choose cluster=gpu_8_split, or set it to 0.")
+                )
+            if rollout.segment_tokens is not None:
+                yield (
+                    f"rollout.segment_tokens={rollout.segment_tokens} has no effect without rollout.oversample. Set "
+                    f"rollout.oversample={max(1, rollout.prompts_per_step // 2)}, for example."
+                )
+            return
+        if self.most_carried < 1:
+            yield (
+                f"rollout.oversample={rollout.oversample} continues responses in the next step, with weights that are "
+                f"one update newer. Set rollout.max_staleness={1 + splits} to allow it, or rollout.oversample=0."
+            )
+        if rollout.oversample > rollout.prompts_per_step:
+            yield (
+                f"rollout.oversample={rollout.oversample} is above rollout.prompts_per_step="
+                f"{rollout.prompts_per_step}, so groups could become too old. Set rollout.oversample="
+                f"{rollout.prompts_per_step} or less."
+            )
+        if self.algorithm.dynamic_sampling.max_refills > 0:
+            yield (
+                "rollout.oversample and algorithm.dynamic_sampling.max_refills both draw more prompts than a step "
+                "needs, and cannot be combined. Set one of them to 0."
+            )
 
     def _critic_faults(self) -> Iterator[str]:
         kind, critic, decay = self.algorithm.advantage.kind, self.critic, self.optimizer.weight_decay

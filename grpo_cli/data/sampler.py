@@ -55,14 +55,18 @@ class EpochSampler(Generic[Item]):
 
     def record(self, item: Item, length: float, pass_rate: float | None = None) -> None:
         """Store the mean length of the responses to an item, in tokens, and the share of them that is right."""
-        place = self._places[id(item)]
+        place = self.place(item)
         self._lengths[place] = length
         if self._curriculum is not None and pass_rate is not None:
             self._curriculum.record(place, pass_rate, self._epoch)
 
+    def place(self, item: Item) -> int:
+        """The index of an item of `items`."""
+        return self._places[id(item)]
+
     def expected_length(self, item: Item) -> float | None:
         """The last recorded length, or None if none was recorded yet."""
-        return self._lengths.get(self._places[id(item)])
+        return self._lengths.get(self.place(item))
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and the identity of the data that it refers to, as plain JSON values."""

@@ -116,6 +116,9 @@ def rollout_tally(groups: Sequence[ScoredGroup]) -> Tally:
                 tally.mean("length/wrong", length * (not is_right), not is_right)
             tally.mean("policy/entropy", -sum(completion.logprobs), len(completion.logprobs))
             tally.sum("rollout/tokens", length)
+            for num_tokens, age in completion.ages:
+                tally.mean("staleness/mean", num_tokens * age, num_tokens)
+                tally.max("staleness/max", age)
             tally.mean("length/truncated", completion.truncated, 1)
             tally.mean("reflection/wait_rate", count_self_corrections(completion.text), 1)
     return tally

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.metrics.metrics import Tally, rollout_tally
-from grpo_cli.ranks import gather, rank, world_size
+from grpo_cli.ranks import gather
 from grpo_cli.reward.reward import Reward
-from grpo_cli.sharing import assign_owners
+from grpo_cli.rollout.share import share
 from grpo_cli.types import Completion, Prompt, Request, Sampling, Score, ScoredGroup, Verdict
 
 if TYPE_CHECKING:
-    from grpo_cli.rollout.ahead import Ahead
+    from grpo_cli.rollout.in_flight import InFlight
+    from grpo_cli.rollout.partial import WaitingGroup
 
 
 class Engine(Protocol):
@@ -36,8 +37,10 @@ class Draw:
     """
 
     groups: dict[int, ScoredGroup]  # by the prompt's place among all that the step draws
+    prompts: Sequence[Prompt]  # of the groups of all ranks
     generation_s: float
     reward_s: float
+    waiting: "tuple[WaitingGroup, ...]" = ()  # sampled in part, for a later step
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,13 @@ def collect_rollout(
     config: TrainConfig,
     *,
     step: int,
-    ahead: "Ahead | None" = None,
+    in_flight: "InFlight | None" = None,
 ) -> Rollout:
     """Draw `rollout.prompts_per_step` prompts over all ranks, and sample and score a group for each.
 
     With dynamic sampling (DAPO, arXiv:2503.14476), groups whose responses are all right or all wrong are replaced
     by groups of new prompts, in at most `max_refills` rounds. If these are too few, the first of the agreeing groups
-    are used, so that every step has the same number of groups. `ahead` may have sampled the first draw already.
+    are used, so that every step has the same number of groups. The first draw may be `in_flight` already.
     """
     num_wanted = config.rollout.prompts_per_step
     agreeing_last = config.algorithm.dynamic_sampling.max_refills > 0
@@ -82,10 +85,10 @@ def collect_rollout(
     generation_s = reward_s = 0.0
     for _ in range(1 + config.algorithm.dynamic_sampling.max_refills):
         num_drawn = len(agreeing)
-        prompts = sampler.next(num_wanted - agreeing.count(False) if agreeing_last else num_wanted)
-        if ahead and num_drawn == 0:
-            draw = ahead.first_draw(prompts, sampling, step)
+        if in_flight and num_drawn == 0:
+            draw = in_flight.first_draw(sampling, step)
         else:
+            prompts = sampler.next(num_wanted - agreeing.count(False) if agreeing_last else num_wanted)
             draw = sample_draw(engine, reward, sampler, config, prompts, sampling, step=step, num_drawn=num_drawn)
         mine |= draw.groups
         generation_s += draw.generation_s
@@ -93,7 +96,7 @@ def collect_rollout(
         facts = {i: (_agrees(group), _mean_length(group), _pass_rate(group)) for i, group in draw.groups.items()}
         for i, (agrees, length, rate) in sorted(pair for of_rank in gather(facts) for pair in of_rank.items()):
             agreeing.append(agrees)
-            sampler.record(prompts[i - num_drawn], length, rate)
+            sampler.record(draw.prompts[i - num_drawn], length, rate)
         if agreeing.count(False) >= num_wanted:
             break
     order = sorted(range(len(agreeing)), key=lambda i: (agreeing[i] and agreeing_last, i))
@@ -124,7 +127,7 @@ def sample_draw(
     number, so that no response depends on the others in the batch. `step` decides which reward terms are active.
     """
     started = time.perf_counter()
-    indices = _share(prompts, sampler)
+    indices = share(prompts, sampler)
     members = [(i, sample) for i in indices for sample in range(config.rollout.group_size)]
     # From the place, not the prompt's id: a small data set may give a prompt twice in a step.
     seeds = [sample_seed(config.seed, step, num_drawn + i, sample) for i, sample in members]
@@ -139,27 +142,7 @@ def sample_draw(
     for i in indices:
         completions, scores = zip(*(done[i, sample] for sample in range(config.rollout.group_size)), strict=True)
         groups[num_drawn + i] = ScoredGroup(prompts[i], completions, tuple(score.result() for score in scores))
-    return Draw(groups, generated - started, time.perf_counter() - generated)
-
-
-def _share(prompts: Sequence[Prompt], sampler: EpochSampler) -> list[int]:
-    """The indices of the prompts that this rank samples, in ascending order.
-
-    They are balanced by the lengths of the prompts' last responses if all are known, otherwise assigned in turn. The
-    samples do not depend on the assignment.
-    """
-    in_turn = [range(first, len(prompts), world_size()) for first in range(world_size())]
-    expected = [sampler.expected_length(prompt) for prompt in prompts]
-    lengths = [length for length in expected if length is not None]
-    if len(lengths) < len(expected):
-        return list(in_turn[rank()])
-    owners = assign_owners([[lengths[i] for i in of_rank] for of_rank in in_turn])
-    pairs = (
-        (i, owner)
-        for of_rank, owners_of_rank in zip(in_turn, owners, strict=True)
-        for i, owner in zip(of_rank, owners_of_rank, strict=True)
-    )
-    return sorted(i for i, owner in pairs if owner == rank())
+    return Draw(groups, prompts, generated - started, time.perf_counter() - generated)
 
 
 def _mean_length(group: ScoredGroup) -> float:

@@ -16,7 +16,7 @@ from grpo_cli.runs.stored_steps import StoredGroup, read_completions, read_group
 from grpo_cli.types import Prompt, Sampling, ScoredGroup
 
 if TYPE_CHECKING:
-    from grpo_cli.rollout.ahead import Ahead
+    from grpo_cli.rollout.in_flight import InFlight
 
 
 def step_rollout(
@@ -27,14 +27,14 @@ def step_rollout(
     config: TrainConfig,
     *,
     step: int,
-    ahead: "Ahead | None" = None,
+    in_flight: "InFlight | None" = None,
 ) -> Rollout:
     """This rank's share of a step's groups, sampled or replayed. With `logger.replayable`, they are also stored.
 
-    `ahead` may have sampled some of them already.
+    Some of them may be `in_flight` already.
     """
     if config.replay is None:
-        rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step, ahead=ahead)
+        rollout = collect_rollout(engine, reward, sampler, sampling, config, step=step, in_flight=in_flight)
     else:
         rollout = _replayed(replay_file(Path(config.replay), step), reward, sampler, sampling, step)
     if config.logger.replayable:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,6 +25,7 @@ from grpo_cli.paths import plain_name
 from grpo_cli.ranks import gather, rank
 from grpo_cli.rollout.class_snapshot import ClassSnapshot
 from grpo_cli.rollout.experts import check_experts, forget_packed_experts
+from grpo_cli.rollout.segments import joined, num_to_sample
 from grpo_cli.rollout.support import packed
 from grpo_cli.rollout.text import shown_special_ids, text_after, until_stop
 from grpo_cli.rollout.weight_check import WeightCheck
@@ -99,7 +101,8 @@ class RolloutEngine:
         shared, first = self._shared(requests)
         shown = shown_special_ids(self._tokenizer, sampling.stop)
         for index, request in enumerate(shared):
-            prompt = {"prompt_token_ids": list(request.token_ids)}
+            known = request.prefix.token_ids if request.prefix else ()
+            prompt = {"prompt_token_ids": [*request.token_ids, *known]}
             engine.add_request(str(index), prompt, self._params(request, sampling, shown))
         for state in engine.output_processor.request_states.values():
             state.logprobs_processor.tokenizer = None  # otherwise it decodes each token again for its log-probability
@@ -116,7 +119,7 @@ class RolloutEngine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
-            max_tokens=sampling.max_new_tokens,
+            max_tokens=num_to_sample(request, sampling),
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
             stop_token_ids=list(self._end_token_ids),
@@ -135,13 +138,17 @@ class RolloutEngine:
         text = output.text  # with `shown`, it contains all special tokens
         if shown or not text:
             text = until_stop(text_after(self._tokenizer, request.token_ids, output.token_ids, shown), stop)
-        return Completion(
+        completion = Completion(
             token_ids=tuple(output.token_ids),
             logprobs=tuple(output.logprobs.logprobs),
             text=text,
             truncated=output.finish_reason == "length",
             support=tuple(output.logprobs.support) if isinstance(output.logprobs, LogprobsWithSupport) else None,
         )
+        if request.prefix is None:
+            return completion
+        decode = partial(text_after, self._tokenizer, request.token_ids, shown=shown)
+        return joined(request.prefix, completion, decode, stop)
 
     def _shared(self, requests: Sequence[Request]) -> tuple[Sequence[Request], int]:
         """The requests of all ranks that share this engine, and the index of this rank's first one."""

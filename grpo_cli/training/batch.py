@@ -31,6 +31,7 @@ class TrainingSequence:
     advantage: float | tuple[float, ...] = 0.0  # one for the whole response, or one for each token
     weight: float | tuple[float, ...] = 0.0  # of each of its tokens in the objective, likewise
     support: tuple[bytes, ...] | None = None  # of each token, see rollout/support.py; None: the whole vocabulary
+    ages: tuple[int, ...] = ()  # of each token, see Completion; none: 0
 
     @property
     def length(self) -> int:
@@ -93,6 +94,12 @@ class MicroBatch:
             return None
         return self.scatter([logprob for logprobs in known for logprob in logprobs])
 
+    @property
+    def ages_BT(self) -> Tensor | None:
+        """None if every token was sampled with the newest weights."""
+        ages = [age for s in self.sequences for age in s.ages]
+        return self.scatter(ages) if ages else None
+
     def token_values_BT(self, values: TokenValues) -> Tensor:
         """The values of these sequences' response tokens at their positions; 0 elsewhere."""
         parts = [values[s] for s in self.sequences]
@@ -112,7 +119,10 @@ class MicroBatch:
 def make_sequences(group: ScoredGroup) -> list[TrainingSequence]:
     """The responses of a group as sequences, without advantage and weight."""
     prompt_ids = group.prompt.token_ids
-    return [TrainingSequence(prompt_ids, c.token_ids, c.logprobs, support=c.support) for c in group.completions]
+    return [
+        TrainingSequence(prompt_ids, c.token_ids, c.logprobs, support=c.support, ages=c.token_ages)
+        for c in group.completions
+    ]
 
 
 def make_minibatches(

@@ -22,7 +22,7 @@ from grpo_cli.model import load_base_model
 from grpo_cli.progress import progress, stage
 from grpo_cli.ranks import rank
 from grpo_cli.reward.reward import Reward
-from grpo_cli.rollout.ahead import Ahead, LearnerAndAhead
+from grpo_cli.rollout.in_flight import InFlight, LearnerAndRollouts
 from grpo_cli.rollout.link import join_roles
 from grpo_cli.rollout.remote_engine import RemoteEngine, serve
 from grpo_cli.rollout.replay import step_rollout
@@ -77,12 +77,12 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 engine = stack.enter_context(RemoteEngine(link))
             else:
                 engine = RolloutEngine(model, config.cluster, for_training=True)
-        samples_ahead = config.rollout.max_staleness > 0 and config.replay is None
-        ahead = Ahead(engine, reward, sampler, config) if samples_ahead else None
+        is_stale = config.rollout.max_staleness > 0 and config.replay is None
+        in_flight = InFlight(engine, reward, sampler, config) if is_stale else None
         with engine.asleep(), stage(console, "building DeepSpeed"):
             policy, critic = rl_policy(model, config, teacher), rl_critic(model, config)
             learner: Learner = PolicyAndCritic(policy, critic) if critic else policy
-            learner = LearnerAndAhead(learner, ahead) if ahead else learner
+            learner = LearnerAndRollouts(learner, in_flight) if in_flight else learner
             start_step = checkpoints.load_latest(learner, sampler)
         if policy.note:
             say(console, policy.note)
@@ -101,9 +101,9 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
             clock = Clock()
             sampling = _sampling(config, step)
             with progress(console, f"step {step}: sampling"):
-                rollout = step_rollout(engine, reward, sampler, sampling, config, step=step, ahead=ahead)
-            if ahead and step < config.steps:
-                ahead.start(_sampling(config, step + 1), step + 1)
+                rollout = step_rollout(engine, reward, sampler, sampling, config, step=step, in_flight=in_flight)
+            if in_flight and step < config.steps:
+                in_flight.start(_sampling(config, step + 1), step + 1)
             with clock.phase("update"), engine.asleep(), progress(console, f"step {step}: updating"):
                 selected_PG = selected_responses(rollout, config.algorithm)
                 in_reward = config.algorithm.beta > 0 and config.algorithm.kl.placement != KLPlacement.loss
@@ -121,9 +121,9 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
                 update = update.merge(policy.update(minibatches))
                 groups = first_groups(step, rollout, advantages, config.logger, policy, token_values)
                 update.max("perf/peak_memory_gib", peak_memory_gib())
-            if ahead:
+            if in_flight:
                 with clock.phase("wait"):
-                    ahead.wait()
+                    in_flight.wait()
             with clock.phase("sync"):
                 num_compared = sync_weights(policy, engine)
                 if step == start_step + 1:

@@ -3,17 +3,22 @@
 import math
 from collections.abc import Mapping
 
-from grpo_cli.algorithm.correction import MismatchMaxima, MismatchSums
+from torch import Tensor
+
+from grpo_cli.algorithm.correction import sampler_mismatch
 from grpo_cli.choices import DType
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.errors import DivergedError, TrainingError
 from grpo_cli.metrics.metrics import Tally
+from grpo_cli.training.batch import MicroBatch
 
 MISMATCH_LIMITS = {DType.fp32: 1e-4, DType.bf16: 0.1}  # measured: 1e-6 and 0.02
 
 
-def tally_mismatch(tally: Tally, sums: MismatchSums, maxima: MismatchMaxima) -> None:
-    """Count the `sampler/...` metrics of some tokens."""
+def tally_mismatch(tally: Tally, trainer_logprobs_BT: Tensor, microbatch: MicroBatch) -> None:
+    """Count the `sampler/...` metrics of sampled responses, and some by the age of tokens if they are not all new."""
+    compared = trainer_logprobs_BT, microbatch.sampler_logprobs_BT
+    sums, maxima = sampler_mismatch(*compared, microbatch.mask_BT)
     num_tokens = sums.num_tokens.item()
     tally.mean("sampler/logprob_diff_mean", sums.logprob_diff.item(), num_tokens)
     tally.mean("sampler/prob_diff_mean", sums.prob_diff.item(), num_tokens)
@@ -22,6 +27,12 @@ def tally_mismatch(tally: Tally, sums: MismatchSums, maxima: MismatchMaxima) -> 
     tally.max("sampler/logprob_diff_max", maxima.logprob_diff.item())
     tally.max("sampler/prob_diff_max", maxima.prob_diff.item())
     tally.max("sampler/ratio_max", maxima.ratio.item())
+    ages_BT = microbatch.ages_BT
+    if ages_BT is not None:
+        for age in map(int, ages_BT[microbatch.mask_BT].unique()):
+            of_age, _ = sampler_mismatch(*compared, microbatch.mask_BT & (ages_BT == age))
+            tally.mean(f"staleness/{age}/ratio_mean", of_age.ratio.item(), of_age.num_tokens.item())
+            tally.mean(f"staleness/{age}/kl", of_age.kl.item(), of_age.num_tokens.item())
 
 
 def mismatch_limit(dtype: DType, setting: float | None = None) -> float:

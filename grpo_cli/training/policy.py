@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
-from grpo_cli.algorithm.correction import sampler_mismatch
 from grpo_cli.algorithm.kl import kl_divergence
 from grpo_cli.config.algorithm import AlgorithmConfig
 from grpo_cli.config.cluster import ClusterConfig
@@ -193,7 +192,7 @@ class Policy:
         *,
         first_epoch: bool,
     ) -> None:
-        algorithm, mask_BT, sampler_BT = self._algorithm, microbatch.mask_BT, microbatch.sampler_logprobs_BT
+        algorithm, sampler_BT = self._algorithm, microbatch.sampler_logprobs_BT
         # Only part of a rollout is forwarded, so its entropy is estimated from the samples, in `rollout_tally`.
         logprobs_N, entropy_N = self._engine(*microbatch.inputs, with_entropy=sampler_BT is None or bonus > 0)
         logprobs_BT = microbatch.scatter(logprobs_N)
@@ -213,7 +212,7 @@ class Policy:
             name = "policy/kl_teacher" if self._has_teacher else "policy/kl_ref"
             tally.mean(name, stats.kl_ref.item(), num_tokens)
         if first_epoch and sampler_BT is not None:
-            tally_mismatch(tally, *sampler_mismatch(old_BT, sampler_BT, mask_BT))
+            tally_mismatch(tally, old_BT, microbatch)
 
     @torch.no_grad()
     def _token_logprobs(self, network: torch.nn.Module, microbatches: Sequence[MicroBatch]) -> TokenValues:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from grpo_cli.algorithm.correction import sampler_mismatch
 from grpo_cli.metrics.metrics import Tally
 from grpo_cli.rollout.collect import sample_seed
 from grpo_cli.rollout.remote_engine import RemoteEngine
@@ -43,8 +42,7 @@ def check_sampler(
     tally = Tally()
     with engine.asleep():
         for microbatch, logprobs_N, _ in policy.forwarded(sequences):
-            compared = (microbatch.scatter(logprobs_N), microbatch.sampler_logprobs_BT, microbatch.mask_BT)
-            tally_mismatch(tally, *sampler_mismatch(*compared))
+            tally_mismatch(tally, microbatch.scatter(logprobs_N), microbatch)
         metrics = of_all_ranks(tally).compute()
     sync_weights(policy, engine)
     check_mismatch(metrics, limit)

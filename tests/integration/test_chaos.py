@@ -23,7 +23,11 @@ COMMAND = (
 )
 CLUSTERS = {
     "colocated": (),
-    "split": ("cluster=cpu_split", "rollout.max_staleness=1"),  # generates a step ahead while it trains
+    # Generates a step ahead while it trains, and continues long responses in the next step.
+    "split": (
+        *("cluster=cpu_split", "rollout.max_staleness=2", "rollout.oversample=4"),
+        "algorithm.dynamic_sampling.max_refills=0",
+    ),
 }
 # For each phase: the largest number of its occurrences to skip before the kill, and the longest delay in it in seconds.
 VISITS = {

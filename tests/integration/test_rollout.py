@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from grpo_cli.errors import TrainingError
+from grpo_cli.rollout.segments import is_cut
 from grpo_cli.rollout.vllm_engine import RolloutEngine, mask_padding
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.policies import rl_policy
@@ -71,6 +72,21 @@ def test_a_stop_string_ends_the_response_and_is_part_of_it(rollout_engine):
     stopped = [c.text for c in sampled(rollout_engine, sampling=sampling).values() if not c.truncated]
     assert any(text.endswith("</think>") for text in stopped)
     assert all(text.count("</think>") <= 1 for text in stopped)
+
+
+@pytest.mark.parametrize("stop", [(), ("</think>",)])
+def test_a_response_in_segments_equals_one_that_is_sampled_at_once(stop, rollout_engine):
+    greedy = Sampling(0.0, 1.0, max_new_tokens=64, stop=stop)
+    (_, whole), *_ = rollout_engine.generate([Request(PROMPT, seed=0)], greedy)
+    response, num_segments = None, 0
+    while response is None or is_cut(response, greedy):
+        asked = [Request(PROMPT, seed=num_segments, prefix=response)]
+        ((_, response),) = rollout_engine.generate(asked, replace(greedy, segment_tokens=3))
+        num_segments += 1
+    assert num_segments > 2
+    assert response.token_ids == whole.token_ids
+    assert (response.text, response.truncated) == (whole.text, whole.truncated)
+    assert response.logprobs == pytest.approx(whole.logprobs, abs=1e-5)
 
 
 def test_decoding_at_the_end_gives_the_same_text_as_decoding_while_sampling(rollout_engine):

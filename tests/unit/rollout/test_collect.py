@@ -7,7 +7,7 @@ import pytest
 
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
-from grpo_cli.rollout import collect as collect_module
+from grpo_cli.rollout import share as share_module
 from grpo_cli.rollout.collect import collect_rollout, sample_seed
 from grpo_cli.types import Completion, Problem, Prompt, Sampling, Score, Verdict
 
@@ -129,11 +129,11 @@ def test_prompts_are_split_between_ranks_by_the_lengths_of_their_last_responses(
     sampler = EpochSampler(PROMPTS, seed=0)
 
     def shares() -> list[list[int]]:
-        monkeypatch.setattr(collect_module, "world_size", lambda: 2)
+        monkeypatch.setattr(share_module, "world_size", lambda: 2)
         of_ranks = []
         for rank in (0, 1):
-            monkeypatch.setattr(collect_module, "rank", lambda rank=rank: rank)
-            of_ranks.append(collect_module._share(PROMPTS[:4], sampler))
+            monkeypatch.setattr(share_module, "rank", lambda rank=rank: rank)
+            of_ranks.append(share_module.share(PROMPTS[:4], sampler))
         return of_ranks
 
     for prompt, length in zip(PROMPTS[:3], (300.0, 100.0, 100.0), strict=True):

@@ -1,15 +1,14 @@
 """What is sampled ahead: the same responses in the same order, only with earlier weights; exact after a resume."""
 
 from concurrent.futures import Future
-from dataclasses import replace
 from threading import Event
 
 import pytest
 
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
-from grpo_cli.rollout.ahead import Ahead, LearnerAndAhead
 from grpo_cli.rollout.collect import collect_rollout
+from grpo_cli.rollout.in_flight import InFlight, LearnerAndRollouts
 from grpo_cli.types import Completion, Problem, Prompt, Sampling, Score, Verdict
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -42,17 +41,18 @@ class AllWrong:
 
 
 class Run:
-    def __init__(self, *, max_refills: int = 0, with_ahead: bool = True):
+    def __init__(self, *, max_refills: int = 0, with_ahead: bool = True, temperature: float = 1.0):
         self.config = TrainConfig()
+        self.config.cluster.rollout_ranks, self.config.rollout.temperature = 1, temperature
         self.config.rollout.prompts_per_step, self.config.rollout.group_size = 4, 2
         self.config.algorithm.dynamic_sampling.max_refills = max_refills
         self.engine, self.sampler = Weights(), EpochSampler(PROMPTS, seed=0)
-        self.ahead = Ahead(self.engine, AllWrong(), self.sampler, self.config) if with_ahead else None
+        self.ahead = InFlight(self.engine, AllWrong(), self.sampler, self.config) if with_ahead else None
 
     def collect(self, step: int, sampling: Sampling = SAMPLING) -> list[tuple[int, str, int]]:
         """The prompt, the text and the version of the weights of each response of a step."""
         rollout = collect_rollout(
-            self.engine, AllWrong(), self.sampler, sampling, self.config, step=step, ahead=self.ahead
+            self.engine, AllWrong(), self.sampler, sampling, self.config, step=step, in_flight=self.ahead
         )
         groups = [*rollout.groups, *rollout.discarded]
         return [(c.token_ids[1], c.text, c.token_ids[0]) for group in groups for c in group.completions]
@@ -69,6 +69,19 @@ class Run:
 def test_a_step_is_sampled_with_the_weights_before_the_last_update():
     run = Run()
     assert [{version for _, _, version in run.step(step)} for step in (1, 2, 3, 4)] == [{0}, {0}, {1}, {2}]
+
+
+def test_ages_are_counted_in_updates():
+    run = Run()
+    ages = []
+    for step in (1, 2, 3):
+        rollout = collect_rollout(
+            run.engine, AllWrong(), run.sampler, SAMPLING, run.config, step=step, in_flight=run.ahead
+        )
+        ages.append({completion.ages for group in rollout.groups for completion in group.completions})
+        run.ahead.start(SAMPLING, step + 1)
+        run.ahead.wait()
+    assert ages == [{((2, 0),)}, {((2, 1),)}, {((2, 1),)}]
 
 
 def test_prompts_and_seeds_are_those_of_a_run_that_does_not_sample_ahead():
@@ -107,13 +120,13 @@ def test_a_resumed_run_has_what_was_sampled_ahead(tmp_path):
 
 
 def test_what_was_sampled_with_other_settings_is_not_used(tmp_path):
-    first, second = Run(), Run()
+    first, second = Run(), Run(temperature=0.5)
     first.step(1)
     first.ahead.save(tmp_path / "ahead")
     second.sampler.load_state_dict(first.sampler.state_dict())
     second.ahead.load(tmp_path / "ahead")
     second.engine.version = 1
-    assert {version for _, _, version in second.collect(2, replace(SAMPLING, max_new_tokens=9))} == {1}
+    assert {version for _, _, version in second.collect(2)} == {1}
 
 
 def test_after_the_last_step_nothing_is_saved(tmp_path):
@@ -142,6 +155,6 @@ def test_a_checkpoint_holds_the_learner_and_what_is_sampled_ahead(tmp_path):
 
     run = Run()
     run.step(1)
-    LearnerAndAhead(Learner(), run.ahead).save(tmp_path / "deepspeed")
-    assert (tmp_path / "ahead/rank_00000.pt").is_file()
-    assert LearnerAndAhead(Learner(), run.ahead).load(tmp_path / "deepspeed")
+    LearnerAndRollouts(Learner(), run.ahead).save(tmp_path / "deepspeed")
+    assert (tmp_path / "in_flight/rank_00000.pt").is_file()
+    assert LearnerAndRollouts(Learner(), run.ahead).load(tmp_path / "deepspeed")
