@@ -71,10 +71,11 @@ class RemoteEngine:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the ranks that generate, unless this rank has failed: then the launcher ends them."""
-        if self._link.rank == SENDER and kind in (None, Stopped):
-            for engine in self._link.engines:
-                self._link.send((END,), engine)
-            self._link.flush()
+        if kind in (None, Stopped):
+            if self._link.rank == SENDER:
+                for engine in self._link.engines:
+                    self._link.send((END,), engine)
+            self._link.flush()  # also what this rank has asked of an engine without a request for it
 
 
 def serve(link: Link, model: BaseModel, cluster: ClusterConfig) -> None:

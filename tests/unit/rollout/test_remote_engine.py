@@ -1,7 +1,8 @@
 """Ranks that only generate: here each rank is a thread, with real messages and a fake vLLM engine."""
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from threading import Thread
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -63,9 +64,21 @@ def run(trains, *, trainers: int = 1, engines: int = 1) -> list:
         with RemoteEngine(link) as engine:
             return trains(engine, rank)
 
-    with ThreadPoolExecutor(trainers + engines) as pool:
-        results = [pool.submit(of_rank, rank) for rank in range(trainers + engines)]
-        return [result.result(timeout=60) for result in results][:trainers]
+    results = [Future() for _ in range(trainers + engines)]
+
+    def set_result(rank: int) -> None:
+        try:
+            results[rank].set_result(of_rank(rank))
+        except BaseException as error:
+            results[rank].set_exception(error)
+
+    for rank in range(trainers + engines):
+        Thread(target=set_result, args=(rank,), daemon=True).start()  # a thread that hangs must not hang the tests
+    done, missing = wait(results, timeout=60, return_when=FIRST_EXCEPTION)
+    for result in sorted(done, key=results.index):
+        result.result()  # raises what the rank has raised
+    assert not missing
+    return [result.result() for result in results[:trainers]]
 
 
 def requests(*seeds: int) -> list[Request]:
@@ -91,6 +104,12 @@ def test_the_responses_to_a_prompt_go_to_different_engines():
 def test_single_requests_of_several_ranks_go_to_different_engines():
     run(lambda engine, rank: list(engine.generate(requests(rank), SAMPLING)), trainers=2, engines=2)
     assert sorted(engine.batches for engine in FakeEngine.made) == [[[0]], [[1]]]
+
+
+def test_a_rank_that_ends_first_does_not_take_its_requests_with_it():
+    """Not even what it asked of an engine without a request for it. That engine would wait for ever."""
+    for _ in range(10):
+        assert run(lambda engine, rank: dict(engine.generate(requests(rank), SAMPLING)), trainers=2, engines=2)
 
 
 def test_an_engine_without_a_request_is_asked_too():
