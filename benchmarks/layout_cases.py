@@ -39,6 +39,7 @@ class Case:
     mean: float
     cap: int
     sigma: float = 1.0
+    group_size: int = 8
     engine_gpus: int = 1  # that share an engine
     minibatches: int = 16
     training_share: float = 0.4  # of the GPU's peak, recomputation included

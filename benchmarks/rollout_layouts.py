@@ -3,8 +3,8 @@
 A simulation of whole steps, not a measurement; it needs no GPU and about a minute. Engines generate response by
 response with lengths that are drawn from a log-normal distribution, or from the responses that a run has kept. Three
 layouts are compared: every GPU generates and trains in turn; some GPUs only generate and wait for the others (staleness
-0), or generate the next step's responses during the update (staleness 1). With partial rollouts, a response that
-reaches half of the token limit waits for the next step and is finished there.
+0), or generate the next step's responses during the update (staleness 1). With partial rollouts
+(`rollout.oversample`), a step ends when enough groups are complete, and the next one continues the others.
 
 Rates are those of `r1zero plan`: a decoding step reads the weights and all keys and values, computes, or waits for
 vLLM's Python code, whichever is slowest. docs/rollout_layouts.md has the results and what the simulation leaves out.
@@ -39,6 +39,8 @@ from grpo_cli.runs.rollouts import Split, read_groups
 
 STEPS, WARM_UP = 8, 2  # simulated steps, and those before them, until as many responses are carried over as are left
 MOST_SPLITS = 16  # numbers of generating GPUs to try for a case
+OVERSAMPLE = 0.5  # with partial rollouts: groups in addition to those of a step, as a share of them
+SEGMENTS = 8  # of the longest response, with partial rollouts
 TRAINING_PASSES = 5  # in forward passes: forward, backward (two), recomputed layers, old log-probabilities
 SPLIT_MEMORY = 0.9  # share of a GPU for vLLM, if it only generates
 MICROBATCH = 16_384  # tokens
@@ -46,16 +48,20 @@ MICROBATCH = 16_384  # tokens
 
 @dataclass(frozen=True)
 class Response:
-    """A response, or the rest of one that was cut. Numbers of tokens."""
+    """A response. Numbers of tokens."""
 
-    prefix: int  # known before generation starts: the prompt, and what an earlier step generated
+    prefix: int  # known: the prompt, and what has been generated
     left: int  # to be generated
+    cached: int = 0  # of the prefix, in the KV cache
 
-    def cut(self, budget: int) -> "tuple[Response, Response | None]":
-        """What a step generates of it, and the rest, if it is longer than the budget."""
-        if self.left <= budget:
-            return self, None
-        return Response(self.prefix, budget), Response(self.prefix + budget, self.left - budget)
+    def segment(self, size: int) -> "Response":
+        """What is generated next."""
+        return replace(self, left=min(self.left, size))
+
+    def after(self, size: int) -> "Response":
+        """The response after that."""
+        prefix = self.prefix + min(self.left, size)
+        return Response(prefix, self.prefix + self.left - prefix, prefix)
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def generate(responses: Sequence[Response], engine: Engine) -> tuple[float, floa
     while waiting or running:
         while waiting and len(running) < slots:
             response = waiting.popleft()
-            prefill = engine.prefill_s(response.prefix)
+            prefill = engine.prefill_s(response.prefix - response.cached)
             seconds, busy = seconds + prefill, busy + prefill
             context += response.prefix
             heappush(running, (step + response.left, response.prefix + response.left))
@@ -138,23 +144,37 @@ class Step:
 
 
 def steps(case: Case, generating: int, *, is_partial: bool) -> list[Step]:
-    """The steps of a run in which `generating` GPUs generate; if it is all of them, they also train."""
+    """The steps of a run in which `generating` GPUs generate; if it is all of them, they also train.
+
+    With partial rollouts, a group is continued in one later step at most.
+    """
     is_split = generating < case.gpus
     engine = Engine(case, SPLIT_MEMORY if is_split else case.colocated_memory)
     num_engines = generating // case.engine_gpus
-    draw, done, carried = case.lengths(random.Random(0)), [], []
+    num_wanted = case.responses // case.group_size  # groups
+    in_flight = num_wanted + int(OVERSAMPLE * num_wanted) if is_partial else num_wanted
+    size = math.ceil(case.cap / SEGMENTS) if is_partial else case.cap
+    draw, done, waiting = case.lengths(random.Random(0)), [], []
     for _ in range(WARM_UP + STEPS):
-        new = [Response(PROMPT, next(draw)) for _ in range(case.responses)]
-        cut = [response.cut(case.cap // 2 if is_partial else case.cap) for response in new]
-        generated = carried + [now for now, _ in cut]
-        finished = carried + [now for now, rest in cut if rest is None]
-        carried = [rest for _, rest in cut if rest is not None]
-        spent = [generate(generated[place::num_engines], engine) for place in range(num_engines)]
-        update = update_s(
-            [each.prefix + each.left for each in finished], case, case.gpus - generating if is_split else case.gpus
-        )
-        busy = case.engine_gpus * sum(seconds for _, seconds in spent)
-        done.append(Step(max(seconds for seconds, _ in spent), busy, update, len(finished)))
+        generation = busy = 0.0
+        num_late = len(waiting)  # the first ones
+        groups = [[replace(response, cached=0) for response in group] for group in waiting]  # the weights are new
+        while len(groups) < in_flight:
+            groups.append([Response(PROMPT, next(draw)) for _ in range(case.group_size)])
+        while True:
+            complete = [all(response.left == 0 for response in group) for group in groups]
+            if sum(complete) >= num_wanted and all(complete[:num_late]):
+                break
+            asked = [response.segment(size) for group in groups for response in group if response.left]
+            spent = [generate(asked[place::num_engines], engine) for place in range(num_engines)]
+            generation += max(seconds for seconds, _ in spent)
+            busy += case.engine_gpus * sum(seconds for _, seconds in spent)
+            groups = [[response.after(size) for response in group] for group in groups]
+        chosen = [place for place, is_complete in enumerate(complete) if is_complete][:num_wanted]
+        waiting = [group for place, group in enumerate(groups) if place not in chosen]
+        finished = [response.prefix for place in chosen for response in groups[place]]
+        update = update_s(finished, case, case.gpus - generating if is_split else case.gpus)
+        done.append(Step(generation, busy, update, len(finished)))
     return done[WARM_UP:]
 
 

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 from importlib import import_module
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
@@ -86,16 +86,27 @@ def test_two_gpus_that_share_an_engine_read_in_half_of_the_time(simulation, case
     assert simulation.Engine(replace(case, engine_gpus=2), 0.5).step_s(running=1, context=0) == pytest.approx(0.5)
 
 
-def test_a_cut_response_is_finished_in_the_next_step(simulation, case):
-    now, rest = simulation.Response(prefix=5, left=80).cut(50)
-    assert (now, rest) == (simulation.Response(5, 50), simulation.Response(55, 30))
-    assert simulation.Response(5, 50).cut(50) == (simulation.Response(5, 50), None)
-    done = simulation.steps(replace(case, kept=(80,)), 4, is_partial=True)
-    # Each step generates 50 tokens of each of 8 new responses. It also reads in the last 8 and adds their other 30.
-    prefill = 2 * 2 * 50 / (MATRIX_SHARE * 50)
-    assert [step.trained for step in done] == [8] * simulation.STEPS
-    assert done[0].generation == pytest.approx(50 + prefill)
-    assert done[0].update == pytest.approx(8 * 10)  # eight times as many tokens as in responses of 10
+def test_a_response_is_generated_in_segments(simulation):
+    response = simulation.Response(prefix=5, left=80)
+    assert response.segment(50) == simulation.Response(5, 50)
+    assert response.after(50) == simulation.Response(55, 30, cached=55)
+    assert response.after(50).after(50) == simulation.Response(85, 0, cached=85)
+
+
+def test_a_step_continues_what_the_last_one_has_not_finished(simulation, case, monkeypatch):
+    """Every fourth response has 50 tokens and the others 10. A segment has 13. A step needs 4 of 6 groups."""
+    monkeypatch.setattr(type(case), "lengths", lambda *_: cycle([10, 10, 10, 50]))
+    done = simulation.steps(replace(case, responses=4, group_size=1), 4, is_partial=True)
+
+    def prefill(tokens: int) -> float:
+        return 2 * tokens / (MATRIX_SHARE * 50)
+
+    # A long response starts in one step, with 13 tokens, and needs three more segments in the next one. In these,
+    # another long one generates 39 tokens, so it needs 11 in the step after that.
+    assert done[0].generation == pytest.approx(max(13, 11 + prefill(39)))
+    assert done[1].generation == pytest.approx(13 + prefill(13) + 13 + 13)
+    assert [step.trained for step in done] == [4] * simulation.STEPS
+    assert done[0].update == pytest.approx(10 * (50 + 10 + 10 + 10) / 80)
 
 
 def test_each_micro_batch_exchanges_the_weights_three_times(simulation, case):

@@ -25,10 +25,11 @@ class Lengths:
     """An engine that samples tokens with the version of the weights as their id, after a first one with the length."""
 
     def __init__(self):
-        self.version, self.calls = 0, []
+        self.version, self.calls, self.seeds = 0, [], []
 
     def generate(self, requests, sampling):
         self.calls.append(len(requests))
+        self.seeds += [request.seed for request in requests]
         for index, request in reversed(list(enumerate(requests))):
             known = request.prefix.token_ids if request.prefix else ()
             length = known[0] if known else random.Random(request.seed).choice([2, 4, 6, LIMIT + 5])
@@ -106,6 +107,13 @@ def test_a_step_does_not_wait_for_the_longest_responses():
     run = Run(max_staleness=3)
     run.step(1)
     assert len(run.engine.calls) < LIMIT // 3
+
+
+def test_every_segment_has_a_different_seed():
+    run = Run()
+    for step in range(1, 5):
+        run.step(step)
+    assert len(set(run.engine.seeds)) == len(run.engine.seeds)
 
 
 def test_a_continued_response_has_the_tokens_of_all_its_steps():
