@@ -39,7 +39,7 @@ from grpo_cli.runs.rollouts import Split, read_groups
 
 STEPS, WARM_UP = 8, 2  # simulated steps, and those before them, until as many responses are carried over as are left
 MOST_SPLITS = 16  # numbers of generating GPUs to try for a case
-OVERSAMPLE = 0.5  # with partial rollouts: groups in addition to those of a step, as a share of them
+OVERSAMPLE = 1.0  # with partial rollouts: groups in addition to those of a step, as a share of them
 SEGMENTS = 8  # of the longest response, with partial rollouts
 TRAINING_PASSES = 5  # in forward passes: forward, backward (two), recomputed layers, old log-probabilities
 SPLIT_MEMORY = 0.9  # share of a GPU for vLLM, if it only generates
@@ -92,9 +92,12 @@ class Engine:
         return flops / (self.case.engine_gpus * MATRIX_SHARE * self.case.gpu.peak_flops)
 
 
-def generate(responses: Sequence[Response], engine: Engine) -> tuple[float, float]:
-    """Seconds until an engine has generated all responses, and the same weighted by the share of its slots in use."""
-    slots = min(engine.slots, len(responses))
+def generate(responses: Sequence[Response], engine: Engine, most: int | None = None) -> tuple[float, float]:
+    """Seconds until an engine has generated all responses, and the same weighted by the share of its slots in use.
+
+    `most` is how many responses this step has given it at a time; all of these if None.
+    """
+    slots = min(engine.slots, most or len(responses))
     waiting = deque(responses)
     running: list[tuple[int, int]] = []  # (decoding step after which it is complete, all its tokens)
     seconds = busy = 0.0
@@ -157,6 +160,7 @@ def steps(case: Case, generating: int, *, is_partial: bool) -> list[Step]:
     draw, done, waiting = case.lengths(random.Random(0)), [], []
     for _ in range(WARM_UP + STEPS):
         generation = busy = 0.0
+        most = 0  # responses of an engine
         num_late = len(waiting)  # the first ones
         groups = [[replace(response, cached=0) for response in group] for group in waiting]  # the weights are new
         while len(groups) < in_flight:
@@ -166,7 +170,8 @@ def steps(case: Case, generating: int, *, is_partial: bool) -> list[Step]:
             if sum(complete) >= num_wanted and all(complete[:num_late]):
                 break
             asked = [response.segment(size) for group in groups for response in group if response.left]
-            spent = [generate(asked[place::num_engines], engine) for place in range(num_engines)]
+            most = most or -(-len(asked) // num_engines)
+            spent = [generate(asked[place::num_engines], engine, most) for place in range(num_engines)]
             generation += max(seconds for seconds, _ in spent)
             busy += case.engine_gpus * sum(seconds for _, seconds in spent)
             groups = [[response.after(size) for response in group] for group in groups]
