@@ -53,6 +53,7 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
         NUMBER,
         (("sampler/logprob_diff_mean", "mean"), ("sampler/logprob_diff_max", "largest")),
     ),
+    ("Age of the trained tokens, updates", NUMBER, (("staleness/mean", "mean"), ("staleness/max", "oldest"))),
     (
         "Seconds by phase",
         SECONDS,
