@@ -1,6 +1,6 @@
 """Which division of GPUs trains fastest: `python benchmarks/rollout_layouts.py`.
 
-A simulation of whole steps, not a measurement; it needs no GPU and about a minute. Engines generate response by
+A simulation of whole steps, not a measurement; it needs no GPU and about two minutes. Engines generate response by
 response with lengths that are drawn from a log-normal distribution, or from the responses that a run has kept. Three
 layouts are compared: every GPU generates and trains in turn; some GPUs only generate and wait for the others (staleness
 0), or generate the next step's responses during the update (staleness 1). With partial rollouts
