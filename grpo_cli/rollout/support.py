@@ -4,9 +4,8 @@ vLLM samples from the distribution over the support and returns log-probabilitie
 the same with its own logits, so that without an update every ratio is 1. This is "Keep Sampling Mask" of DeepSeek-V3.2
 (arXiv:2512.02556, section 3.1).
 
-vLLM's `return_sampling_mask` works only in its model runner for GPUs, and without custom logits processors such as
-`mask_padding`. So the support comes from what both runners return: log-probabilities after top_k and top_p, with -inf
-outside of it.
+vLLM's `return_sampling_mask` works only in its model runner for GPUs. So the support comes from what both runners
+return: log-probabilities after top_k and top_p, with -inf outside of it.
 
 N response tokens, K ids in the largest support, V vocabulary.
 """

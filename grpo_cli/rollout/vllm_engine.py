@@ -4,17 +4,17 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import torch
+from torch import nn
 from vllm import LLM, SamplingParams
 from vllm.distributed import get_tp_group
 from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
-from vllm.v1.sample.logits_processor import LogitsProcessor
-from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as LogitsProcessorV2
 
 from grpo_cli.choices import Device, DType
 from grpo_cli.config.cluster import ClusterConfig
@@ -74,7 +74,6 @@ class RolloutEngine:
                     tensor_parallel_size=self._tensor_parallel_size,
                     logprobs_mode="processed_logprobs",  # at the sampling temperature, after top_k and top_p
                     max_logprobs=MAX_TOP_K + MAX_TIES,
-                    logits_processors=[mask_padding(model.vocab_size)],
                     **memory,
                 )
         except (AssertionError, AttributeError, KeyError, NotImplementedError, ValueError) as error:
@@ -83,6 +82,7 @@ class RolloutEngine:
             for file in Path("/dev/shm").glob(f"*{shared_memory}*"):
                 file.unlink(missing_ok=True)
         self._llm.apply_model(decoder_class.restore)
+        self._llm.apply_model(partial(exclude_padding, vocab_size=model.vocab_size))
         self._llm.llm_engine.output_processor.tokenizer = (
             model.tokenizer
         )  # vLLM's tokenizer may drop spaces: see model.py
@@ -236,25 +236,16 @@ def _name_shared_memory(tensor_parallel_size: int) -> str | None:
     return mark
 
 
-def mask_padding(vocab_size: int) -> type[LogitsProcessor]:
-    """A logits processor that excludes ids that only pad the embedding beyond the tokenizer's vocabulary.
+def exclude_padding(network: nn.Module, vocab_size: int) -> None:
+    """Never sample ids that only pad the embedding beyond the tokenizer's vocabulary.
 
-    vLLM has two model runners, one for CPUs and one for GPUs, with different interfaces of logits processors. This
-    class has both interfaces.
+    Not a logits processor: vLLM has two interfaces for them, and neither works with speculative decoding.
     """
+    compute_logits = network.compute_logits
 
-    class MaskPadding(LogitsProcessor, LogitsProcessorV2):
-        def __init__(self, *_: object) -> None:
-            pass
+    def compute_masked_logits(*args: Any, **kwargs: Any) -> torch.Tensor:
+        logits = compute_logits(*args, **kwargs)
+        logits[:, vocab_size:] = float("-inf")
+        return logits
 
-        def is_argmax_invariant(self) -> bool:
-            return False
-
-        def update_state(self, batch_update: object) -> None:
-            pass
-
-        def apply(self, logits: torch.Tensor, context: object = None) -> torch.Tensor:
-            logits[:, vocab_size:] = float("-inf")
-            return logits
-
-    return MaskPadding
+    network.compute_logits = compute_masked_logits

@@ -2,13 +2,15 @@
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from grpo_cli.errors import TrainingError
 from grpo_cli.rollout.segments import is_cut
-from grpo_cli.rollout.vllm_engine import RolloutEngine, mask_padding
+from grpo_cli.rollout.vllm_engine import RolloutEngine, exclude_padding
 from grpo_cli.training.batch import TrainingSequence
 from grpo_cli.training.policies import rl_policy
 from grpo_cli.training.policy import Policy
@@ -159,23 +161,23 @@ def test_ids_beyond_the_tokenizer_are_never_sampled(new_engine, model, config, t
     assert largest_difference(rl_policy(padded, config), completions) < 1e-3
 
 
-def test_the_padding_mask_works_in_both_model_runners_of_vllm():
-    # With vLLM's own builders and validators: first the runner for CPUs, then the one for GPUs.
-    from unittest.mock import MagicMock
+def test_the_padding_is_excluded_in_the_model_runner_for_gpus_too():
+    # The runner for CPUs samples in the test above.
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
 
-    from vllm import SamplingParams
-    from vllm.v1.sample import logits_processor as first
-    from vllm.v1.worker.gpu.sample import logits_processor as second
-
-    config = MagicMock(speculative_config=None)
-    processor = mask_padding(10)
-    first.validate_logits_processors_parameters([processor], SamplingParams())
-    second.build_custom_logits_processors_params_validator([processor])(SamplingParams())
-    of_first = list(first.build_logitsprocs(config, torch.device("cpu"), False, False, [processor]).all)[-1]
-    (of_second,) = second.build_custom_logits_processors(config, MagicMock(), False, [processor])
-    assert of_second.add_request(0, SamplingParams())
-    for masked in (of_first.apply(torch.zeros(1, 12)), of_second.apply(torch.zeros(1, 12), MagicMock())):
-        assert masked.tolist() == [[0.0] * 10 + [float("-inf")] * 2]
+    network = nn.Module()
+    network.compute_logits = lambda states: states.repeat(1, 4)
+    exclude_padding(network, vocab_size=10)
+    runner = SimpleNamespace(
+        model=network,
+        sampler=lambda logits, _: SimpleNamespace(logits=logits, num_sampled=1, num_rejected=0),
+        batch_sharder=None,
+        rejection_sampler=None,
+    )
+    batch = SimpleNamespace(logits_indices=torch.tensor([1]), num_reqs=1, num_draft_tokens=0)
+    with torch.inference_mode():
+        sampled, *_ = GPUModelRunner.sample(runner, torch.zeros(2, 3), batch, None)
+    assert sampled.logits.isinf().tolist() == [[False] * 10 + [True] * 2]
 
 
 @pytest.mark.parametrize("forgotten", ["lm_head.weight", "model.norm.weight", "mlp.down_proj.weight", "o_proj.weight"])
