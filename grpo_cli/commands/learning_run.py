@@ -68,7 +68,8 @@ def run_in_folder(command: str, config: Any, composed: DictConfig) -> dict[str, 
         config.run.dir = str(new_folder(Path(config.run.dir)))
     run_dir = Path(config.run.dir)
     with run_folder_lock(run_dir, config, lambda: _check_folder(run_dir, config)) as config_file:
-        start(command, config_file, config.cluster)
+        restarts_engines = command == "train" and config.rollout.restart_engines
+        start(command, config_file, config.cluster, restarts_engines=restarts_engines)
     result = read_result(run_dir)
     assert result is not None, "a run that ended well leaves its result"
     return result

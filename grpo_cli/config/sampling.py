@@ -42,6 +42,9 @@ class RolloutConfig:
     segment_tokens: int | None = number(None, at_least=1)
     """With oversample: tokens of each response between two checks whether enough groups are complete; an eighth of
     max_new_tokens if not set."""
+    restart_engines: bool = False
+    """A rank that only generates (cluster.rollout_ranks) and dies is started again, up to 5 times, and the run
+    continues; false: the run ends. Weights then go to the engines through CPU memory. Only on one machine."""
     mismatch_limit: float | None = number(None, above=0)
     """Mean difference of the sampler's and the trainer's log-probabilities that stops the run; if not set, 1e-4 in
     fp32 and 0.1 in bf16."""

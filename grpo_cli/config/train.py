@@ -53,6 +53,7 @@ class TrainConfig:
         yield from precision_faults(self.cluster)
         yield from self._batch_faults()
         yield from self._staleness_faults()
+        yield from self._restart_faults()
         lora, refresh_steps = self.model.lora, self.algorithm.reference.refresh_steps
         if lora.rank > 0 and refresh_steps > 0 and self.algorithm.reference.path is None:
             yield (
@@ -111,6 +112,17 @@ class TrainConfig:
             yield (
                 "rollout.oversample and algorithm.dynamic_sampling.max_refills both draw more prompts than a step "
                 "needs, and cannot be combined. Set one of them to 0."
+            )
+
+    def _restart_faults(self) -> Iterator[str]:
+        cluster, size = self.cluster, self.cluster.vllm.tensor_parallel_size
+        if self.rollout.restart_engines and (cluster.rollout_ranks == 0 or size > 1 or cluster.slurm is not None):
+            slurm = "null" if cluster.slurm is None else "..."
+            yield (
+                "rollout.restart_engines=true needs ranks that only generate, an engine in each, and no Slurm, which "
+                f"ends all ranks if one dies. Here: cluster.rollout_ranks={cluster.rollout_ranks}, "
+                f"cluster.vllm.tensor_parallel_size={size}, cluster.slurm={slurm}. Choose cluster=gpu_8_split, for "
+                "example, or set rollout.restart_engines=false."
             )
 
     def _critic_faults(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from grpo_cli.config.commands import COMMAND_OF_LOOP
 from grpo_cli.errors import R1ZeroError, Stopped, TrainingError
 from grpo_cli.launch.rank_errors import error_file, first_error, remove_error_files
 from grpo_cli.launch.requests import Requests, exit_status, print_if_open
+from grpo_cli.launch.restarts import Restarts, how_it_ended
 from grpo_cli.launch.worker import resume_hint
 
 if TYPE_CHECKING:
@@ -29,21 +30,22 @@ EXIT_WITHIN_S = 0.5  # a rank that is asked to stop before its first step ends w
 GRACE_S = 5.0  # once one rank has failed, the others have this time to end by themselves
 
 
-def launch(loop: str, config_file: Path, num_ranks: int) -> None:
+def launch(loop: str, config_file: Path, num_ranks: int, num_restarted: int = 0) -> None:
     """Run `loop` on each rank, with the settings in `config_file`, and wait until all ranks have ended.
 
     Raises the error that a rank reports, with its original type, or a TrainingError with the rank's traceback and the
-    path of its log. On a request to stop, a run that is in a step saves it first.
+    path of its log. The last `num_restarted` ranks are started again instead, and end with the others. On a request to
+    stop, a run that is in a step saves it first.
     """
     run_dir = config_file.parent
     remove_error_files(run_dir / "logs")
     with (
         Requests(stop.REQUESTS) as requests,
         socket.create_server((LOCALHOST, 0)) as server,  # only reachable locally
-        _ranks(loop, config_file, num_ranks, server.getsockname()[1]) as processes,
+        _ranks(loop, config_file, num_ranks, server.getsockname()[1]) as (processes, start),
     ):
         store = _rank_store(server)
-        codes = _wait(processes, requests)
+        codes = _wait(processes, requests, Restarts(num_ranks - num_restarted, processes, start, run_dir / "logs"))
     del store  # only now: the ranks have ended
     if codes is not None and not any(codes.values()):
         return
@@ -71,8 +73,13 @@ def _rank_store(server: socket.socket) -> "TCPStore":
 
 
 @contextmanager
-def _ranks(loop: str, config_file: Path, num_ranks: int, port: int) -> Iterator[list[subprocess.Popen]]:
-    """The processes of the ranks. At the end, those that still run are killed with all their children."""
+def _ranks(
+    loop: str, config_file: Path, num_ranks: int, port: int
+) -> Iterator[tuple[dict[int, subprocess.Popen], Callable[[int], None]]]:
+    """The process of each rank, and a function that starts a rank in a new one.
+
+    At the end, those that still run are killed with all their children.
+    """
     environment = {
         **os.environ,
         "MASTER_ADDR": LOCALHOST,
@@ -81,36 +88,39 @@ def _ranks(loop: str, config_file: Path, num_ranks: int, port: int) -> Iterator[
         "WORLD_SIZE": str(num_ranks),
         "LOCAL_WORLD_SIZE": str(num_ranks),
     }
-    processes: list[subprocess.Popen] = []
+    processes: dict[int, subprocess.Popen] = {}
+
+    def start(rank: int) -> None:
+        processes[rank] = subprocess.Popen(
+            # -P: without the current folder on sys.path, where a file could have the name of a library.
+            [sys.executable, "-P", "-m", WORKER, loop, str(config_file)],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdin=subprocess.DEVNULL,  # no library can ask the user a question
+            start_new_session=True,  # the terminal's signals only reach the launcher, which passes them on
+        )
+
     try:
         for rank in range(num_ranks):
-            processes.append(
-                subprocess.Popen(
-                    # -P: without the current folder on sys.path, where a file could have the name of a library.
-                    [sys.executable, "-P", "-m", WORKER, loop, str(config_file)],
-                    env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                    stdin=subprocess.DEVNULL,  # no library can ask the user a question
-                    start_new_session=True,  # the terminal's signals only reach the launcher, which passes them on
-                )
-            )
-        yield processes
+            start(rank)
+        yield processes, start
     finally:
-        for process in processes:
+        for process in processes.values():
             if process.poll() is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
 
-def _wait(processes: Sequence[subprocess.Popen], requests: Requests) -> dict[int, int] | None:
-    """Wait until all ranks have ended, or for a short time after one has failed.
+def _wait(processes: Mapping[int, subprocess.Popen], requests: Requests, restarts: Restarts) -> dict[int, int] | None:
+    """Wait until all ranks have ended, except those that `restarts` starts, or for a short time after one has failed.
 
     Returns the exit codes, by rank, of those that have ended; None after a second request to stop.
     """
     asked_at, has_printed, give_up_at = None, False, float("inf")
     while True:
-        codes = {rank: process.returncode for rank, process in enumerate(processes) if process.poll() is not None}
-        if len(codes) == len(processes) or time.monotonic() > give_up_at:
+        restarts.start_dead()
+        codes = {rank: process.returncode for rank, process in processes.items() if process.poll() is not None}
+        if codes.keys() >= set(restarts.needed) or time.monotonic() > give_up_at:
             return codes
         if any(codes.values()):
             give_up_at = min(give_up_at, time.monotonic() + GRACE_S)
@@ -118,8 +128,8 @@ def _wait(processes: Sequence[subprocess.Popen], requests: Requests) -> dict[int
             return None
         elif requests.first and asked_at is None:
             asked_at = time.monotonic()
-            for process in processes:
-                process.send_signal(signal.SIGUSR1)
+            for rank in restarts.needed:  # the others end with them
+                processes[rank].send_signal(signal.SIGUSR1)
         elif asked_at and requests.first and not has_printed and time.monotonic() > asked_at + EXIT_WITHIN_S:
             has_printed = True
             print_if_open(
@@ -142,9 +152,8 @@ def _explain(logs: Path, codes: Mapping[int, int]) -> R1ZeroError | None:
         return error
     if killed:  # the other ranks only report that this one is gone
         rank, number = next(iter(killed.items()))
-        how = f"was killed by {signal.Signals(number).name}"
-        how += ", as Linux does when memory runs out" if number == signal.SIGKILL else ""
+        how = how_it_ended(-number)
     else:
         rank, code = next(iter(unexplained.items()))
-        how = f"exited with code {code} and no error message"
+        how = f"{how_it_ended(code)} and no error message"
     return TrainingError(f"Rank {rank} {how}. Its log: {logs}/rank_{rank}.log")

@@ -16,6 +16,12 @@ def error_file(logs: Path, rank: int) -> Path:
     return logs / f"rank_{rank}.error.json"
 
 
+def is_ours(logs: Path, rank: int) -> bool:
+    """Whether the rank has left an error that is in grpo_cli.errors."""
+    file = error_file(logs, rank)
+    return file.exists() and hasattr(errors, json.loads(file.read_text(encoding="utf-8"))["kind"])
+
+
 def first_error(logs: Path) -> errors.R1ZeroError | None:
     """The error of the rank that failed first, with its original type; None if no rank has left an error.
 

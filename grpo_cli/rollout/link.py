@@ -16,15 +16,16 @@ from torch import Tensor
 from grpo_cli.choices import Device
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.ranks import COLLECTIVE_TIMEOUT, EXCHANGE_TIMEOUT, start_ranks
+from grpo_cli.rollout.restart_link import RestartLink
 
 SENDER = 0  # among the ranks that train, the one that sends weights
 
 
-def join_roles(cluster: ClusterConfig) -> "Link | None":
+def join_roles(cluster: ClusterConfig, *, restarts_engines: bool = False) -> "Link | RestartLink | None":
     """Join the ranks with the same role: the last `cluster.rollout_ranks` generate. None if every rank does both.
 
     Call it before anything else uses a GPU or the process group. It changes RANK and WORLD_SIZE, which DeepSpeed and
-    vLLM read, to those within the role.
+    vLLM read, to those within the role. With `restarts_engines`, each engine is in a group of its own.
     """
     if cluster.rollout_ranks == 0:
         return None
@@ -32,9 +33,15 @@ def join_roles(cluster: ClusterConfig) -> "Link | None":
     num_trainers = world_size - cluster.rollout_ranks
     generates = rank >= num_trainers
     role_rank = rank - num_trainers if generates else rank
+    role_size = cluster.rollout_ranks if generates else num_trainers
+    role_store: dist.Store = dist.PrefixStore("generate" if generates else "train", store)
+    if generates and restarts_engines:
+        role_rank, role_size, role_store = 0, 1, dist.HashStore()
     os.environ["RANK"] = str(role_rank)
-    os.environ["WORLD_SIZE"] = str(cluster.rollout_ranks if generates else num_trainers)
-    start_ranks(cluster.device, dist.PrefixStore("generate" if generates else "train", store))
+    os.environ["WORLD_SIZE"] = str(role_size)
+    start_ranks(cluster.device, role_store)
+    if restarts_engines:
+        return RestartLink(store, cluster.device, rank, num_trainers, cluster.rollout_ranks)
     return Link(store, cluster.device, rank, num_trainers, cluster.rollout_ranks)
 
 

@@ -13,6 +13,7 @@ from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.errors import Stopped
 from grpo_cli.model import BaseModel
 from grpo_cli.rollout.link import SENDER, Link
+from grpo_cli.rollout.restart_link import RestartLink
 from grpo_cli.types import Completion, Request, Sampling
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class RemoteEngine:
             self._link.flush()  # also what this rank has asked of an engine without a request for it
 
 
-def serve(link: Link, model: BaseModel, cluster: ClusterConfig) -> None:
+def serve(link: Link | RestartLink, model: BaseModel, cluster: ClusterConfig) -> None:
     """Answer the ranks that train until they end. They all ask to generate at the same time."""
     from grpo_cli.rollout.vllm_engine import RolloutEngine
 
@@ -100,7 +101,9 @@ def serve(link: Link, model: BaseModel, cluster: ClusterConfig) -> None:
             return
 
 
-def _generate(engine: "RolloutEngine", link: Link, asked: Sequence[tuple[Sequence[Request], Sampling]]) -> None:
+def _generate(
+    engine: "RolloutEngine", link: Link | RestartLink, asked: Sequence[tuple[Sequence[Request], Sampling]]
+) -> None:
     """Send each completion to the rank that asked for it, as soon as it is complete."""
     shares = zip(link.trainers, asked, strict=True)
     owners = [(trainer, place) for trainer, (requests, _) in shares for place in range(len(requests))]

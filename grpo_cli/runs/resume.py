@@ -23,7 +23,10 @@ from grpo_cli.errors import CheckpointError, ConfigError
 from grpo_cli.runs.frozen import frozen_text, read_frozen
 
 # Settings that do not change what is learned.
-FREE = ("run.", "resume.", "logger.", "checkpoint.", "cluster.slurm.", "cluster.gpu.", "cluster.memory_gib.")
+FREE = (
+    *("run.", "resume.", "logger.", "checkpoint.", "cluster.slurm.", "cluster.gpu.", "cluster.memory_gib."),
+    "rollout.restart_engines.",
+)
 ROUNDING = ("cluster.",)  # memory and speed: the same mathematics, summed in another order
 NOT_ROUNDING = ("cluster.device", "cluster.dtype")
 # Settings that do not change the samples of the commands that sample into a folder, and the exceptions.

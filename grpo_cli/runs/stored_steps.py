@@ -37,7 +37,14 @@ class StoredGroup:
 
 def sampling_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings by key that describe a step's responses. A run that trains on these responses needs the same."""
-    no_effect = ("mismatch_limit", "max_prompt_tokens", "max_staleness", "oversample", "segment_tokens")
+    no_effect = (
+        "mismatch_limit",
+        "max_prompt_tokens",
+        "max_staleness",
+        "oversample",
+        "segment_tokens",
+        "restart_engines",
+    )
     settings = {f"rollout.{name}": value for name, value in plain(config.rollout).items() if name not in no_effect}
     if config.rollout.max_new_tokens_schedule:  # it counts optimizer steps
         settings |= {f"algorithm.{name}": getattr(config.algorithm, name) for name in ("num_minibatches", "num_epochs")}

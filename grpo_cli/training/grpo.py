@@ -26,6 +26,7 @@ from grpo_cli.rollout.in_flight import InFlight, LearnerAndRollouts
 from grpo_cli.rollout.link import join_roles
 from grpo_cli.rollout.remote_engine import RemoteEngine, serve
 from grpo_cli.rollout.replay import step_rollout
+from grpo_cli.rollout.restart import remote_engines
 from grpo_cli.rollout.vllm_engine import RolloutEngine
 from grpo_cli.screen import Screen
 from grpo_cli.training.advantages import advantage_tally, rollout_advantages, selected_responses
@@ -45,7 +46,7 @@ from grpo_cli.types import Sampling
 def train(config: TrainConfig, terminal: TextIO) -> None:
     """Run `config` on this rank. Rank 0 writes metrics, groups and results; every rank its part of checkpoints."""
     run_dir = Path(config.run.dir)
-    link = join_roles(config.cluster)
+    link = join_roles(config.cluster, restarts_engines=config.rollout.restart_engines)
     if link and link.generates:
         return serve(link, load_base_model(config.model, config.rollout.longest_sequence), config.cluster)
     init_distributed(config.cluster)
@@ -74,7 +75,7 @@ def train(config: TrainConfig, terminal: TextIO) -> None:
         with stage(console, "starting vLLM"):
             engine: RolloutEngine | RemoteEngine
             if link:
-                engine = stack.enter_context(RemoteEngine(link))
+                engine = stack.enter_context(remote_engines(link))
             else:
                 engine = RolloutEngine(model, config.cluster, for_training=True)
         is_stale = config.rollout.max_staleness > 0 and config.replay is None

@@ -2,6 +2,7 @@
 
 CHAOS_PHASE: the phase. CHAOS_VISITS: how many of its occurrences to skip. CHAOS_DELAY_S: seconds from the start of the
 phase to the kill. CHAOS_VICTIM: `rank` or `launcher`. CHAOS_LOG: a file to which the place of the kill is appended.
+CHAOS_ONCE: if set, only the first process is killed that gets there.
 """
 
 import os
@@ -21,7 +22,7 @@ PHASES = {
     "logging": ("metrics/loggers.py", "log"),
     "export": ("training/export.py", "export"),
     "serving": ("rollout/remote_engine.py", "_generate"),
-    "receiving": ("rollout/link.py", "received_weights"),
+    "receiving": ("link.py", "received_weights"),
 }
 
 
@@ -49,7 +50,7 @@ def kill(thread: int) -> None:
     time.sleep(float(os.environ["CHAOS_DELAY_S"]))
     ours = [f for f in frames(thread) if "/grpo_cli/" in f.f_code.co_filename]
     place = f"{ours[0].f_code.co_filename.partition('/grpo_cli/')[2]}:{ours[0].f_lineno}" if ours else "imports"
-    with open(os.environ["CHAOS_LOG"], "a") as log:
+    with open(os.environ["CHAOS_LOG"], "x" if "CHAOS_ONCE" in os.environ else "a") as log:
         log.write(f"{phase} of the {os.environ['CHAOS_VICTIM']}: {place}\n")
     os.kill(os.getppid() if os.environ["CHAOS_VICTIM"] == "launcher" else os.getpid(), signal.SIGKILL)
 

@@ -39,6 +39,12 @@ FAULTS = [
     (["cluster=cpu_split", "rollout.oversample=4", "rollout.max_staleness=1"], "Set rollout.max_staleness=2"),
     (["rollout.oversample=17", "rollout.max_staleness=1"], "Set rollout.oversample=16 or less"),
     (["rollout.oversample=4", "rollout.max_staleness=1", "algorithm=dapo"], "Set one of them to 0"),
+    (["rollout.restart_engines=true"], "cluster.rollout_ranks=0, cluster.vllm.tensor_parallel_size=1"),
+    (["rollout.restart_engines=true", "cluster=slurm_2x8_split"], "no Slurm, which ends all ranks if one dies"),
+    (
+        ["rollout.restart_engines=true", "cluster=gpu_8_split", "cluster.vllm.tensor_parallel_size=2"],
+        "an engine in each",
+    ),
     (["algorithm.num_minibatches=32"], "for example rollout.prompts_per_step=32"),
     (["rollout.group_size=1"], "Set rollout.group_size=8"),
     (["algorithm.advantage.std_ddof=2"], "must be 0 or more and at most 1"),
