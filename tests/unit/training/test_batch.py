@@ -36,6 +36,14 @@ def group(*lengths: int) -> ScoredGroup:
     )
 
 
+def test_sequences_without_ages_have_the_newest_weights():
+    # Refills of dynamic sampling are sampled with them, next to responses that were sampled ahead.
+    (mixed,) = make_microbatches([sequence(2), replace(sequence(3), ages=(2, 2, 1))], 100, CPU)
+    assert mixed.ages_BT.tolist() == [[0, 0, 0], [2, 2, 1]]
+    (newest,) = make_microbatches([sequence(2), sequence(3)], 100, CPU)
+    assert newest.ages_BT is None
+
+
 def test_exactly_the_predictions_of_response_tokens_are_marked():
     (microbatch,) = make_microbatches([sequence(2), sequence(3)], 100, CPU)
     assert microbatch.tokens_S.tolist() == [10, 11, 12, 50, 51, 10, 11, 12, 50, 51, 52]
