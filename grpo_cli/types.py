@@ -77,8 +77,7 @@ class Completion:
     text: str
     truncated: bool
     support: tuple[bytes, ...] | None = None  # None: the whole vocabulary
-    # Pairs of a number of tokens and their age: by how many updates their weights are older than the newest ones.
-    ages: tuple[tuple[int, int], ...] = ()  # none: 0 for all tokens
+    ages: tuple[tuple[int, int], ...] = ()  # (number of tokens, updates since their weights), in order; none: all 0
 
     @property
     def token_ages(self) -> tuple[int, ...]:

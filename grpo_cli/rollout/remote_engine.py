@@ -1,6 +1,6 @@
 """vLLM engines in other ranks: what trains asks for completions and sends weights, what generates serves them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import zip_longest
@@ -30,24 +30,24 @@ class RemoteEngine:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._cached: dict[tuple[int, ...], int] = {}  # tokens of a cut response: the engine that has sampled them
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield (index of the request, its completion), in any order. Called on all ranks that train.
-
-        The requests of a group go to different engines, so that all engines have the same mix of short and long ones.
-        """
-        engines, first = self._link.engines, self._link.rank  # so that single requests do not all go to one engine
-        shares = [range((place - first) % len(engines), len(requests), len(engines)) for place in range(len(engines))]
-        for engine, share in zip(engines, shares, strict=True):
+        """Yield (index of the request, its completion), in any order. Called on all ranks that train."""
+        shares = divided(dict(enumerate(requests)), self._link.engines, self._link.rank, self._cached)
+        for engine, share in shares.items():
             self._link.send((GENERATE, [requests[i] for i in share], sampling), engine)
-        for turn in zip_longest(*shares):
-            for engine, share, is_due in zip(engines, shares, turn, strict=True):
+        for turn in zip_longest(*shares.values()):
+            for (engine, share), is_due in zip(shares.items(), turn, strict=True):
                 if is_due is not None:
                     index, completion = self._link.receive(engine)
+                    if completion.truncated:
+                        self._cached[completion.token_ids] = engine
                     yield share[index], completion
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> int:
         """Send every weight to all engines. Returns how many of them an engine compared with what was sent."""
+        self._cached.clear()
         if self._link.rank != SENDER:
             for _ in weights:  # each is gathered from all ranks that train
                 pass
@@ -77,6 +77,21 @@ class RemoteEngine:
                 for engine in self._link.engines:
                     self._link.send((END,), engine)
             self._link.flush()  # also what this rank has asked of an engine without a request for it
+
+
+def divided(
+    requests: Mapping[int, Request], engines: Sequence[int], first: int, cached: Mapping[tuple[int, ...], int]
+) -> dict[int, list[int]]:
+    """The keys of each engine's requests; the first one goes to the engine at place `first`, counted on.
+
+    The requests of a group go to different engines, so that all engines have the same mix of short and long ones. A
+    response that is continued stays with the engine that has it in its cache.
+    """
+    shares: dict[int, list[int]] = {engine: [] for engine in engines}
+    for place, (key, request) in enumerate(requests.items()):
+        engine = cached.get(request.prefix.token_ids) if request.prefix else None
+        shares[engine if engine in shares else engines[(first + place) % len(engines)]].append(key)
+    return shares
 
 
 def serve(link: Link | RestartLink, model: BaseModel, cluster: ClusterConfig) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from grpo_cli.errors import Stopped
 from grpo_cli.ranks import EXCHANGE_TIMEOUT, gather
 from grpo_cli.rollout.link import SENDER, Link
-from grpo_cli.rollout.remote_engine import END, GENERATE, LOAD_WEIGHTS, RemoteEngine
+from grpo_cli.rollout.remote_engine import END, GENERATE, LOAD_WEIGHTS, RemoteEngine, divided
 from grpo_cli.rollout.restart_link import RestartLink, address_key
 from grpo_cli.types import Completion, Request, Sampling
 
@@ -46,8 +46,7 @@ class RestartedEngines(RemoteEngine):
         left = dict(enumerate(requests))
         while any(gather(bool(left), self._group)):
             engines = self._ready()
-            indices, number = [*left], len(engines)
-            shares = {e: indices[(place - self._rank) % number :: number] for place, e in enumerate(engines)}
+            shares = divided(left, engines, self._rank, cached={})
             for engine, share in shares.items():
                 self._send(engine, (GENERATE, [requests[i] for i in share], sampling))
             owed = {engine: len(share) for engine, share in shares.items()}

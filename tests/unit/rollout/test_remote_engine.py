@@ -2,6 +2,7 @@
 
 import sys
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from dataclasses import replace
 from threading import Thread
 from types import SimpleNamespace
 from typing import ClassVar
@@ -14,7 +15,7 @@ from grpo_cli.choices import Device
 from grpo_cli.config.cluster import ClusterConfig
 from grpo_cli.errors import Stopped, TrainingError
 from grpo_cli.rollout.link import Link
-from grpo_cli.rollout.remote_engine import RemoteEngine, serve
+from grpo_cli.rollout.remote_engine import RemoteEngine, divided, serve
 from grpo_cli.types import Completion, Request, Sampling
 
 SAMPLING = Sampling(1.0, 1.0, 8)
@@ -36,7 +37,7 @@ class FakeEngine:
         assert sampling == SAMPLING
         self.batches.append([request.seed for request in requests])
         for index in reversed(range(len(requests))):
-            yield index, Completion((requests[index].seed,), (-0.5,), "", truncated=False)
+            yield index, Completion((requests[index].seed,), (-0.5,), "", truncated=True)
 
     def load_weights(self, weights):
         self.weights = list(weights)
@@ -110,6 +111,23 @@ def test_a_rank_that_ends_first_does_not_take_its_requests_with_it():
     """Not even what it asked of an engine without a request for it. That engine would wait for ever."""
     for _ in range(10):
         assert run(lambda engine, rank: dict(engine.generate(requests(rank), SAMPLING)), trainers=2, engines=2)
+
+
+def test_a_response_that_is_continued_stays_with_the_engine_that_has_it_in_its_cache():
+    cut = Completion((7,), (-0.5,), "", truncated=True)
+    continued = [Request((1, 2), 5, replace(cut, token_ids=(n,))) for n in (2, 1, 3)]
+    assert divided(dict(enumerate(continued)), (8, 9), 0, {(1,): 8, (2,): 9, (3,): 7}) == {8: [1, 2], 9: [0]}
+
+    def trains(engine, _):
+        asked = requests(0, 1, 2, 3)
+        sampled = dict(engine.generate(asked, SAMPLING))
+        last = [Request((1, 2), 10 + n, sampled[n]) for n in (1, 3, 2)]
+        list(engine.generate(last, SAMPLING))
+        engine.load_weights(iter(WEIGHTS))  # empties the caches
+        list(engine.generate(last, SAMPLING))
+
+    run(trains, engines=2)
+    assert sorted(engine.batches for engine in FakeEngine.made) == [[[0, 2], [12], [11, 12]], [[1, 3], [11, 13], [13]]]
 
 
 def test_an_engine_without_a_request_is_asked_too():
