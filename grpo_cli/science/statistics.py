@@ -53,6 +53,20 @@ def least_gap(runs: Runs, *, metric: str, pairs: list[list[str]], over: str = "l
     return min(paired_gap(runs, metric=metric, first=first, second=second, over=over) for first, second in pairs)
 
 
+def margin(
+    runs: Runs, *, metric: str, first: str, second: str, tolerance: float, gain: str | None = None, over: str = "last"
+) -> float:
+    """`tolerance` minus how much lower `metric` is in the arm `first` than in `second`: what a loss leaves of it.
+
+    With `gain`, another metric on the same scale, the smaller of that and how much higher `gain` is in `first`: above 0
+    if `first` has more of `gain`, and loses less of `metric` than is allowed.
+    """
+    left = tolerance + paired_gap(runs, metric=metric, first=first, second=second, over=over)
+    if gain is None:
+        return left
+    return min(left, paired_gap(runs, metric=gain, first=first, second=second, over=over))
+
+
 def least_trend(runs: Runs, *, arm: str, metrics: list[str]) -> float:
     """The smallest rank correlation (Spearman's) of a metric with the step: 1 if every metric only rises.
 
@@ -106,7 +120,10 @@ def movement_ratio(runs: Runs, *, first: str, second: str, extreme: float) -> fl
 
 STATISTICS: dict[str, Callable[..., float]] = {
     function.__name__: function
-    for function in (paired_gap, least_gap, least_trend, mixed_groups_margin, samples_doublings, movement_ratio)
+    for function in (
+        *(paired_gap, least_gap, margin, least_trend),
+        *(mixed_groups_margin, samples_doublings, movement_ratio),
+    )
 }
 
 

@@ -12,6 +12,7 @@ from grpo_cli.science.statistics import (
     RunResult,
     least_gap,
     least_trend,
+    margin,
     median_interval,
     mixed_groups_margin,
     movement_ratio,
@@ -45,6 +46,22 @@ def test_the_least_gap_is_the_worst_of_the_pairs():
     runs = {name: run(x=[0, value]) for name, value in {"a": 0.5, "b": 0.2, "c": 0.5, "d": 0.6}.items()}
     assert least_gap(runs, metric="x", pairs=[["a", "b"], ["c", "d"]]) == pytest.approx(-0.1)
     assert least_gap(runs, metric="x", pairs=[["a", "b"]]) == pytest.approx(0.3)
+
+
+def test_the_margin_is_what_a_loss_leaves_of_the_tolerance():
+    # lost: 0.9 - 0.87 = 0.03 of 0.05 allowed, and 0.9 - 0.8 = 0.1 in the other arm; a gain counts on top
+    runs = {name: run(x=[0, value]) for name, value in {"a": 0.87, "b": 0.9, "c": 0.8}.items()}
+    assert margin(runs, metric="x", first="a", second="b", tolerance=0.05) == pytest.approx(0.02)
+    assert margin(runs, metric="x", first="c", second="b", tolerance=0.05) == pytest.approx(-0.05)
+    assert margin(runs, metric="x", first="b", second="a", tolerance=0.05) == pytest.approx(0.08)
+    # the means: 0.435 and 0.45
+    assert margin(runs, metric="x", first="a", second="b", tolerance=0.05, over="mean") == pytest.approx(0.035)
+
+
+@pytest.mark.parametrize(("gained", "left"), [(0.3, 0.02), (0.01, 0.01), (-0.1, -0.1)])
+def test_with_a_gain_the_smaller_of_the_two_counts(gained, left):
+    runs = {"a": run(x=[0.87], y=[0.5 + gained]), "b": run(x=[0.9], y=[0.5])}
+    assert margin(runs, metric="x", first="a", second="b", tolerance=0.05, gain="y") == pytest.approx(left)
 
 
 def test_a_metric_that_only_rises_has_trend_1_whatever_its_scale():
