@@ -26,7 +26,7 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(Sweep, "folder", None)
     trained = []
 
-    def launch(loop, config_file, num_ranks):
+    def launch(loop, config_file, *_):
         config = OmegaConf.load(config_file)
         trained.append(config_file.parent.name)
         assert (loop, config.resume.run) == ("train", "auto")
