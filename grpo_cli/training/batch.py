@@ -97,9 +97,8 @@ class MicroBatch:
     @property
     def ages_BT(self) -> Tensor | None:
         """None if every token was sampled with the newest weights."""
-        if not any(s.ages for s in self.sequences):
-            return None
-        return self.scatter([age for s in self.sequences for age in s.ages or (0,) * len(s.response_ids)])
+        ages = [age for s in self.sequences for age in s.ages or (0,) * len(s.response_ids)]
+        return self.scatter(ages) if any(s.ages for s in self.sequences) else None
 
     def token_values_BT(self, values: TokenValues) -> Tensor:
         """The values of these sequences' response tokens at their positions; 0 elsewhere."""

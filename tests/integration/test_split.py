@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 CHAOS = Path(__file__).parents[1] / "chaos"
@@ -28,20 +31,24 @@ def test_ranks_that_only_generate_change_no_bit(tmp_path, r1zero):
     assert outcome(tmp_path / "split")[1][-1]["sampler/logprob_diff_max"] < 1e-3
 
 
-def test_engines_that_are_killed_and_started_again_change_no_bit(tmp_path, r1zero, monkeypatch):
+def test_engines_that_are_killed_and_started_again_change_no_bit(tmp_path, r1zero):
     command = (*COMMAND, "rollout.max_staleness=1")
     finished = r1zero(*command, "cluster.rollout_ranks=1", "run.dir=undisturbed", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    monkeypatch.setenv("PYTHONPATH", str(CHAOS), prepend=":")
-    for name, value in {"VISITS": "2", "DELAY_S": "0.01", "VICTIM": "rank", "ONCE": "1"}.items():
-        monkeypatch.setenv(f"CHAOS_{name}", value)
     # One engine is killed while it samples, and one of two while it gets weights.
     for phase, ranks in {"serving": 2, "receiving": 3}.items():
-        monkeypatch.setenv("CHAOS_PHASE", phase)
-        monkeypatch.setenv("CHAOS_LOG", str(tmp_path / f"{phase}.txt"))
-        layout = (f"cluster.ranks={ranks}", f"cluster.rollout_ranks={ranks - 1}")
-        finished = r1zero(*command, *layout, "rollout.restart_engines=true", f"run.dir={phase}", cwd=tmp_path)
-        assert finished.returncode == 0, finished.stderr
+        layout = (f"cluster.ranks={ranks}", f"cluster.rollout_ranks={ranks - 1}", f"run.dir={phase}")
+        kill = {"PHASE": phase, "VISITS": "2", "DELAY_S": "0.01", "VICTIM": "rank", "ONCE": "1", "LOG": f"{phase}.txt"}
+        killed = subprocess.run(
+            [Path(sys.executable).parent / "r1zero", *command, *layout, "rollout.restart_engines=true"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(CHAOS), os.environ.get("PYTHONPATH", "")])}
+            | {f"CHAOS_{name}": value for name, value in kill.items()},
+            timeout=400,
+        )
+        assert killed.returncode == 0, killed.stderr
         assert (tmp_path / f"{phase}.txt").read_text().startswith(phase)
-        assert "which generates, was killed by SIGKILL" in finished.stderr
+        assert "which generates, was killed by SIGKILL" in killed.stderr
         assert outcome(tmp_path / phase) == outcome(tmp_path / "undisturbed")
