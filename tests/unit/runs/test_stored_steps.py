@@ -51,8 +51,9 @@ def test_groups_are_read_exactly_as_they_were_written(file):
     assert settings["rollout.group_size"] == 2
 
 
-def test_every_field_of_a_completion_is_stored():
-    assert [field.name for field in fields(Completion)] == ["token_ids", "logprobs", "text", "truncated", "support"]
+def test_every_field_of_a_completion_is_stored_except_ages_which_only_metrics_read():
+    stored = ["token_ids", "logprobs", "text", "truncated", "support"]
+    assert [field.name for field in fields(Completion)] == [*stored, "ages"]
 
 
 def test_log_probabilities_take_four_bytes_unless_that_would_change_one(file, tmp_path, compose_train):
