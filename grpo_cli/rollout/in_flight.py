@@ -44,7 +44,7 @@ class InFlight:
         self._age = 0  # of what is being sampled, in updates
         self._waiting: tuple[WaitingGroup, ...] = ()
         self._num_waiting = 0  # over all ranks
-        # The thread talks to other ranks while the update does, so over a group of its own.
+        # The thread talks to other ranks while the update does, so over a separate group.
         self._exchange = dist.new_group(backend="gloo", timeout=EXCHANGE_TIMEOUT) if dist.is_initialized() else None
 
     def start(self, sampling: Sampling, step: int) -> None:

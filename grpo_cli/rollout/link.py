@@ -25,7 +25,7 @@ def join_roles(cluster: ClusterConfig, *, restarts_engines: bool = False) -> "Li
     """Join the ranks with the same role: the last `cluster.rollout_ranks` generate. None if every rank does both.
 
     Call it before anything else uses a GPU or the process group. It changes RANK and WORLD_SIZE, which DeepSpeed and
-    vLLM read, to those within the role. With `restarts_engines`, each engine is in a group of its own.
+    vLLM read, to those within the role. With `restarts_engines`, each engine is alone in its group.
     """
     if cluster.rollout_ranks == 0:
         return None

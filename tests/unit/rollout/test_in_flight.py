@@ -1,15 +1,15 @@
 """What is sampled ahead: the same responses in the same order, only with earlier weights; exact after a resume."""
 
-from concurrent.futures import Future
 from threading import Event
 
 import pytest
+from all_wrong import AllWrong
 
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
 from grpo_cli.rollout.collect import collect_rollout
 from grpo_cli.rollout.in_flight import InFlight, LearnerAndRollouts
-from grpo_cli.types import Completion, Problem, Prompt, Sampling, Score, Verdict
+from grpo_cli.types import Completion, Problem, Prompt, Sampling
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 PROMPTS = [Prompt(Problem(str(n), "", ""), "", (n,)) for n in range(12)]
@@ -31,13 +31,6 @@ class Weights:
                 index,
                 Completion((self.version, *requests[index].token_ids), (-0.1,), str(requests[index].seed), False),
             )
-
-
-class AllWrong:
-    def submit(self, problem, completion, *, step, max_new_tokens):
-        future = Future()
-        future.set_result(Score(0.0, {}, Verdict.wrong, None))
-        return future
 
 
 class Run:

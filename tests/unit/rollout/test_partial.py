@@ -1,11 +1,11 @@
 """Partial rollouts, with an engine whose tokens show which weights have sampled them."""
 
 import random
-from concurrent.futures import Future
 from itertools import pairwise
 
 import pytest
 import torch
+from all_wrong import AllWrong
 
 from grpo_cli.config.train import TrainConfig
 from grpo_cli.data.sampler import EpochSampler
@@ -13,7 +13,7 @@ from grpo_cli.rollout import partial
 from grpo_cli.rollout.collect import Rollout, collect_rollout
 from grpo_cli.rollout.in_flight import InFlight
 from grpo_cli.rollout.segments import num_to_sample
-from grpo_cli.types import Completion, Problem, Prompt, Sampling, Score, Verdict
+from grpo_cli.types import Completion, Problem, Prompt, Sampling
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 PROMPTS = [Prompt(Problem(str(n), "", ""), "", (n,)) for n in range(40)]
@@ -37,13 +37,6 @@ class Lengths:
             room = num_to_sample(request, sampling) - (not known)
             token_ids += (self.version,) * min(room, length - len(token_ids))
             yield index, Completion(token_ids, (-0.1,) * len(token_ids), f"{request.seed}", len(token_ids) < length)
-
-
-class AllWrong:
-    def submit(self, problem, completion, *, step, max_new_tokens):
-        future = Future()
-        future.set_result(Score(0.0, {}, Verdict.wrong, None))
-        return future
 
 
 class Run:
