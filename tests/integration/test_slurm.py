@@ -159,7 +159,9 @@ def test_a_run_can_be_submitted_from_within_a_slurm_job(tmp_path):
 
 
 def test_a_requeued_job_saves_and_resumes_by_itself(tmp_path, started):
-    launcher = started("steps=12", "checkpoint.every_steps=0", "experiment=smoke")
+    """One node generates, a step ahead of the other one, which trains; long responses are continued."""
+    split = ("cluster.rollout_ranks=1", "rollout.max_staleness=2", "rollout.oversample=2")
+    launcher = started("steps=12", "checkpoint.every_steps=0", "experiment=smoke", *split)
     wait_until(lambda: has_steps(tmp_path / "run", 3), launcher)
     (job,) = queue().split()[:1]
     subprocess.run(["scontrol", "requeue", job], check=True)
