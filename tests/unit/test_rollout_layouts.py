@@ -96,6 +96,7 @@ def test_a_response_is_generated_in_segments(simulation):
 def test_a_step_continues_what_the_last_one_has_not_finished(simulation, case, monkeypatch):
     """Every fourth response has 50 tokens and the others 10. A segment has 13. A step needs 4 of 6 groups."""
     monkeypatch.setattr(type(case), "lengths", lambda *_: cycle([10, 10, 10, 50]))
+    monkeypatch.setattr(simulation, "OVERSAMPLE", 0.5)
     done = simulation.steps(replace(case, responses=4, group_size=1), 4, is_partial=True)
 
     def prefill(tokens: int) -> float:

@@ -210,7 +210,7 @@ def test_the_table_shows_step_and_idle_time():
             "cluster.rollout_ranks=3 cannot be divided into engines of cluster.vllm.tensor_parallel_size=2 ranks",
         ),
         (["cluster.rollout_ranks=2"], "minibatch(es) on 6 rank(s). Use a multiple of 48"),
-        (["rollout.max_staleness=1"], "It needs ranks that only generate"),
+        (["rollout.max_staleness=1"], "needs ranks that only generate, or rollout.oversample"),
     ],
 )
 def test_ranks_that_cannot_be_divided_are_rejected(overrides, message, compose_train):
