@@ -201,10 +201,12 @@ def test_an_offline_run_reads_back_with_every_step_once_in_order_and_its_table(t
 
 
 def test_all_files_that_a_sync_of_an_offline_run_needs_are_in_the_run_folder(tmp_path):
-    logger, _ = run_logger(tmp_path)
+    logger, shown = run_logger(tmp_path)
     with logger:
         log_steps(logger, 2)
-    (artifact,) = offline_records(tmp_path)["artifact"]
+    records = offline_records(tmp_path)
+    assert "artifact" in records, f"{[*records]}, {shown.getvalue()}"
+    (artifact,) = records["artifact"]
     paths = [Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]]
     assert paths
     assert all(path.is_relative_to(tmp_path / "wandb") and path.exists() for path in paths)
