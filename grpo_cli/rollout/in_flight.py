@@ -94,7 +94,8 @@ class InFlight:
         known = ((index, completion) for index, completion in enumerate(found) if completion is not None)
         new = ((missing[place], self._with_ages(requests[missing[place]], c)) for place, c in sampled)
         for index, completion in chain(known, new):
-            self._sampled[requests[index]] = completion
+            if self._age:  # only what is sampled ahead is needed again
+                self._sampled[requests[index]] = completion
             yield index, completion
 
     def _with_ages(self, request: Request, completion: Completion) -> Completion:

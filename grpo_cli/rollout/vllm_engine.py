@@ -136,7 +136,7 @@ class RolloutEngine:
     ) -> Completion:
         assert len(output.logprobs.logprobs) == len(output.token_ids)
         text = output.text  # with `shown`, it contains all special tokens
-        if shown or not text:
+        if request.prefix is None and (shown or not text):  # otherwise `joined` decodes the whole response
             text = until_stop(text_after(self._tokenizer, request.token_ids, output.token_ids, shown), stop)
         completion = Completion(
             token_ids=tuple(output.token_ids),
